@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * vmemexp: export user virtual memory as a dma-buf
+ *
+ * This header is the ABI of /dev/vmemexp and the only source of its reference:
+ * Documentation/vmemexp.rst is generated from the comments below.
+ */
+#ifndef _UAPI_VMEMEXP_H
+#define _UAPI_VMEMEXP_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+/**
+ * DOC: Calling convention
+ *
+ * Every ioctl takes a pointer to a structure whose first field, @size, the
+ * caller sets to ``sizeof`` of the structure it was compiled with. Structures
+ * only ever grow at their end, so old programs run on new drivers and new
+ * programs run on old drivers as long as they leave the fields that the driver
+ * does not know at zero. The layout is the same for 32-bit and 64-bit programs.
+ *
+ * An ioctl returns 0 and writes its answers into the structure, or returns -1
+ * with errno set. The structure is written on success only, with one exception
+ * that is documented at &struct vmemexp_export: @err_reason and @err_addr.
+ *
+ * These errors mean the same for every ioctl and are checked first, in this
+ * order:
+ *
+ * ======== ===================================================================
+ * ENOTTY   The request number is unknown.
+ * EFAULT   The structure is not readable (or, at the end, not writable).
+ * EINVAL   @size is smaller than the first released version of the structure.
+ * E2BIG    @size is larger than a page, or a field behind those that this
+ *          driver knows is not zero.
+ * EINVAL   A flag is unknown, or a reserved field is not zero.
+ * ======== ===================================================================
+ */
+
+/**
+ * DOC: Lifetime
+ *
+ * The dma-buf refers to the physical pages that stood behind the address range
+ * when it was exported. They are pinned: never swapped, moved or given to
+ * anybody else before the last reference to the dma-buf is gone, whether that
+ * is the file descriptor, a copy of it in another process, a mapping of it, or
+ * an importing device.
+ *
+ * What the exporter does with its address range afterwards does not change the
+ * dma-buf. After munmap(), mremap(), exec() or exit() the pages live on for
+ * those who hold the dma-buf; VMEMEXP_IOC_QUERY then reports
+ * %VMEMEXP_STATE_STALE. After fork() the parent keeps the exported pages of a
+ * private mapping and the child gets copies; shared mappings stay shared.
+ * What is mapped at the same address later has nothing to do with the dma-buf.
+ *
+ * The pages count against the exporting user's %RLIMIT_MEMLOCK for as long as
+ * they are pinned, also when the exporting process is gone.
+ */
+
+#define VMEMEXP_IOC_MAGIC	0xD7
+
+/*
+ * The request number does not encode sizeof(struct): the structures grow, the
+ * numbers do not change. Their first field carries the size.
+ */
+#define _VMEMEXP_IOC(nr) _IOC(_IOC_READ | _IOC_WRITE, VMEMEXP_IOC_MAGIC, nr, 0)
+
+/*
+ * VMEMEXP_EXPORT_* - bits of vmemexp_export.flags
+ *
+ * UNALIGNED: @vaddr and @length need not be multiples of the page size. The
+ * dma-buf covers all pages that the range touches, @offset tells where the
+ * range begins in it. Opt-in, because the bytes before and behind the range
+ * become visible to everybody who gets the dma-buf, and because few importers
+ * respect an offset.
+ *
+ * CONTIGUOUS: fail with ERANGE unless the pages form one physical run, which is
+ * what an importer without scatter-gather needs.
+ */
+#define VMEMEXP_EXPORT_UNALIGNED	(1U << 0)
+#define VMEMEXP_EXPORT_CONTIGUOUS	(1U << 1)
+
+/*
+ * VMEMEXP_MEMORY_* - the kinds of memory found behind a range (a bit mask)
+ *
+ * ANON:    anonymous memory: heap, stack, data segments, and private mappings
+ *          of files once they have been copied.
+ * SHMEM:   memfd, POSIX and System V shared memory, tmpfs, shared anonymous.
+ * HUGETLB: pages of a hugetlb pool.
+ * FILE:    page cache of any other file system; exported read-only, and only if
+ *          the administrator allows it (module parameter allow=).
+ * DRIVER:  pages that a driver put into the mapping one by one.
+ * PFNMAP:  memory without page accounting (VM_PFNMAP, VM_IO): never found in a
+ *          dma-buf of this driver version, which refuses such ranges.
+ */
+#define VMEMEXP_MEMORY_ANON		(1U << 0)
+#define VMEMEXP_MEMORY_SHMEM		(1U << 1)
+#define VMEMEXP_MEMORY_HUGETLB		(1U << 2)
+#define VMEMEXP_MEMORY_FILE		(1U << 3)
+#define VMEMEXP_MEMORY_DRIVER		(1U << 4)
+#define VMEMEXP_MEMORY_PFNMAP		(1U << 5)
+
+/*
+ * VMEMEXP_REASON_* - why an export failed (vmemexp_export.err_reason)
+ *
+ * The comment names the errno and what err_addr is. New reasons may be added;
+ * a program that meets one it does not know should fall back to errno.
+ */
+#define VMEMEXP_REASON_NONE		0  /* no export reason: errno says it all; 0 */
+#define VMEMEXP_REASON_FLAGS		1  /* EINVAL: flags or fd_flags unknown or contradictory; 0 */
+#define VMEMEXP_REASON_LENGTH		2  /* EINVAL: zero, wraps around, or not representable; vaddr */
+#define VMEMEXP_REASON_ALIGNMENT	3  /* EINVAL: not page aligned; the end that is not */
+#define VMEMEXP_REASON_LIMIT		4  /* ENOMEM: would exceed RLIMIT_MEMLOCK; vaddr */
+#define VMEMEXP_REASON_NOT_MAPPED	5  /* EFAULT: nothing is mapped there; first such page */
+#define VMEMEXP_REASON_NOT_READABLE	6  /* EFAULT: mapping without PROT_READ; first such page */
+#define VMEMEXP_REASON_NOT_WRITABLE	7  /* EACCES: O_RDWR of a read-only mapping; first such page */
+#define VMEMEXP_REASON_KIND		8  /* EPERM: kind not allowed, or not for writing; first such page */
+#define VMEMEXP_REASON_PFNMAP		9  /* EPERM: VM_PFNMAP or VM_IO mapping; first such page */
+#define VMEMEXP_REASON_NO_BACKING	10 /* EFAULT: beyond the end of the mapped file; first such page */
+#define VMEMEXP_REASON_UNPINNABLE	11 /* as the kernel says: page cannot be pinned; first such page */
+#define VMEMEXP_REASON_NOT_CONTIGUOUS	12 /* ERANGE: not one physical run; first page of the second */
+
+/**
+ * struct vmemexp_export - argument of VMEMEXP_IOC_EXPORT
+ * @size: in: ``sizeof(struct vmemexp_export)``, in bytes.
+ * @flags: in: any of %VMEMEXP_EXPORT_UNALIGNED and %VMEMEXP_EXPORT_CONTIGUOUS;
+ *	0 for a page aligned range and scattered pages.
+ * @vaddr: in: first byte of the range in the caller's address space. A multiple
+ *	of the page size unless %VMEMEXP_EXPORT_UNALIGNED is given. 0 is an
+ *	address like any other.
+ * @length: in: bytes, at least 1. @vaddr + @length is a multiple of the page
+ *	size unless %VMEMEXP_EXPORT_UNALIGNED is given. 0 is an error.
+ * @fd_flags: in: %O_RDWR or %O_RDONLY, and optionally %O_CLOEXEC. 0 is
+ *	%O_RDONLY. A mapping without %PROT_WRITE can be exported %O_RDONLY only.
+ *	A read-only dma-buf can be mapped for reading only, by CPUs
+ *	and by devices: importers that map %DMA_BIDIRECTIONAL, DRM among them,
+ *	and importers that use vmap, cannot take it.
+ * @fd: out: the dma-buf's file descriptor, at least 0. It is the caller's to
+ *	close; until then, and for as long as any other reference lives, the
+ *	pages stay pinned.
+ * @offset: out: byte offset of @vaddr in the dma-buf, less than the page size;
+ *	0 unless %VMEMEXP_EXPORT_UNALIGNED is given.
+ * @dmabuf_size: out: bytes in the dma-buf, a multiple of the page size, at
+ *	least @offset + @length.
+ * @nr_extents: out: number of physically contiguous runs in the dma-buf, at
+ *	least 1; 1 means contiguous.
+ * @memory: out: kinds of memory found, a mask of VMEMEXP_MEMORY_* bits, never 0.
+ * @err_reason: out: why the export failed, one of VMEMEXP_REASON_*; 0 after
+ *	success, or if errno alone says it.
+ * @err_addr: out: the address that @err_reason is about, in the caller's
+ *	address space; 0 after success.
+ *
+ * Pages that are absent are faulted in: memory that was never touched or is
+ * swapped out can be exported. A fatal signal ends a long export.
+ *
+ * If the ioctl fails, no page is pinned, no file descriptor is left open, and
+ * of the structure only @err_reason and @err_addr are written (not even those
+ * if the structure itself was refused).
+ *
+ * Errors, in the order of the checks, after those common to all ioctls:
+ *
+ * ======== ===================================================================
+ * EINVAL   @flags or @fd_flags are wrong (%VMEMEXP_REASON_FLAGS), @length is 0
+ *          or the range wraps around (%VMEMEXP_REASON_LENGTH), or it is not
+ *          page aligned (%VMEMEXP_REASON_ALIGNMENT).
+ * EFAULT   The range leaves the user address space
+ *          (%VMEMEXP_REASON_NOT_MAPPED).
+ * ENOMEM   The pages would exceed the user's %RLIMIT_MEMLOCK and the caller
+ *          lacks %CAP_IPC_LOCK (%VMEMEXP_REASON_LIMIT), or the kernel is out
+ *          of memory.
+ * EINTR    A fatal signal is pending.
+ * EFAULT   A page is not mapped (%VMEMEXP_REASON_NOT_MAPPED), not readable
+ *          (%VMEMEXP_REASON_NOT_READABLE) or lies beyond the end of its file
+ *          (%VMEMEXP_REASON_NO_BACKING).
+ * EACCES   %O_RDWR was asked of a read-only mapping
+ *          (%VMEMEXP_REASON_NOT_WRITABLE).
+ * EPERM    The memory is of a kind that may not be exported, or not for
+ *          writing (%VMEMEXP_REASON_KIND, %VMEMEXP_REASON_PFNMAP).
+ * other    The kernel refuses to pin a page and gives this errno
+ *          (%VMEMEXP_REASON_UNPINNABLE): ENOMEM, EAGAIN or EBUSY if it cannot
+ *          be moved to memory where it may stay, EHWPOISON if it is broken,
+ *          EFAULT for memory that must not be shared (memfd_secret).
+ * ERANGE   %VMEMEXP_EXPORT_CONTIGUOUS was given and the pages are not one
+ *          physical run (%VMEMEXP_REASON_NOT_CONTIGUOUS).
+ * EMFILE,  There is no free file descriptor in the process or the system.
+ * ENFILE
+ * EFAULT   The answer cannot be written.
+ * ======== ===================================================================
+ */
+struct vmemexp_export {
+	__u32		size;
+	__u32		flags;
+	__aligned_u64	vaddr;
+	__aligned_u64	length;
+	__u32		fd_flags;
+	__s32		fd;
+	__aligned_u64	offset;
+	__aligned_u64	dmabuf_size;
+	__aligned_u64	nr_extents;
+	__u32		memory;
+	__u32		err_reason;
+	__aligned_u64	err_addr;
+};
+
+#define VMEMEXP_EXPORT_SIZE_VER0	72
+
+/*
+ * VMEMEXP_SYNC_* - bits of vmemexp_sync.flags
+ *
+ * READ, WRITE and END have the meaning and the values of DMA_BUF_SYNC_READ,
+ * DMA_BUF_SYNC_WRITE and DMA_BUF_SYNC_END; START, like DMA_BUF_SYNC_START, is
+ * the absence of END.
+ *
+ * OBSERVER: the partner is no device that Linux knows, but a processor beside
+ * it (an RTOS core, a DSP) that sees memory and not the CPUs' caches. START
+ * makes the CPUs see what the observer wrote, END makes the observer see what
+ * the CPUs wrote. Attached devices are left alone.
+ */
+#define VMEMEXP_SYNC_READ	(1U << 0)
+#define VMEMEXP_SYNC_WRITE	(1U << 1)
+#define VMEMEXP_SYNC_RW		(VMEMEXP_SYNC_READ | VMEMEXP_SYNC_WRITE)
+#define VMEMEXP_SYNC_START	(0U << 2)
+#define VMEMEXP_SYNC_END	(1U << 2)
+#define VMEMEXP_SYNC_OBSERVER	(1U << 3)
+
+/**
+ * struct vmemexp_sync - argument of VMEMEXP_IOC_SYNC
+ * @size: in: ``sizeof(struct vmemexp_sync)``, in bytes.
+ * @fd: in: a dma-buf exported by this driver, by this or any other process.
+ * @flags: in: %VMEMEXP_SYNC_START or %VMEMEXP_SYNC_END, and %VMEMEXP_SYNC_READ,
+ *	%VMEMEXP_SYNC_WRITE or both (at least one); optionally
+ *	%VMEMEXP_SYNC_OBSERVER.
+ * @rows: in: number of ranges, each @stride bytes behind the one before, for a
+ *	rectangle of an image. 0 and 1 both mean one range.
+ * @offset: in: first byte of the (first) range in the dma-buf. Data of an
+ *	unaligned export begins at the offset that the export returned.
+ * @length: in: bytes in each range, at least 1.
+ * @stride: in: bytes from the start of one range to the start of the next, at
+ *	least @length; ignored if @rows is 0 or 1.
+ *
+ * Brackets CPU access to some bytes of the dma-buf, as ``DMA_BUF_IOCTL_SYNC``
+ * does for all of them: START before the first access, END after the last. It
+ * reaches every attached device that has the buffer mapped, and touches only
+ * the bytes that are named, so that it may be used while a device works on
+ * other bytes. Its cost depends on the number of bytes named, not on the size
+ * of the dma-buf. On hardware where caches are kept coherent by snooping and
+ * nothing bounces, it costs next to nothing, so do not leave it out.
+ *
+ * START waits for the devices' work on the buffer that is announced by fences:
+ * all of it for WRITE, only their writes for READ alone.
+ *
+ * Errors, in the order of the checks, after those common to all ioctls:
+ *
+ * ======== ===================================================================
+ * EINVAL   @flags has neither READ nor WRITE, @length is 0, or @stride is
+ *          smaller than @length with more than one row.
+ * EBADF    @fd is not open.
+ * EINVAL   @fd is not a dma-buf, or one of another driver; or a range is not
+ *          inside the dma-buf.
+ * EOPNOTSUPP %VMEMEXP_SYNC_OBSERVER on a machine whose caches a module cannot
+ *          maintain.
+ * EINTR    A signal came while waiting for a device or another caller, or a
+ *          fatal one during a long run of rows; call again.
+ * ======== ===================================================================
+ */
+struct vmemexp_sync {
+	__u32		size;
+	__s32		fd;
+	__u32		flags;
+	__u32		rows;
+	__aligned_u64	offset;
+	__aligned_u64	length;
+	__aligned_u64	stride;
+};
+
+#define VMEMEXP_SYNC_SIZE_VER0		40
+
+/* VMEMEXP_ACCESS_* - what may be done through a dma-buf (vmemexp_query.access) */
+#define VMEMEXP_ACCESS_READ		(1U << 0)
+#define VMEMEXP_ACCESS_WRITE		(1U << 1)
+
+/* VMEMEXP_CACHE_* - how CPU mappings of a dma-buf are cached (vmemexp_query.cache) */
+#define VMEMEXP_CACHE_CACHED		1
+#define VMEMEXP_CACHE_WRITECOMBINE	2
+#define VMEMEXP_CACHE_UNCACHED		3
+
+/*
+ * VMEMEXP_STATE_* - bits of vmemexp_query.state
+ *
+ * STALE:   the exporter has since unmapped or remapped (part of) the source
+ *          range, or has called exec() or exited. The dma-buf is as good as
+ *          ever, but the exporter's address no longer leads to it. Dropping
+ *          pages without unmapping (MADV_DONTNEED, hole punching, truncation)
+ *          is not reported.
+ * TRACKED: the running kernel can tell (it has CONFIG_MMU_NOTIFIER); without
+ *          this bit, STALE is never set.
+ */
+#define VMEMEXP_STATE_STALE		(1U << 0)
+#define VMEMEXP_STATE_TRACKED		(1U << 1)
+
+/**
+ * struct vmemexp_query - argument of VMEMEXP_IOC_QUERY
+ * @size: in: ``sizeof(struct vmemexp_query)``, in bytes.
+ * @fd: in: a dma-buf exported by this driver, by this or any other process.
+ * @flags: in: must be 0.
+ * @access: out: %VMEMEXP_ACCESS_READ, and %VMEMEXP_ACCESS_WRITE unless the
+ *	dma-buf is read-only.
+ * @dmabuf_size: out: bytes in the dma-buf, a multiple of the page size.
+ * @offset: out: byte offset of the exported range in the dma-buf.
+ * @length: out: bytes in the exported range, as given to VMEMEXP_IOC_EXPORT.
+ * @memory: out: kinds of memory, a mask of VMEMEXP_MEMORY_* bits, never 0.
+ * @cache: out: how mmap and vmap of the dma-buf are cached, one of
+ *	VMEMEXP_CACHE_*, never 0: the attribute of the source mapping.
+ * @nr_extents: out: number of physically contiguous runs, at least 1.
+ * @min_extent: out: bytes in the smallest run.
+ * @max_extent: out: bytes in the largest run.
+ * @address_bits: out: number of bits that the highest physical address of the
+ *	buffer needs; a device whose DMA mask has fewer needs an IOMMU or a
+ *	bounce buffer. The addresses themselves are told to nobody.
+ * @attachments: out: devices attached now.
+ * @mappings: out: attachments mapped for DMA now.
+ * @vmaps: out: kernel mappings (vmap) held by importers now.
+ * @cpu_mappings: out: user mappings (mmap of the dma-buf) now.
+ * @state: out: mask of VMEMEXP_STATE_* bits.
+ *
+ * Everything that is told is a snapshot taken while others may go on working.
+ *
+ * Errors, in the order of the checks, after those common to all ioctls:
+ *
+ * ======== ===================================================================
+ * EBADF    @fd is not open.
+ * EINVAL   @fd is not a dma-buf, or one of another driver.
+ * EINTR    A signal came while waiting for another caller; call again.
+ * EFAULT   The answer cannot be written.
+ * ======== ===================================================================
+ */
+struct vmemexp_query {
+	__u32		size;
+	__s32		fd;
+	__u32		flags;
+	__u32		access;
+	__aligned_u64	dmabuf_size;
+	__aligned_u64	offset;
+	__aligned_u64	length;
+	__u32		memory;
+	__u32		cache;
+	__aligned_u64	nr_extents;
+	__aligned_u64	min_extent;
+	__aligned_u64	max_extent;
+	__u32		address_bits;
+	__u32		attachments;
+	__u32		mappings;
+	__u32		vmaps;
+	__u32		cpu_mappings;
+	__u32		state;
+};
+
+#define VMEMEXP_QUERY_SIZE_VER0		96
+
+#define VMEMEXP_IOC_EXPORT	_VMEMEXP_IOC(0x00)
+#define VMEMEXP_IOC_SYNC	_VMEMEXP_IOC(0x01)
+#define VMEMEXP_IOC_QUERY	_VMEMEXP_IOC(0x02)
+
+#endif /* _UAPI_VMEMEXP_H */
