@@ -1,0 +1,1064 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A dma-buf importer for tests: /dev/vmemexp-importer. It knows nothing of any
+ * exporter, only the dma-buf and DMA interfaces, so it tells what every
+ * importer would see. vmemexp_importer.h documents its ioctls.
+ *
+ * Objects: an open file is a session (struct importer_session). ATTACH makes a
+ * fake device for it (struct importer_device, a platform device that no driver
+ * binds) and attaches that to a dma-buf; the session owns both until DETACH.
+ * What else it holds (mapping, kernel mapping) builds on the attachment.
+ *
+ * Locks, outermost first:
+ *	mm->mmap_lock			(mmap of a session)
+ *	importer_session.lock		one step at a time
+ *	the exporter's and the core's, dma_resv among them
+ *	importer_device.shadow_lock	called by the exporter, in any task
+ * So nothing may touch user memory under a session's lock. Devices are made and
+ * unmade outside of it, to keep the driver core's locks out of the order.
+ *
+ * The device's view: a DMA address is turned back into the physical address it
+ * stands for, and the CPU reads or writes there. What swiotlb bounces is seen
+ * in the bounce buffer. A SHADOW device has dma_map_ops of its own, that give
+ * every mapped entry a private copy at a made-up DMA address.
+ */
+
+#include <linux/device.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-direct.h>
+#include <linux/dma-map-ops.h>
+#include <linux/dma-resv.h>
+#include <linux/fs.h>
+#include <linux/io.h>
+#include <linux/list.h>
+#include <linux/miscdevice.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/platform_device.h>
+#include <linux/scatterlist.h>
+#include <linux/sched/signal.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <linux/version.h>
+#include <linux/vmalloc.h>
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 18, 0)
+#include <linux/iosys-map.h>
+#endif
+
+#include "vmemexp_importer.h"
+
+/* --- older kernels: the code below is written for the newest --- */
+
+/* cdd30ebb1b9f (v6.13) made the namespace a string. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
+MODULE_IMPORT_NS("DMA_BUF");
+#else
+MODULE_IMPORT_NS(DMA_BUF);
+#endif
+
+/* ef246da8e63c (v7.1) renamed the callback. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 1, 0)
+#define invalidate_mappings move_notify
+#endif
+
+/* 7938f4218168 (v5.18) named it so; 6619ccf1bb1d (v5.11) made vmap use it. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 18, 0)
+struct iosys_map {
+	void *vaddr;
+	bool is_iomem;
+};
+
+static bool iosys_map_is_set(const struct iosys_map *map)
+{
+	return map->vaddr;
+}
+
+static void iosys_map_clear(struct iosys_map *map)
+{
+	map->vaddr = NULL;
+}
+
+static void iosys_map_memcpy_to(struct iosys_map *dst, size_t dst_offset,
+				const void *src, size_t len)
+{
+	memcpy(dst->vaddr + dst_offset, src, len);
+}
+
+static void iosys_map_memcpy_from(void *dst, const struct iosys_map *src,
+				  size_t src_offset, size_t len)
+{
+	memcpy(dst, src->vaddr + src_offset, len);
+}
+
+static int importer_dma_buf_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
+{
+	map->vaddr = dma_buf_vmap(dmabuf);
+	return map->vaddr ? 0 : -ENOMEM;
+}
+
+static void importer_dma_buf_vunmap(struct dma_buf *dmabuf,
+				    struct iosys_map *map)
+{
+	dma_buf_vunmap(dmabuf, map->vaddr);
+}
+#elif LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+/* 56e5abba8c3e (v6.2) moved vmap under the reservation lock. */
+#define importer_dma_buf_vmap dma_buf_vmap
+#define importer_dma_buf_vunmap dma_buf_vunmap
+#else
+#define importer_dma_buf_vmap dma_buf_vmap_unlocked
+#define importer_dma_buf_vunmap dma_buf_vunmap_unlocked
+#endif
+
+/*
+ * 19d6634d8789 (v6.2) made every importer map under the reservation lock,
+ * before that only dynamic ones. 6.1.y has some of the _unlocked names too.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+static struct sg_table *
+importer_dma_buf_map(struct dma_buf_attachment *attach,
+		     enum dma_data_direction dir)
+{
+	struct sg_table *sgt;
+
+	if (!dma_buf_attachment_is_dynamic(attach))
+		return dma_buf_map_attachment(attach, dir);
+	dma_resv_lock(attach->dmabuf->resv, NULL);
+	sgt = dma_buf_map_attachment(attach, dir);
+	dma_resv_unlock(attach->dmabuf->resv);
+	return sgt;
+}
+
+static void importer_dma_buf_unmap(struct dma_buf_attachment *attach,
+				   struct sg_table *sgt,
+				   enum dma_data_direction dir)
+{
+	if (!dma_buf_attachment_is_dynamic(attach)) {
+		dma_buf_unmap_attachment(attach, sgt, dir);
+		return;
+	}
+	dma_resv_lock(attach->dmabuf->resv, NULL);
+	dma_buf_unmap_attachment(attach, sgt, dir);
+	dma_resv_unlock(attach->dmabuf->resv);
+}
+#else
+#define importer_dma_buf_map dma_buf_map_attachment_unlocked
+#define importer_dma_buf_unmap dma_buf_unmap_attachment_unlocked
+#endif
+
+/* v5.15 lets the map_sg op return an errno, before it was 0. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 15, 0)
+#define IMPORTER_MAP_SG_FAILED (-ENOMEM)
+#else
+#define IMPORTER_MAP_SG_FAILED 0
+#endif
+
+/* --- objects --- */
+
+struct importer_model {
+	u64 dma_mask;
+	unsigned int max_segment;	/* bytes */
+	bool coherent;
+	bool shadow;
+};
+
+static const struct importer_model importer_models[IMPORTER_NR_DEVS] = {
+	[IMPORTER_DEV_COHERENT] = {
+		.dma_mask = DMA_BIT_MASK(64),
+		.max_segment = UINT_MAX,
+		.coherent = true,
+	},
+	[IMPORTER_DEV_MASK32] = {
+		.dma_mask = DMA_BIT_MASK(32),
+		.max_segment = UINT_MAX,
+		.coherent = true,
+	},
+	[IMPORTER_DEV_MASK28] = {
+		.dma_mask = DMA_BIT_MASK(28),
+		.max_segment = UINT_MAX,
+		.coherent = true,
+	},
+	[IMPORTER_DEV_SEGMENT64K] = {
+		.dma_mask = DMA_BIT_MASK(64),
+		.max_segment = SZ_64K,
+		.coherent = true,
+	},
+	[IMPORTER_DEV_NONCOHERENT] = {
+		.dma_mask = DMA_BIT_MASK(64),
+		.max_segment = UINT_MAX,
+	},
+	[IMPORTER_DEV_SHADOW] = {
+		.dma_mask = DMA_BIT_MASK(64),
+		.max_segment = UINT_MAX,
+		.shadow = true,
+	},
+};
+
+/* What a SHADOW device sees of one mapped entry. */
+struct importer_shadow {
+	struct list_head node;
+	dma_addr_t dma;
+	phys_addr_t phys;
+	size_t size;
+	enum dma_data_direction dir;
+	u8 *copy;
+};
+
+struct importer_device {
+	struct platform_device *pdev;
+	u32 nr;				/* IMPORTER_DEV_* */
+	struct mutex shadow_lock;	/* protects all that follows */
+	struct list_head shadows;
+	dma_addr_t next_dma;
+	u64 nr_sync_for_device;
+	u64 sync_for_device_bytes;
+	u64 nr_sync_for_cpu;
+	u64 sync_for_cpu_bytes;
+	u64 nr_mapped;
+	u64 nr_errors;
+};
+
+struct importer_session {
+	struct mutex lock;		/* protects all that follows */
+	struct dma_buf_attachment *attach;	/* NULL if not attached */
+	struct importer_device *idev;	/* this and dmabuf go with attach */
+	struct dma_buf *dmabuf;
+	struct sg_table *sgt;		/* NULL if not mapped */
+	enum dma_data_direction dir;	/* of sgt */
+	u64 dma_size;			/* of sgt: sum of its DMA segments */
+	bool moved;			/* sgt is stale; under dma_resv */
+	struct iosys_map map;		/* not set if not vmapped */
+};
+
+/* --- memory by physical address --- */
+
+/* Page by page: vmalloc space is small on 32 bit machines. */
+static int importer_phys_copy(phys_addr_t phys, void *buf, size_t len,
+			      bool write)
+{
+	while (len) {
+		size_t offset = offset_in_page(phys);
+		size_t n = min_t(size_t, len, PAGE_SIZE - offset);
+		void *page = memremap(phys - offset, PAGE_SIZE, MEMREMAP_WB);
+
+		if (!page)
+			return -EOPNOTSUPP;
+		if (write)
+			memcpy(page + offset, buf, n);
+		else
+			memcpy(buf, page + offset, n);
+		memunmap(page);
+		phys += n;
+		buf += n;
+		len -= n;
+	}
+	return 0;
+}
+
+/* --- SHADOW devices: DMA API calls that are really needed, and counted --- */
+
+static struct importer_shadow *
+importer_shadow_find(struct importer_device *idev, dma_addr_t dma, size_t size)
+{
+	struct importer_shadow *shadow;
+
+	lockdep_assert_held(&idev->shadow_lock);
+	list_for_each_entry(shadow, &idev->shadows, node) {
+		if (dma >= shadow->dma && size <= shadow->size &&
+		    dma - shadow->dma <= shadow->size - size)
+			return shadow;
+	}
+	return NULL;
+}
+
+static void importer_shadow_free(struct importer_device *idev,
+				 struct importer_shadow *shadow)
+{
+	list_del(&shadow->node);
+	idev->nr_mapped--;
+	vfree(shadow->copy);
+	kfree(shadow);
+}
+
+static dma_addr_t importer_shadow_map_phys(struct device *dev, phys_addr_t phys,
+					   size_t size,
+					   enum dma_data_direction dir,
+					   unsigned long attrs)
+{
+	struct importer_device *idev = dev_get_drvdata(dev);
+	struct importer_shadow *shadow;
+
+#ifdef DMA_ATTR_MMIO
+	/* No memory to keep a copy of, and no caches in between. */
+	if (attrs & DMA_ATTR_MMIO)
+		return DMA_MAPPING_ERROR;
+#endif
+	shadow = kzalloc(sizeof(*shadow), GFP_KERNEL);
+	if (!shadow)
+		return DMA_MAPPING_ERROR;
+	shadow->copy = __vmalloc(size, GFP_KERNEL | __GFP_NOWARN);
+	if (!shadow->copy)
+		goto err_free;
+	shadow->phys = phys;
+	shadow->size = size;
+	shadow->dir = dir;
+
+	/*
+	 * Copy whatever the direction is: a device that writes a part of the
+	 * memory must leave the rest as it was when all is copied back.
+	 */
+	if (attrs & DMA_ATTR_SKIP_CPU_SYNC)
+		memset(shadow->copy, IMPORTER_SHADOW_POISON, size);
+	else if (importer_phys_copy(phys, shadow->copy, size, false))
+		goto err_free_copy;
+
+	mutex_lock(&idev->shadow_lock);
+	/* An unmapped page behind each entry, and no address twice. */
+	shadow->dma = idev->next_dma + offset_in_page(phys);
+	idev->next_dma += PAGE_ALIGN(offset_in_page(phys) + size) + PAGE_SIZE;
+	list_add(&shadow->node, &idev->shadows);
+	idev->nr_mapped++;
+	mutex_unlock(&idev->shadow_lock);
+	return shadow->dma;
+
+err_free_copy:
+	vfree(shadow->copy);
+err_free:
+	kfree(shadow);
+	return DMA_MAPPING_ERROR;
+}
+
+static void importer_shadow_unmap(struct device *dev, dma_addr_t dma,
+				  size_t size, enum dma_data_direction dir,
+				  unsigned long attrs)
+{
+	struct importer_device *idev = dev_get_drvdata(dev);
+	struct importer_shadow *shadow;
+
+	mutex_lock(&idev->shadow_lock);
+	shadow = importer_shadow_find(idev, dma, size);
+	if (!shadow || shadow->dma != dma || shadow->size != size ||
+	    shadow->dir != dir)
+		idev->nr_errors++;
+	if (shadow) {
+		if (dir != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
+			importer_phys_copy(shadow->phys, shadow->copy,
+					   shadow->size, true);
+		importer_shadow_free(idev, shadow);
+	}
+	mutex_unlock(&idev->shadow_lock);
+}
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+static dma_addr_t importer_shadow_map_page(struct device *dev,
+					   struct page *page,
+					   unsigned long offset, size_t size,
+					   enum dma_data_direction dir,
+					   unsigned long attrs)
+{
+	return importer_shadow_map_phys(dev, page_to_phys(page) + offset, size,
+					dir, attrs);
+}
+#endif
+
+static void importer_shadow_unmap_sg(struct device *dev,
+				     struct scatterlist *sgl, int nents,
+				     enum dma_data_direction dir,
+				     unsigned long attrs)
+{
+	struct scatterlist *sg;
+	int i;
+
+	for_each_sg(sgl, sg, nents, i)
+		importer_shadow_unmap(dev, sg_dma_address(sg), sg_dma_len(sg),
+				      dir, attrs);
+}
+
+static int importer_shadow_map_sg(struct device *dev, struct scatterlist *sgl,
+				  int nents, enum dma_data_direction dir,
+				  unsigned long attrs)
+{
+	struct scatterlist *sg;
+	int i;
+
+	for_each_sg(sgl, sg, nents, i) {
+		dma_addr_t dma = importer_shadow_map_phys(dev, sg_phys(sg),
+							  sg->length, dir,
+							  attrs);
+
+		if (dma == DMA_MAPPING_ERROR) {
+			importer_shadow_unmap_sg(dev, sgl, i, dir,
+						 DMA_ATTR_SKIP_CPU_SYNC);
+			return IMPORTER_MAP_SG_FAILED;
+		}
+		sg_dma_address(sg) = dma;
+		sg_dma_len(sg) = sg->length;
+	}
+	return nents;
+}
+
+/* Finds the entry that a sync names part of, and sees whether it may. */
+static struct importer_shadow *
+importer_shadow_sync(struct importer_device *idev, dma_addr_t dma, size_t size,
+		     enum dma_data_direction dir)
+{
+	struct importer_shadow *shadow = importer_shadow_find(idev, dma, size);
+
+	if (!shadow ||
+	    (shadow->dir != dir && shadow->dir != DMA_BIDIRECTIONAL))
+		idev->nr_errors++;
+	return shadow;
+}
+
+static void importer_shadow_sync_for_cpu(struct device *dev, dma_addr_t dma,
+					 size_t size,
+					 enum dma_data_direction dir)
+{
+	struct importer_device *idev = dev_get_drvdata(dev);
+	struct importer_shadow *shadow;
+	size_t offset;
+
+	mutex_lock(&idev->shadow_lock);
+	idev->nr_sync_for_cpu++;
+	idev->sync_for_cpu_bytes += size;
+	shadow = importer_shadow_sync(idev, dma, size, dir);
+	if (shadow && dir != DMA_TO_DEVICE) {
+		offset = dma - shadow->dma;
+		importer_phys_copy(shadow->phys + offset, shadow->copy + offset,
+				   size, true);
+	}
+	mutex_unlock(&idev->shadow_lock);
+}
+
+static void importer_shadow_sync_for_device(struct device *dev, dma_addr_t dma,
+					    size_t size,
+					    enum dma_data_direction dir)
+{
+	struct importer_device *idev = dev_get_drvdata(dev);
+	struct importer_shadow *shadow;
+	size_t offset;
+
+	mutex_lock(&idev->shadow_lock);
+	idev->nr_sync_for_device++;
+	idev->sync_for_device_bytes += size;
+	shadow = importer_shadow_sync(idev, dma, size, dir);
+	if (shadow && dir != DMA_FROM_DEVICE) {
+		offset = dma - shadow->dma;
+		importer_phys_copy(shadow->phys + offset, shadow->copy + offset,
+				   size, false);
+	}
+	mutex_unlock(&idev->shadow_lock);
+}
+
+static void importer_shadow_sync_sg_for_cpu(struct device *dev,
+					    struct scatterlist *sgl, int nents,
+					    enum dma_data_direction dir)
+{
+	struct scatterlist *sg;
+	int i;
+
+	for_each_sg(sgl, sg, nents, i)
+		importer_shadow_sync_for_cpu(dev, sg_dma_address(sg),
+					     sg_dma_len(sg), dir);
+}
+
+static void importer_shadow_sync_sg_for_device(struct device *dev,
+					       struct scatterlist *sgl,
+					       int nents,
+					       enum dma_data_direction dir)
+{
+	struct scatterlist *sg;
+	int i;
+
+	for_each_sg(sgl, sg, nents, i)
+		importer_shadow_sync_for_device(dev, sg_dma_address(sg),
+						sg_dma_len(sg), dir);
+}
+
+static const struct dma_map_ops importer_shadow_ops = {
+	/* v6.19 replaced pages by physical addresses. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
+	.map_phys = importer_shadow_map_phys,
+	.unmap_phys = importer_shadow_unmap,
+#else
+	.map_page = importer_shadow_map_page,
+	.unmap_page = importer_shadow_unmap,
+#endif
+	.map_sg = importer_shadow_map_sg,
+	.unmap_sg = importer_shadow_unmap_sg,
+	.sync_single_for_cpu = importer_shadow_sync_for_cpu,
+	.sync_single_for_device = importer_shadow_sync_for_device,
+	.sync_sg_for_cpu = importer_shadow_sync_sg_for_cpu,
+	.sync_sg_for_device = importer_shadow_sync_sg_for_device,
+};
+
+/* Called with the shadow lock not held, by the session that owns the device. */
+static int importer_shadow_copy(struct importer_device *idev, dma_addr_t dma,
+				void *buf, size_t len, bool write)
+{
+	struct importer_shadow *shadow;
+	int ret = 0;
+
+	mutex_lock(&idev->shadow_lock);
+	shadow = importer_shadow_find(idev, dma, len);
+	if (!shadow)
+		ret = -EOPNOTSUPP;
+	else if (write)
+		memcpy(shadow->copy + (dma - shadow->dma), buf, len);
+	else
+		memcpy(buf, shadow->copy + (dma - shadow->dma), len);
+	mutex_unlock(&idev->shadow_lock);
+	return ret;
+}
+
+/* --- fake devices --- */
+
+static void importer_device_free(struct importer_device *idev)
+{
+	struct importer_shadow *shadow, *tmp;
+
+	platform_device_unregister(idev->pdev);
+	/* What the exporter should have unmapped is lost, not written back. */
+	mutex_lock(&idev->shadow_lock);
+	list_for_each_entry_safe(shadow, tmp, &idev->shadows, node)
+		importer_shadow_free(idev, shadow);
+	mutex_unlock(&idev->shadow_lock);
+	kfree(idev);
+}
+
+static struct importer_device *importer_device_create(u32 nr)
+{
+	const struct importer_model *model = &importer_models[nr];
+	struct platform_device_info info = {
+		.name = "vmemexp-importer",
+		.id = PLATFORM_DEVID_AUTO,
+		.dma_mask = model->dma_mask,
+	};
+	struct importer_device *idev;
+	struct device *dev;
+	int ret;
+
+	if (model->shadow && !IS_ENABLED(CONFIG_ARCH_HAS_DMA_OPS) &&
+	    !IS_ENABLED(CONFIG_DMA_OPS))
+		return ERR_PTR(-EOPNOTSUPP);
+
+	idev = kzalloc(sizeof(*idev), GFP_KERNEL);
+	if (!idev)
+		return ERR_PTR(-ENOMEM);
+	idev->nr = nr;
+	mutex_init(&idev->shadow_lock);
+	INIT_LIST_HEAD(&idev->shadows);
+	idev->next_dma = SZ_256M;
+
+	idev->pdev = platform_device_register_full(&info);
+	if (IS_ERR(idev->pdev)) {
+		ret = PTR_ERR(idev->pdev);
+		kfree(idev);
+		return ERR_PTR(ret);
+	}
+	dev = &idev->pdev->dev;
+	dev_set_drvdata(dev, idev);
+#if defined(CONFIG_ARCH_HAS_SYNC_DMA_FOR_DEVICE) || \
+	defined(CONFIG_ARCH_HAS_SYNC_DMA_FOR_CPU)
+	dev->dma_coherent = model->coherent;
+#endif
+	if (model->shadow)
+		set_dma_ops(dev, &importer_shadow_ops);
+	dma_set_max_seg_size(dev, model->max_segment);
+	/* As a driver would, for what the DMA core decides in this call. */
+	ret = dma_set_mask_and_coherent(dev, model->dma_mask);
+	if (ret) {
+		importer_device_free(idev);
+		return ERR_PTR(ret);
+	}
+	return idev;
+}
+
+/* --- steps, called with the session locked --- */
+
+static void importer_invalidate_mappings(struct dma_buf_attachment *attach)
+{
+	struct importer_session *s = attach->importer_priv;
+
+	dma_resv_assert_held(attach->dmabuf->resv);
+	WRITE_ONCE(s->moved, true);
+}
+
+static const struct dma_buf_attach_ops importer_attach_ops = {
+	.invalidate_mappings = importer_invalidate_mappings,
+};
+
+static int importer_map(struct importer_session *s, enum dma_data_direction dir)
+{
+	struct scatterlist *sg;
+	struct sg_table *sgt;
+	int i;
+
+	if (!s->attach)
+		return -ENXIO;
+	if (s->sgt)
+		return -EBUSY;
+	WRITE_ONCE(s->moved, false);
+	sgt = importer_dma_buf_map(s->attach, dir);
+	if (IS_ERR(sgt))
+		return PTR_ERR(sgt);
+	s->sgt = sgt;
+	s->dir = dir;
+	s->dma_size = 0;
+	for_each_sgtable_dma_sg(sgt, sg, i)
+		s->dma_size += sg_dma_len(sg);
+	return 0;
+}
+
+static int importer_unmap(struct importer_session *s)
+{
+	if (!s->sgt)
+		return -ENXIO;
+	importer_dma_buf_unmap(s->attach, s->sgt, s->dir);
+	s->sgt = NULL;
+	return 0;
+}
+
+static int importer_vmap(struct importer_session *s)
+{
+	struct iosys_map map;
+	int ret;
+
+	if (!s->attach)
+		return -ENXIO;
+	if (iosys_map_is_set(&s->map))
+		return -EBUSY;
+	ret = importer_dma_buf_vmap(s->dmabuf, &map);
+	if (!ret)
+		s->map = map;
+	return ret;
+}
+
+static int importer_vunmap(struct importer_session *s)
+{
+	if (!iosys_map_is_set(&s->map))
+		return -ENXIO;
+	importer_dma_buf_vunmap(s->dmabuf, &s->map);
+	iosys_map_clear(&s->map);
+	return 0;
+}
+
+static int importer_begin_cpu(struct importer_session *s,
+			      enum dma_data_direction dir)
+{
+	return s->attach ? dma_buf_begin_cpu_access(s->dmabuf, dir) : -ENXIO;
+}
+
+static int importer_end_cpu(struct importer_session *s,
+			    enum dma_data_direction dir)
+{
+	return s->attach ? dma_buf_end_cpu_access(s->dmabuf, dir) : -ENXIO;
+}
+
+/* --- ATTACH, DETACH --- */
+
+static int importer_attach(struct importer_session *s, void __user *argp)
+{
+	struct dma_buf_attachment *attach;
+	struct importer_device *idev;
+	struct importer_attach arg;
+	struct dma_buf *dmabuf;
+	int ret;
+
+	if (copy_from_user(&arg, argp, sizeof(arg)))
+		return -EFAULT;
+	if (arg.device >= IMPORTER_NR_DEVS || arg.reserved ||
+	    arg.flags & ~IMPORTER_ATTACH_DYNAMIC)
+		return -EINVAL;
+	dmabuf = dma_buf_get(arg.dmabuf_fd);
+	if (IS_ERR(dmabuf))
+		return PTR_ERR(dmabuf);
+	idev = importer_device_create(arg.device);
+	if (IS_ERR(idev)) {
+		ret = PTR_ERR(idev);
+		goto err_put;
+	}
+
+	mutex_lock(&s->lock);
+	if (s->attach) {
+		ret = -EBUSY;
+		goto err_unlock;
+	}
+	attach = dma_buf_dynamic_attach(dmabuf, &idev->pdev->dev,
+					arg.flags & IMPORTER_ATTACH_DYNAMIC ?
+					&importer_attach_ops : NULL, s);
+	if (IS_ERR(attach)) {
+		ret = PTR_ERR(attach);
+		goto err_unlock;
+	}
+	s->attach = attach;
+	s->idev = idev;
+	s->dmabuf = dmabuf;
+	mutex_unlock(&s->lock);
+	return 0;
+
+err_unlock:
+	mutex_unlock(&s->lock);
+	importer_device_free(idev);
+err_put:
+	dma_buf_put(dmabuf);
+	return ret;
+}
+
+static int importer_detach(struct importer_session *s)
+{
+	struct importer_device *idev;
+	struct dma_buf *dmabuf;
+	int ret = 0;
+
+	mutex_lock(&s->lock);
+	if (!s->attach) {
+		ret = -ENXIO;
+	} else if (s->sgt || iosys_map_is_set(&s->map)) {
+		ret = -EBUSY;
+	} else {
+		idev = s->idev;
+		dmabuf = s->dmabuf;
+		dma_buf_detach(dmabuf, s->attach);
+		s->attach = NULL;
+	}
+	mutex_unlock(&s->lock);
+	if (ret)
+		return ret;
+	importer_device_free(idev);
+	dma_buf_put(dmabuf);
+	return 0;
+}
+
+/* --- READ, WRITE, VREAD, VWRITE --- */
+
+/* The device's access: @len bytes from @offset of the DMA segments in a row. */
+static int importer_dma_copy(struct importer_session *s, u64 offset, void *buf,
+			     size_t len, bool write)
+{
+	struct device *dev = &s->idev->pdev->dev;
+	struct scatterlist *sg;
+	int i, ret;
+
+	for_each_sgtable_dma_sg(s->sgt, sg, i) {
+		dma_addr_t dma = sg_dma_address(sg) + offset;
+		size_t n;
+
+		if (!len)
+			break;
+		if (offset >= sg_dma_len(sg)) {
+			offset -= sg_dma_len(sg);
+			continue;
+		}
+		n = min_t(u64, len, sg_dma_len(sg) - offset);
+		if (importer_models[s->idev->nr].shadow)
+			ret = importer_shadow_copy(s->idev, dma, buf, n, write);
+		else
+			ret = importer_phys_copy(dma_to_phys(dev, dma), buf, n,
+						 write);
+		if (ret)
+			return ret;
+		offset = 0;
+		buf += n;
+		len -= n;
+	}
+	return 0;
+}
+
+/* One piece of @t, @len bytes from @done on. */
+static int importer_access(struct importer_session *s,
+			   const struct importer_transfer *t, u64 done,
+			   void *buf, size_t len, bool kernel, bool write)
+{
+	u64 size;
+
+	if (kernel ? !iosys_map_is_set(&s->map) : !s->sgt)
+		return -ENXIO;
+	size = kernel ? s->dmabuf->size : s->dma_size;
+	if (t->offset > size || t->length > size - t->offset)
+		return -EINVAL;
+	if (!kernel) {
+		if (device_iommu_mapped(&s->idev->pdev->dev))
+			return -EOPNOTSUPP;
+		if (READ_ONCE(s->moved))
+			return -ESTALE;
+		return importer_dma_copy(s, t->offset + done, buf, len, write);
+	}
+	if (write)
+		iosys_map_memcpy_to(&s->map, t->offset + done, buf, len);
+	else
+		iosys_map_memcpy_from(buf, &s->map, t->offset + done, len);
+	return 0;
+}
+
+/* Bytes moved per turn of the session's lock. */
+#define IMPORTER_CHUNK SZ_1M
+
+static int importer_transfer(struct importer_session *s, void __user *argp,
+			     bool kernel, bool write)
+{
+	struct importer_transfer t;
+	void __user *user;
+	u64 done = 0;
+	size_t len;
+	void *buf;
+	int ret;
+
+	if (copy_from_user(&t, argp, sizeof(t)))
+		return -EFAULT;
+	user = u64_to_user_ptr(t.user_ptr);
+	buf = kvmalloc(clamp_t(u64, t.length, 1, IMPORTER_CHUNK), GFP_KERNEL);
+	if (!buf)
+		return -ENOMEM;
+	do {
+		len = min_t(u64, t.length - done, IMPORTER_CHUNK);
+		ret = -EFAULT;
+		if (write && copy_from_user(buf, user + done, len))
+			break;
+		mutex_lock(&s->lock);
+		ret = importer_access(s, &t, done, buf, len, kernel, write);
+		mutex_unlock(&s->lock);
+		if (ret)
+			break;
+		ret = -EFAULT;
+		if (!write && copy_to_user(user + done, buf, len))
+			break;
+		ret = fatal_signal_pending(current) ? -EINTR : 0;
+		done += len;
+		cond_resched();
+	} while (!ret && done < t.length);
+	kvfree(buf);
+	return ret;
+}
+
+/* --- INFO --- */
+
+/* Without pages, or with pages that the core disguised, nobody can tell. */
+static bool importer_knows_pages(const struct sg_table *sgt)
+{
+	struct scatterlist *sg;
+	unsigned int i;
+
+	if (IS_ENABLED(CONFIG_DMABUF_DEBUG) || sgt->nents != sgt->orig_nents)
+		return false;
+	for_each_sgtable_sg(sgt, sg, i)
+		if (!sg_page(sg))
+			return false;
+	return true;
+}
+
+static void importer_info_map(struct importer_session *s,
+			      struct importer_info *info)
+{
+	struct device *dev = &s->idev->pdev->dev;
+	struct scatterlist *sg;
+	bool contiguous = true;
+	bool shadow, pages;
+	unsigned int i;
+	u64 end = 0;
+
+	shadow = importer_models[s->idev->nr].shadow;
+	pages = !(info->flags & IMPORTER_INFO_IOMMU) &&
+		importer_knows_pages(s->sgt);
+	if (shadow || pages)
+		info->flags |= IMPORTER_INFO_BOUNCED;
+	info->direction = s->dir;
+	info->nents = s->sgt->nents;
+	info->orig_nents = s->sgt->orig_nents;
+	info->dma_size = s->dma_size;
+	for_each_sgtable_dma_sg(s->sgt, sg, i) {
+		u64 dma = sg_dma_address(sg);
+		u64 len = sg_dma_len(sg);
+
+		if (i && dma != end)
+			contiguous = false;
+		if (contiguous)
+			info->dma_contiguous += len;
+		end = dma + len;
+		info->address_bits = max_t(u32, info->address_bits,
+					   fls64(end - 1));
+		if (!i || len < info->min_segment)
+			info->min_segment = len;
+		if (len > info->max_segment)
+			info->max_segment = len;
+		if (shadow || (pages && dma_to_phys(dev, dma) != sg_phys(sg)))
+			info->nr_bounced++;
+	}
+}
+
+static void importer_info_device(struct importer_device *idev,
+				 struct importer_info *info)
+{
+	struct device *dev = &idev->pdev->dev;
+	size_t max_mapping = dma_max_mapping_size(dev);
+
+	info->device = idev->nr;
+	info->max_mapping_size = max_mapping == SIZE_MAX ? U64_MAX : max_mapping;
+	info->max_segment_size = dma_get_max_seg_size(dev);
+	if (device_iommu_mapped(dev))
+		info->flags |= IMPORTER_INFO_IOMMU;
+
+	mutex_lock(&idev->shadow_lock);
+	info->nr_sync_for_device = idev->nr_sync_for_device;
+	info->sync_for_device_bytes = idev->sync_for_device_bytes;
+	info->nr_sync_for_cpu = idev->nr_sync_for_cpu;
+	info->sync_for_cpu_bytes = idev->sync_for_cpu_bytes;
+	info->nr_mapped = idev->nr_mapped;
+	info->nr_errors = idev->nr_errors;
+	mutex_unlock(&idev->shadow_lock);
+}
+
+static int importer_info(struct importer_session *s, void __user *argp)
+{
+	struct importer_info info = {};
+
+	mutex_lock(&s->lock);
+	if (s->attach) {
+		info.held |= IMPORTER_HELD_ATTACH;
+		info.size = s->dmabuf->size;
+		importer_info_device(s->idev, &info);
+	}
+	if (s->sgt) {
+		info.held |= IMPORTER_HELD_MAP;
+		importer_info_map(s, &info);
+	}
+	if (iosys_map_is_set(&s->map)) {
+		info.held |= IMPORTER_HELD_VMAP;
+		if (s->map.is_iomem)
+			info.flags |= IMPORTER_INFO_VMAP_IOMEM;
+	}
+	mutex_unlock(&s->lock);
+	return copy_to_user(argp, &info, sizeof(info)) ? -EFAULT : 0;
+}
+
+/* --- the device node --- */
+
+typedef int (*importer_step_fn)(struct importer_session *s);
+typedef int (*importer_dir_step_fn)(struct importer_session *s,
+				    enum dma_data_direction dir);
+
+static int importer_step(struct importer_session *s, importer_step_fn step)
+{
+	int ret;
+
+	mutex_lock(&s->lock);
+	ret = step(s);
+	mutex_unlock(&s->lock);
+	return ret;
+}
+
+static int importer_dir_step(struct importer_session *s, void __user *argp,
+			     importer_dir_step_fn step)
+{
+	struct importer_direction arg;
+	int ret;
+
+	BUILD_BUG_ON(IMPORTER_BIDIRECTIONAL != DMA_BIDIRECTIONAL);
+	BUILD_BUG_ON(IMPORTER_TO_DEVICE != DMA_TO_DEVICE);
+	BUILD_BUG_ON(IMPORTER_FROM_DEVICE != DMA_FROM_DEVICE);
+
+	if (copy_from_user(&arg, argp, sizeof(arg)))
+		return -EFAULT;
+	if (arg.direction > IMPORTER_FROM_DEVICE || arg.reserved)
+		return -EINVAL;
+	mutex_lock(&s->lock);
+	ret = step(s, arg.direction);
+	mutex_unlock(&s->lock);
+	return ret;
+}
+
+static long importer_ioctl(struct file *file, unsigned int cmd,
+			   unsigned long arg)
+{
+	struct importer_session *s = file->private_data;
+	void __user *argp = (void __user *)arg;
+
+	switch (cmd) {
+	case IMPORTER_IOC_ATTACH:
+		return importer_attach(s, argp);
+	case IMPORTER_IOC_DETACH:
+		return importer_detach(s);
+	case IMPORTER_IOC_MAP:
+		return importer_dir_step(s, argp, importer_map);
+	case IMPORTER_IOC_UNMAP:
+		return importer_step(s, importer_unmap);
+	case IMPORTER_IOC_READ:
+		return importer_transfer(s, argp, false, false);
+	case IMPORTER_IOC_WRITE:
+		return importer_transfer(s, argp, false, true);
+	case IMPORTER_IOC_VMAP:
+		return importer_step(s, importer_vmap);
+	case IMPORTER_IOC_VUNMAP:
+		return importer_step(s, importer_vunmap);
+	case IMPORTER_IOC_VREAD:
+		return importer_transfer(s, argp, true, false);
+	case IMPORTER_IOC_VWRITE:
+		return importer_transfer(s, argp, true, true);
+	case IMPORTER_IOC_BEGIN_CPU:
+		return importer_dir_step(s, argp, importer_begin_cpu);
+	case IMPORTER_IOC_END_CPU:
+		return importer_dir_step(s, argp, importer_end_cpu);
+	case IMPORTER_IOC_INFO:
+		return importer_info(s, argp);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static int importer_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct importer_session *s = file->private_data;
+	int ret = -ENXIO;
+
+	mutex_lock(&s->lock);
+	if (s->attach)
+		ret = dma_buf_mmap(s->dmabuf, vma, vma->vm_pgoff);
+	mutex_unlock(&s->lock);
+	return ret;
+}
+
+static int importer_open(struct inode *inode, struct file *file)
+{
+	struct importer_session *s = kzalloc(sizeof(*s), GFP_KERNEL);
+
+	if (!s)
+		return -ENOMEM;
+	mutex_init(&s->lock);
+	file->private_data = s;
+	return nonseekable_open(inode, file);
+}
+
+static int importer_release(struct inode *inode, struct file *file)
+{
+	struct importer_session *s = file->private_data;
+
+	/* What is not held answers ENXIO, and there is nothing to drop. */
+	importer_step(s, importer_vunmap);
+	importer_step(s, importer_unmap);
+	importer_detach(s);
+	kfree(s);
+	return 0;
+}
+
+static const struct file_operations importer_fops = {
+	.owner = THIS_MODULE,
+	.open = importer_open,
+	.release = importer_release,
+	.unlocked_ioctl = importer_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.mmap = importer_mmap,
+};
+
+static struct miscdevice importer_misc = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "vmemexp-importer",
+	.fops = &importer_fops,
+	.mode = 0600,
+};
+module_misc_device(importer_misc);
+
+MODULE_DESCRIPTION("dma-buf importer for tests");
+MODULE_LICENSE("GPL");
