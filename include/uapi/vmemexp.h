@@ -101,24 +101,41 @@
 #define VMEMEXP_MEMORY_PFNMAP		(1U << 5)
 
 /*
- * VMEMEXP_REASON_* - why an export failed (vmemexp_export.err_reason)
+ * VMEMEXP_REASON_* - why an export failed (vmemexp_export.err_reason), the errno
+ * that comes with it, and what err_addr is then
  *
- * The comment names the errno and what err_addr is. New reasons may be added;
- * a program that meets one it does not know should fall back to errno.
+ * NONE:           errno alone says it; err_addr is 0.
+ * FLAGS:          EINVAL, flags or fd_flags are wrong; 0.
+ * LENGTH:         EINVAL, zero, wraps around or not representable; vaddr.
+ * ALIGNMENT:      EINVAL, not page aligned; the end that is not.
+ * LIMIT:          ENOMEM, would exceed RLIMIT_MEMLOCK; vaddr.
+ * NOT_MAPPED:     EFAULT, nothing is mapped there; the first such page.
+ * NOT_READABLE:   EFAULT, mapped without PROT_READ; the first such page.
+ * NOT_WRITABLE:   EACCES, O_RDWR of a read-only mapping; the first such page.
+ * KIND:           EPERM, a kind of memory that may not be exported, or not for
+ *                 writing; the first such page.
+ * PFNMAP:         EPERM, a VM_PFNMAP or VM_IO mapping; the first such page.
+ * NO_BACKING:     EFAULT, beyond the end of the mapped file; the first such page.
+ * UNPINNABLE:     what the kernel says, it refuses to pin; the first such page.
+ * NOT_CONTIGUOUS: ERANGE, not one physical run; the first page of the second.
+ *
+ * Page addresses are those of their first byte, so err_addr may lie below an
+ * unaligned vaddr. New reasons may be added: a program that meets one it does
+ * not know should fall back to errno.
  */
-#define VMEMEXP_REASON_NONE		0  /* no export reason: errno says it all; 0 */
-#define VMEMEXP_REASON_FLAGS		1  /* EINVAL: flags or fd_flags unknown or contradictory; 0 */
-#define VMEMEXP_REASON_LENGTH		2  /* EINVAL: zero, wraps around, or not representable; vaddr */
-#define VMEMEXP_REASON_ALIGNMENT	3  /* EINVAL: not page aligned; the end that is not */
-#define VMEMEXP_REASON_LIMIT		4  /* ENOMEM: would exceed RLIMIT_MEMLOCK; vaddr */
-#define VMEMEXP_REASON_NOT_MAPPED	5  /* EFAULT: nothing is mapped there; first such page */
-#define VMEMEXP_REASON_NOT_READABLE	6  /* EFAULT: mapping without PROT_READ; first such page */
-#define VMEMEXP_REASON_NOT_WRITABLE	7  /* EACCES: O_RDWR of a read-only mapping; first such page */
-#define VMEMEXP_REASON_KIND		8  /* EPERM: kind not allowed, or not for writing; first such page */
-#define VMEMEXP_REASON_PFNMAP		9  /* EPERM: VM_PFNMAP or VM_IO mapping; first such page */
-#define VMEMEXP_REASON_NO_BACKING	10 /* EFAULT: beyond the end of the mapped file; first such page */
-#define VMEMEXP_REASON_UNPINNABLE	11 /* as the kernel says: page cannot be pinned; first such page */
-#define VMEMEXP_REASON_NOT_CONTIGUOUS	12 /* ERANGE: not one physical run; first page of the second */
+#define VMEMEXP_REASON_NONE		0
+#define VMEMEXP_REASON_FLAGS		1
+#define VMEMEXP_REASON_LENGTH		2
+#define VMEMEXP_REASON_ALIGNMENT	3
+#define VMEMEXP_REASON_LIMIT		4
+#define VMEMEXP_REASON_NOT_MAPPED	5
+#define VMEMEXP_REASON_NOT_READABLE	6
+#define VMEMEXP_REASON_NOT_WRITABLE	7
+#define VMEMEXP_REASON_KIND		8
+#define VMEMEXP_REASON_PFNMAP		9
+#define VMEMEXP_REASON_NO_BACKING	10
+#define VMEMEXP_REASON_UNPINNABLE	11
+#define VMEMEXP_REASON_NOT_CONTIGUOUS	12
 
 /**
  * struct vmemexp_export - argument of VMEMEXP_IOC_EXPORT
