@@ -182,17 +182,20 @@
  *          page aligned (%VMEMEXP_REASON_ALIGNMENT).
  * EFAULT   The range leaves the user address space
  *          (%VMEMEXP_REASON_NOT_MAPPED).
- * ENOMEM   The pages would exceed the user's %RLIMIT_MEMLOCK and the caller
- *          lacks %CAP_IPC_LOCK (%VMEMEXP_REASON_LIMIT), or the kernel is out
- *          of memory.
- * EINTR    A fatal signal is pending.
- * EFAULT   A page is not mapped (%VMEMEXP_REASON_NOT_MAPPED), not readable
- *          (%VMEMEXP_REASON_NOT_READABLE) or lies beyond the end of its file
- *          (%VMEMEXP_REASON_NO_BACKING).
+ * EFAULT   A page is not mapped (%VMEMEXP_REASON_NOT_MAPPED) or not readable
+ *          (%VMEMEXP_REASON_NOT_READABLE).
  * EACCES   %O_RDWR was asked of a read-only mapping
  *          (%VMEMEXP_REASON_NOT_WRITABLE).
- * EPERM    The memory is of a kind that may not be exported, or not for
- *          writing (%VMEMEXP_REASON_KIND, %VMEMEXP_REASON_PFNMAP).
+ * EPERM    The range leads to memory without page accounting
+ *          (%VMEMEXP_REASON_PFNMAP).
+ * ENOMEM   The pages would exceed the user's %RLIMIT_MEMLOCK and the caller
+ *          lacks %CAP_IPC_LOCK (%VMEMEXP_REASON_LIMIT), or the kernel is out
+ *          of memory (%VMEMEXP_REASON_NONE).
+ * EINTR    A fatal signal is pending.
+ * EPERM    The pages are of a kind that may not be exported, or not for
+ *          writing (%VMEMEXP_REASON_KIND).
+ * EFAULT   A page lies beyond the end of its file
+ *          (%VMEMEXP_REASON_NO_BACKING).
  * other    The kernel refuses to pin a page and gives this errno
  *          (%VMEMEXP_REASON_UNPINNABLE): ENOMEM, EAGAIN or EBUSY if it cannot
  *          be moved to memory where it may stay, EHWPOISON if it is broken,

@@ -1,0 +1,1459 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vmemexp: export user virtual memory as a dma-buf
+ *
+ * The model
+ * =========
+ *
+ * A program gives an address range of its own to VMEMEXP_IOC_EXPORT. The pages
+ * behind it are charged, pinned and judged, and what is left of them is a list
+ * of extents: runs of consecutive page frames. From then on the address range
+ * does not matter any more; everything a dma-buf can do is derived from the
+ * extents:
+ *
+ *   /dev/vmemexp fd     keeps no state
+ *
+ *   vmemexp_buf         one exported range. Built by the ioctl; once
+ *     extents[]         dma_buf_export() has succeeded its dma_buf owns it, and
+ *     attachments       all that the ioctl may do on an error is dma_buf_put().
+ *                       Its release is the only place where pages are unpinned
+ *                       and the user is given back what was charged.
+ *
+ *   vmemexp_attach      one attached device: its own scatterlist, and while it
+ *     segments[]        is mapped the DMA addresses that syncs go to
+ *
+ * Nothing can fail after the file descriptor has been installed: user space may
+ * have closed it before the ioctl returns.
+ *
+ * Pages, not mappings, decide what may be exported (vmemexp_judge()): a mapping
+ * can be replaced between a look at it and the pinning, a pinned page stays
+ * what it is. Mappings are looked at before, to refuse early and to name the
+ * reason (vmemexp_check_range()).
+ *
+ * A buffer of pages that were pinned for reading is read-only for ever, at all
+ * four doors: the file's mode, mmap, vmap, and the direction of DMA.
+ *
+ * Locks, outermost first:
+ *
+ *   mmap_lock                 taken by the ioctl while it looks at mappings and
+ *                             while it pins; the core holds it around mmap
+ *   dma_resv                  the core holds it around map, unmap, vmap, vunmap
+ *                             (since 6.2)
+ *   vmemexp_buffers_lock      the list of buffers
+ *   vmemexp_buf.lock          attachments, what they map, the kernel mapping
+ *
+ * Pages are pinned under none of the others. The mmap operation takes no lock
+ * at all, since it runs under the mmap_lock. The notifier callback runs under
+ * locks of mm/ and takes none either; it sets a flag.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/capability.h>
+#include <linux/cred.h>
+#include <linux/debugfs.h>
+#include <linux/fs.h>
+#include <linux/hugetlb.h>
+#include <linux/magic.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/pagemap.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/user.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <linux/vmalloc.h>
+
+#include "vmemexp.h"
+
+#define CREATE_TRACE_POINTS
+#include "vmemexp_trace.h"
+
+/* One page of page pointers: what is pinned in one go and kept in scratch. */
+#define VMEMEXP_BATCH		(PAGE_SIZE / sizeof(struct page *))
+
+/* Pinning may lose a race against migration; the next try usually wins. */
+#define VMEMEXP_PIN_TRIES	3
+
+static LIST_HEAD(vmemexp_buffers);
+static DEFINE_MUTEX(vmemexp_buffers_lock);
+
+/* --- allow=: which kinds of memory the administrator lets users export --- */
+
+/* The names of the VMEMEXP_MEMORY_* bits, in their order. */
+static const char * const vmemexp_memory_names[] = {
+	"anon", "shmem", "hugetlb", "file", "driver",
+};
+
+static unsigned int vmemexp_allow = VMEMEXP_MEMORY_ANON | VMEMEXP_MEMORY_SHMEM |
+				    VMEMEXP_MEMORY_HUGETLB | VMEMEXP_MEMORY_DRIVER;
+
+/* Writes the names of the bits in @mask, separated by commas, to @buffer. */
+static int vmemexp_print_memory(char *buffer, size_t size, unsigned int mask)
+{
+	int len = 0;
+	size_t i;
+
+	buffer[0] = '\0';
+	for (i = 0; i < ARRAY_SIZE(vmemexp_memory_names); i++)
+		if (mask & BIT(i))
+			len += scnprintf(buffer + len, size - len, "%s%s",
+					 len ? "," : "", vmemexp_memory_names[i]);
+	return len;
+}
+
+static int vmemexp_allow_set(const char *val, const struct kernel_param *kp)
+{
+	char *copy = kstrdup(val, GFP_KERNEL);
+	unsigned int mask = 0;
+	char *rest, *name;
+	int ret = 0;
+
+	if (!copy)
+		return -ENOMEM;
+
+	/* An empty list allows nothing. */
+	rest = strim(copy);
+	if (!*rest)
+		rest = NULL;
+	while (ret >= 0 && (name = strsep(&rest, ","))) {
+		ret = match_string(vmemexp_memory_names,
+				   ARRAY_SIZE(vmemexp_memory_names), name);
+		if (ret >= 0)
+			mask |= BIT(ret);
+	}
+	kfree(copy);
+	if (ret < 0)
+		return ret;
+
+	WRITE_ONCE(*(unsigned int *)kp->arg, mask);
+	return 0;
+}
+
+static int vmemexp_allow_get(char *buffer, const struct kernel_param *kp)
+{
+	int len = vmemexp_print_memory(buffer, PAGE_SIZE - 1,
+				       READ_ONCE(*(unsigned int *)kp->arg));
+
+	return len + scnprintf(buffer + len, PAGE_SIZE - len, "\n");
+}
+
+static const struct kernel_param_ops vmemexp_allow_ops = {
+	.set = vmemexp_allow_set,
+	.get = vmemexp_allow_get,
+};
+
+/* Writable at run time: it concerns exports to come, and nothing is cached. */
+module_param_cb(allow, &vmemexp_allow_ops, &vmemexp_allow, 0644);
+MODULE_PARM_DESC(allow,
+		 "kinds of memory that may be exported: any of anon,shmem,hugetlb,file,driver (default: all but file; file is read-only)");
+
+/* --- accounting: refuse before doing, on a user that outlives the process --- */
+
+static int vmemexp_charge(struct vmemexp_buf *buf)
+{
+	struct user_struct *user = buf->cred->user;
+	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
+	long charged = atomic_long_read(&user->locked_vm);
+	unsigned long wanted;
+
+	/*
+	 * pinned_vm alone would be no limit: it belongs to the mm, and a
+	 * dma-buf outlives that. The user is what a limit can be held against.
+	 */
+	do {
+		wanted = charged + buf->npages;
+		if ((wanted > limit || wanted < buf->npages) && !capable(CAP_IPC_LOCK))
+			return -ENOMEM;
+	} while (!atomic_long_try_cmpxchg(&user->locked_vm, &charged, wanted));
+
+	atomic64_add(buf->npages, &buf->mm->pinned_vm);
+	return 0;
+}
+
+static void vmemexp_uncharge(struct vmemexp_buf *buf)
+{
+	atomic64_sub(buf->npages, &buf->mm->pinned_vm);
+	atomic_long_sub(buf->npages, &buf->cred->user->locked_vm);
+}
+
+/* --- mappings: refuse early what will not work, and say why --- */
+
+/* What user space is told when an export fails. */
+struct vmemexp_error {
+	u32 reason;
+	unsigned long addr;
+};
+
+static int vmemexp_fail(struct vmemexp_error *error, u32 reason, unsigned long addr, int ret)
+{
+	error->reason = reason;
+	error->addr = addr;
+	return ret;
+}
+
+static int vmemexp_check_vma(const struct vmemexp_buf *buf, const struct vm_area_struct *vma,
+			     unsigned long addr, struct vmemexp_error *error)
+{
+	if (!vma)
+		return vmemexp_fail(error, VMEMEXP_REASON_NOT_MAPPED, addr, -EFAULT);
+	if (vma->vm_flags & (VM_IO | VM_PFNMAP))
+		return vmemexp_fail(error, VMEMEXP_REASON_PFNMAP, addr, -EPERM);
+	/* Also for O_RDWR: no dma-buf is write-only. */
+	if (!(vma->vm_flags & VM_READ))
+		return vmemexp_fail(error, VMEMEXP_REASON_NOT_READABLE, addr, -EFAULT);
+	if (buf->writable && !(vma->vm_flags & VM_WRITE))
+		return vmemexp_fail(error, VMEMEXP_REASON_NOT_WRITABLE, addr, -EACCES);
+	return 0;
+}
+
+static int vmemexp_check_range(const struct vmemexp_buf *buf, struct vmemexp_error *error)
+{
+	unsigned long addr = buf->start, end = addr + vmemexp_size(buf);
+	struct vm_area_struct *vma;
+	int ret = 0;
+
+	if (mmap_read_lock_killable(buf->mm))
+		return -EINTR;
+	while (!ret && addr < end) {
+		vma = vma_lookup(buf->mm, addr);
+		ret = vmemexp_check_vma(buf, vma, addr, error);
+		if (!ret)
+			addr = vma->vm_end;
+	}
+	mmap_read_unlock(buf->mm);
+	return ret;
+}
+
+/* Says why the page at @addr could not be pinned; @ret is the kernel's answer. */
+static int vmemexp_pin_failed(const struct vmemexp_buf *buf, unsigned long addr, int ret,
+			      struct vmemexp_error *error)
+{
+	struct vm_area_struct *vma;
+	struct inode *inode;
+	int err;
+
+	if (ret == -EINTR || mmap_read_lock_killable(buf->mm))
+		return -EINTR;
+
+	/* Somebody may have changed the mapping since it was checked. */
+	vma = vma_lookup(buf->mm, addr);
+	err = vmemexp_check_vma(buf, vma, addr, error);
+	if (err)
+		goto unlock;
+
+	err = vmemexp_fail(error, VMEMEXP_REASON_UNPINNABLE, addr, ret);
+	if (ret != -EFAULT || !vma->vm_file)
+		goto unlock;
+
+	inode = file_inode(vma->vm_file);
+	if (linear_page_index(vma, addr) >= DIV_ROUND_UP(i_size_read(inode), PAGE_SIZE)) {
+		error->reason = VMEMEXP_REASON_NO_BACKING;
+	} else if (buf->writable && (vma->vm_flags & VM_SHARED) &&
+		   inode->i_sb->s_magic != TMPFS_MAGIC &&
+		   inode->i_sb->s_magic != HUGETLBFS_MAGIC) {
+		/*
+		 * Since 6.5 the kernel itself refuses what vmemexp_judge()
+		 * refuses on older ones: long-term writes to page cache.
+		 */
+		err = vmemexp_fail(error, VMEMEXP_REASON_KIND, addr, -EPERM);
+	}
+unlock:
+	mmap_read_unlock(buf->mm);
+	return err;
+}
+
+/* --- pinning: pages become extents --- */
+
+/* Makes room for @count more extents, so that recording pages cannot fail. */
+static int vmemexp_reserve(struct vmemexp_buf *buf, unsigned long count)
+{
+	unsigned long max = buf->nr_extents + count;
+	struct vmemexp_run *extents;
+
+	if (max <= buf->max_extents)
+		return 0;
+
+	max = max(max, 2 * buf->max_extents);
+	extents = kvmalloc_array(max, sizeof(*extents), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!extents)
+		return -ENOMEM;
+	if (buf->nr_extents)
+		memcpy(extents, buf->extents, buf->nr_extents * sizeof(*extents));
+	kvfree(buf->extents);
+	buf->extents = extents;
+	buf->max_extents = max;
+	return 0;
+}
+
+/* Gives back what vmemexp_reserve() took in advance. */
+static void vmemexp_trim(struct vmemexp_buf *buf)
+{
+	struct vmemexp_run *extents;
+
+	if (buf->nr_extents == buf->max_extents)
+		return;
+	extents = kvmalloc_array(buf->nr_extents, sizeof(*extents), GFP_KERNEL_ACCOUNT);
+	if (!extents)
+		return;		/* Too much memory is better than no buffer. */
+	memcpy(extents, buf->extents, buf->nr_extents * sizeof(*extents));
+	kvfree(buf->extents);
+	buf->extents = extents;
+	buf->max_extents = buf->nr_extents;
+}
+
+static unsigned long vmemexp_extent_pages(const struct vmemexp_buf *buf, unsigned long i)
+{
+	unsigned long end = i + 1 < buf->nr_extents ? buf->extents[i + 1].start : buf->nr_pinned;
+
+	return end - buf->extents[i].start;
+}
+
+static void vmemexp_record(struct vmemexp_buf *buf, struct page **pages, unsigned long count)
+{
+	struct vmemexp_run *last = buf->extents + buf->nr_extents - 1;
+	unsigned long i, pfn;
+
+	for (i = 0; i < count; i++, buf->nr_pinned++) {
+		pfn = page_to_pfn(pages[i]);
+		if (buf->nr_extents && pfn == last->base + (buf->nr_pinned - last->start))
+			continue;
+		last = &buf->extents[buf->nr_extents++];
+		last->base = pfn;
+		last->start = buf->nr_pinned;
+	}
+}
+
+static u32 vmemexp_memory_kind(struct folio *folio)
+{
+	if (folio_test_hugetlb(folio))
+		return VMEMEXP_MEMORY_HUGETLB;
+	if (folio_test_anon(folio))
+		return VMEMEXP_MEMORY_ANON;
+	/*
+	 * Page cache that may be swapped is tmpfs. It goes before the mapping,
+	 * which is taken from a page that is truncated at this moment.
+	 */
+	if (folio_test_swapbacked(folio))
+		return VMEMEXP_MEMORY_SHMEM;
+	if (folio->mapping)
+		return VMEMEXP_MEMORY_FILE;
+	return VMEMEXP_MEMORY_DRIVER;
+}
+
+/* Decides by the pinned pages themselves whether they may be exported. */
+static int vmemexp_judge(struct vmemexp_buf *buf, struct page **pages, unsigned long count,
+			 unsigned long addr, struct vmemexp_error *error)
+{
+	u32 allowed = READ_ONCE(vmemexp_allow);
+	unsigned long i, run, left;
+	struct folio *folio;
+	u32 kind;
+
+	/*
+	 * A file system does not expect its pages to change behind its back;
+	 * writing to them through a device corrupts it.
+	 */
+	if (buf->writable)
+		allowed &= ~VMEMEXP_MEMORY_FILE;
+
+	for (i = 0; i < count; i += run) {
+		folio = page_folio(pages[i]);
+		kind = vmemexp_memory_kind(folio);
+		if (!(kind & allowed))
+			return vmemexp_fail(error, VMEMEXP_REASON_KIND,
+					    addr + (i << PAGE_SHIFT), -EPERM);
+		buf->memory |= kind;
+
+		/* The folio was judged as a whole: skip its other pages. */
+		left = folio_nr_pages(folio) - folio_page_idx(folio, pages[i]);
+		left = min(left, count - i);
+		for (run = 1; run < left && pages[i + run] == pages[i] + run; run++)
+			;
+	}
+	return 0;
+}
+
+static int vmemexp_pin_batch(struct vmemexp_buf *buf, unsigned long addr, unsigned long count,
+			     struct page **pages)
+{
+	unsigned int flags;
+	int tries, ret;
+
+	if (buf->writable)
+		flags = FOLL_LONGTERM | FOLL_WRITE;
+	else
+		flags = vmemexp_gup_read_flags(buf->mm, addr, &count);
+
+	for (tries = 0; tries < VMEMEXP_PIN_TRIES; tries++) {
+		ret = pin_user_pages_fast(addr, count, flags, pages);
+		if (ret > 0 || fatal_signal_pending(current))
+			break;
+		if (ret != -EAGAIN && ret != -EBUSY && ret != -ENOMEM)
+			break;
+		cond_resched();
+	}
+	if (ret <= 0 && fatal_signal_pending(current))
+		return -EINTR;
+	return ret ?: -EFAULT;
+}
+
+static int vmemexp_pin(struct vmemexp_buf *buf, bool contiguous, struct vmemexp_error *error)
+{
+	struct page **pages = (struct page **)__get_free_page(GFP_KERNEL);
+	unsigned long addr, count;
+	int ret = 0;
+
+	if (!pages)
+		return -ENOMEM;
+
+	while (buf->nr_pinned < buf->npages) {
+		addr = buf->start + (buf->nr_pinned << PAGE_SHIFT);
+		count = min_t(unsigned long, buf->npages - buf->nr_pinned, VMEMEXP_BATCH);
+
+		if (fatal_signal_pending(current)) {
+			ret = -EINTR;
+			break;
+		}
+		ret = vmemexp_reserve(buf, count);
+		if (ret)
+			break;
+		ret = vmemexp_pin_batch(buf, addr, count, pages);
+		if (ret < 0) {
+			ret = vmemexp_pin_failed(buf, addr, ret, error);
+			break;
+		}
+		/* Recorded first: what is recorded is unpinned on any error. */
+		count = ret;
+		vmemexp_record(buf, pages, count);
+		ret = vmemexp_judge(buf, pages, count, addr, error);
+		if (ret)
+			break;
+		if (contiguous && buf->nr_extents > 1) {
+			addr = buf->start + (buf->extents[1].start << PAGE_SHIFT);
+			ret = vmemexp_fail(error, VMEMEXP_REASON_NOT_CONTIGUOUS, addr, -ERANGE);
+			break;
+		}
+		cond_resched();
+	}
+	free_page((unsigned long)pages);
+	if (!ret)
+		vmemexp_trim(buf);
+	return ret;
+}
+
+static void vmemexp_unpin(struct vmemexp_buf *buf)
+{
+	unsigned long i;
+
+	for (i = 0; i < buf->nr_extents; i++) {
+		unpin_user_page_range_dirty_lock(pfn_to_page(buf->extents[i].base),
+						 vmemexp_extent_pages(buf, i), buf->dirty);
+		cond_resched();
+	}
+	kvfree(buf->extents);
+}
+
+/* --- notifier: the only thing that happens when the source range goes away --- */
+
+#ifdef CONFIG_MMU_NOTIFIER
+static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
+			       const struct mmu_notifier_range *range, unsigned long seq)
+{
+	struct vmemexp_buf *buf = container_of(notifier, struct vmemexp_buf, notifier);
+
+	/*
+	 * Every attempt to migrate or reclaim a page is announced, too, and
+	 * fails for pinned ones. Only what ends the mapping counts.
+	 */
+	if (range->event == MMU_NOTIFY_UNMAP || range->event == MMU_NOTIFY_RELEASE)
+		WRITE_ONCE(buf->stale, true);
+	mmu_interval_set_seq(notifier, seq);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops vmemexp_notifier_ops = {
+	.invalidate = vmemexp_invalidate,
+};
+
+static int vmemexp_watch(struct vmemexp_buf *buf)
+{
+	return mmu_interval_notifier_insert(&buf->notifier, buf->mm, buf->start,
+					    vmemexp_size(buf), &vmemexp_notifier_ops);
+}
+
+static void vmemexp_unwatch(struct vmemexp_buf *buf)
+{
+	mmu_interval_notifier_remove(&buf->notifier);
+}
+#else
+static int vmemexp_watch(struct vmemexp_buf *buf) { return 0; }
+static void vmemexp_unwatch(struct vmemexp_buf *buf) { }
+#endif
+
+/* --- buffer: created by the export ioctl, freed with its dma_buf --- */
+
+static void vmemexp_free(struct vmemexp_buf *buf)
+{
+	mutex_destroy(&buf->lock);
+	mmdrop(buf->mm);
+	put_cred(buf->cred);
+	kfree(buf);
+}
+
+static void vmemexp_destroy(struct vmemexp_buf *buf)
+{
+	vmemexp_unpin(buf);
+	vmemexp_unwatch(buf);
+	vmemexp_uncharge(buf);
+	vmemexp_free(buf);
+}
+
+static struct vmemexp_buf *vmemexp_create(unsigned long start, unsigned long npages, bool writable,
+					  bool contiguous, struct vmemexp_error *error)
+{
+	struct vmemexp_buf *buf;
+	int ret;
+
+	buf = kzalloc(sizeof(*buf), GFP_KERNEL_ACCOUNT);
+	if (!buf)
+		return ERR_PTR(-ENOMEM);
+
+	buf->start = start;
+	buf->npages = npages;
+	buf->writable = writable;
+	buf->cred = get_current_cred();
+	buf->mm = current->mm;
+	mmgrab(buf->mm);
+	buf->tgid = task_tgid_nr(current);
+	get_task_comm(buf->comm, current);
+	mutex_init(&buf->lock);
+	INIT_LIST_HEAD(&buf->attachments);
+
+	ret = vmemexp_check_range(buf, error);
+	if (ret)
+		goto err_free;
+
+	ret = vmemexp_charge(buf);
+	if (ret) {
+		vmemexp_fail(error, VMEMEXP_REASON_LIMIT, start, ret);
+		goto err_free;
+	}
+
+	/* Before pinning, so that no unmapping goes unseen from there on. */
+	ret = vmemexp_watch(buf);
+	if (ret)
+		goto err_uncharge;
+
+	ret = vmemexp_pin(buf, contiguous, error);
+	if (ret) {
+		vmemexp_destroy(buf);
+		return ERR_PTR(ret);
+	}
+	return buf;
+
+err_uncharge:
+	vmemexp_uncharge(buf);
+err_free:
+	vmemexp_free(buf);
+	return ERR_PTR(ret);
+}
+
+/* --- runs: extents by page, segments by page --- */
+
+/* Index of the run that holds page @index; runs[0].start is 0. */
+static unsigned long vmemexp_find_run(const struct vmemexp_run *runs, unsigned long nr_runs,
+				      unsigned long index)
+{
+	unsigned long low = 0, high = nr_runs, mid;
+
+	while (high - low > 1) {
+		mid = low + (high - low) / 2;
+		if (runs[mid].start <= index)
+			low = mid;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+/* --- coherency: every mapped device, only the bytes named --- */
+
+static void vmemexp_sync_attach(const struct vmemexp_buf *buf, const struct vmemexp_attach *at,
+				size_t offset, size_t length, enum dma_data_direction dir,
+				bool for_cpu)
+{
+	unsigned int i = vmemexp_find_run(at->segments, at->nr_segments, offset >> PAGE_SHIFT);
+	size_t start, end, size;
+	dma_addr_t addr;
+
+	for (; length; i++) {
+		start = (size_t)at->segments[i].start << PAGE_SHIFT;
+		end = i + 1 < at->nr_segments ?
+		      (size_t)at->segments[i + 1].start << PAGE_SHIFT : vmemexp_size(buf);
+		size = min(length, end - offset);
+		addr = at->segments[i].base + (offset - start);
+		if (for_cpu)
+			dma_sync_single_for_cpu(at->dev, addr, size, dir);
+		else
+			dma_sync_single_for_device(at->dev, addr, size, dir);
+		offset += size;
+		length -= size;
+	}
+}
+
+/*
+ * Before CPU access: fetch what devices wrote. Also before a CPU write, as it
+ * may leave bytes of the range alone, and the end of the bracket hands the
+ * whole range to the device.
+ *
+ * Returns the number of devices that were reached.
+ */
+static unsigned int vmemexp_sync_for_cpu(struct vmemexp_buf *buf, size_t offset, size_t length)
+{
+	struct vmemexp_attach *at;
+	unsigned int devices = 0;
+
+	lockdep_assert_held(&buf->lock);
+
+	list_for_each_entry(at, &buf->attachments, node) {
+		if (at->dir == DMA_NONE)
+			continue;
+		vmemexp_sync_attach(buf, at, offset, length, at->dir, true);
+		devices++;
+	}
+	if (buf->vaddr)
+		invalidate_kernel_vmap_range(buf->vaddr + offset, length);
+	return devices;
+}
+
+/*
+ * After CPU access: let devices see what the CPU wrote. A bounce buffer must
+ * not be overwritten after a mere read, the device may have written to it since.
+ */
+static unsigned int vmemexp_sync_for_device(struct vmemexp_buf *buf, size_t offset, size_t length,
+					    enum dma_data_direction access)
+{
+	struct vmemexp_attach *at;
+	unsigned int devices = 0;
+
+	lockdep_assert_held(&buf->lock);
+
+	if (buf->vaddr)
+		flush_kernel_vmap_range(buf->vaddr + offset, length);
+	list_for_each_entry(at, &buf->attachments, node) {
+		if (at->dir == DMA_NONE)
+			continue;
+		vmemexp_sync_attach(buf, at, offset, length,
+				    at->dir == DMA_BIDIRECTIONAL ? access : at->dir, false);
+		devices++;
+	}
+	return devices;
+}
+
+/* An observer beside Linux sees memory; what is in the caches is in its way. */
+static void vmemexp_sync_observer(struct vmemexp_buf *buf, size_t offset, size_t length, bool clean)
+{
+	unsigned long i = vmemexp_find_run(buf->extents, buf->nr_extents, offset >> PAGE_SHIFT);
+	unsigned long index, size;
+	struct page *page;
+	void *va;
+
+	for (; length; offset += size, length -= size) {
+		index = offset >> PAGE_SHIFT;
+		if (i + 1 < buf->nr_extents && index >= buf->extents[i + 1].start)
+			i++;
+		page = pfn_to_page(buf->extents[i].base + (index - buf->extents[i].start));
+		size = min_t(size_t, length, PAGE_SIZE - offset_in_page(offset));
+
+		va = kmap_local_page(page) + offset_in_page(offset);
+		if (clean)
+			vmemexp_cache_clean(page, va, size);
+		else
+			vmemexp_cache_invalidate(page, va, size);
+		kunmap_local(va);
+	}
+	/* Order it against the doorbell that will be rung or has been heard. */
+	mb();
+}
+
+static int vmemexp_wait_fences(struct dma_buf *dmabuf, bool write)
+{
+	long ret = dma_resv_wait_timeout(dmabuf->resv, dma_resv_usage_rw(write), true,
+					 MAX_SCHEDULE_TIMEOUT);
+
+	return ret < 0 ? ret : 0;
+}
+
+/* --- dma_buf_ops --- */
+
+/*
+ * Contiguous memory has to arrive as one entry, since there are importers that
+ * refuse anything else; but no entry may be larger than what the device can map
+ * at once, which is 256 KiB if it has to bounce.
+ */
+static int vmemexp_build_sgt(const struct vmemexp_buf *buf, struct device *dev,
+			     struct sg_table *sgt)
+{
+	size_t max_bytes = min_t(size_t, dma_max_mapping_size(dev), UINT_MAX);
+	unsigned long max_pages = max_bytes >> PAGE_SHIFT ?: 1;
+	unsigned long i, pfn, pages, chunk, nents = 0;
+	struct scatterlist *sg;
+	int ret;
+
+	for (i = 0; i < buf->nr_extents; i++)
+		nents += DIV_ROUND_UP(vmemexp_extent_pages(buf, i), max_pages);
+
+	ret = sg_alloc_table(sgt, nents, GFP_KERNEL);
+	if (ret)
+		return ret;
+
+	sg = sgt->sgl;
+	for (i = 0; i < buf->nr_extents; i++) {
+		pfn = buf->extents[i].base;
+		for (pages = vmemexp_extent_pages(buf, i); pages; pages -= chunk) {
+			chunk = min(pages, max_pages);
+			sg_set_page(sg, pfn_to_page(pfn), chunk << PAGE_SHIFT, 0);
+			pfn += chunk;
+			sg = sg_next(sg);
+		}
+	}
+	return 0;
+}
+
+static int vmemexp_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
+{
+	struct vmemexp_buf *buf = dmabuf->priv;
+	struct vmemexp_attach *at;
+	int ret;
+
+	at = kzalloc(sizeof(*at), GFP_KERNEL);
+	if (!at)
+		return -ENOMEM;
+	at->dev = attach->dev;
+	at->dir = DMA_NONE;
+
+	ret = vmemexp_build_sgt(buf, at->dev, &at->sgt);
+	if (ret)
+		goto err_free;
+
+	at->segments = kvmalloc_array(at->sgt.orig_nents, sizeof(*at->segments), GFP_KERNEL);
+	if (!at->segments) {
+		ret = -ENOMEM;
+		goto err_free_sgt;
+	}
+
+	attach->priv = at;
+	mutex_lock(&buf->lock);
+	list_add_tail(&at->node, &buf->attachments);
+	mutex_unlock(&buf->lock);
+	return 0;
+
+err_free_sgt:
+	sg_free_table(&at->sgt);
+err_free:
+	kfree(at);
+	return ret;
+}
+
+static void vmemexp_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
+{
+	struct vmemexp_buf *buf = dmabuf->priv;
+	struct vmemexp_attach *at = attach->priv;
+
+	mutex_lock(&buf->lock);
+	list_del(&at->node);
+	mutex_unlock(&buf->lock);
+	kvfree(at->segments);
+	sg_free_table(&at->sgt);
+	kfree(at);
+}
+
+/*
+ * Mapping and cache maintenance are two steps: the same pages may be mapped for
+ * several devices at once, which the DMA API takes for a mistake unless it is
+ * told (by DMA_ATTR_SKIP_CPU_SYNC) that somebody looks after the caches.
+ */
+static struct sg_table *vmemexp_map(struct dma_buf_attachment *attach, enum dma_data_direction dir)
+{
+	struct vmemexp_buf *buf = attach->dmabuf->priv;
+	struct vmemexp_attach *at = attach->priv;
+	unsigned long index = 0;
+	struct scatterlist *sg;
+	int i, ret;
+
+	if (!buf->writable && dir != DMA_TO_DEVICE)
+		return ERR_PTR(-EACCES);
+
+	mutex_lock(&buf->lock);
+	if (at->dir != DMA_NONE) {
+		ret = -EBUSY;
+		goto err_unlock;
+	}
+	ret = dma_map_sgtable(at->dev, &at->sgt, dir, DMA_ATTR_SKIP_CPU_SYNC);
+	if (ret)
+		goto err_unlock;
+
+	at->nr_segments = at->sgt.nents;
+	for_each_sgtable_dma_sg(&at->sgt, sg, i) {
+		at->segments[i].base = sg_dma_address(sg);
+		at->segments[i].start = index;
+		index += sg_dma_len(sg) >> PAGE_SHIFT;
+	}
+	at->dir = dir;
+	vmemexp_sync_attach(buf, at, 0, vmemexp_size(buf), dir, false);
+	if (dir != DMA_TO_DEVICE)
+		WRITE_ONCE(buf->dirty, true);
+	trace_vmemexp_map(buf, at);
+	mutex_unlock(&buf->lock);
+	return &at->sgt;
+
+err_unlock:
+	mutex_unlock(&buf->lock);
+	return ERR_PTR(ret);
+}
+
+static void vmemexp_unmap(struct dma_buf_attachment *attach, struct sg_table *sgt,
+			  enum dma_data_direction dir)
+{
+	struct vmemexp_buf *buf = attach->dmabuf->priv;
+	struct vmemexp_attach *at = attach->priv;
+
+	mutex_lock(&buf->lock);
+	trace_vmemexp_unmap(buf, at);
+	vmemexp_sync_attach(buf, at, 0, vmemexp_size(buf), at->dir, true);
+	/* The direction that was mapped, whatever the importer says now. */
+	dma_unmap_sgtable(at->dev, sgt, at->dir, DMA_ATTR_SKIP_CPU_SYNC);
+	at->nr_segments = 0;
+	at->dir = DMA_NONE;
+	mutex_unlock(&buf->lock);
+}
+
+static void vmemexp_trace_access(const struct vmemexp_buf *buf, enum dma_data_direction access,
+				 u32 flags, unsigned int devices)
+{
+	struct vmemexp_sync sync = { .flags = flags, .rows = 1, .length = vmemexp_size(buf) };
+
+	if (access != DMA_TO_DEVICE)
+		sync.flags |= VMEMEXP_SYNC_READ;
+	if (access != DMA_FROM_DEVICE)
+		sync.flags |= VMEMEXP_SYNC_WRITE;
+	trace_vmemexp_sync(buf, &sync, devices);
+}
+
+static int vmemexp_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction access)
+{
+	struct vmemexp_buf *buf = dmabuf->priv;
+	int ret;
+
+	/* The core waits, too, but afterwards: too late for a bounce buffer. */
+	ret = vmemexp_wait_fences(dmabuf, access != DMA_FROM_DEVICE);
+	if (ret)
+		return ret;
+	ret = mutex_lock_interruptible(&buf->lock);
+	if (ret)
+		return ret;
+	vmemexp_trace_access(buf, access, VMEMEXP_SYNC_START,
+			     vmemexp_sync_for_cpu(buf, 0, vmemexp_size(buf)));
+	mutex_unlock(&buf->lock);
+	return 0;
+}
+
+/* Not interruptible: in-kernel callers do not expect the end to fail. */
+static int vmemexp_end_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction access)
+{
+	struct vmemexp_buf *buf = dmabuf->priv;
+
+	mutex_lock(&buf->lock);
+	vmemexp_trace_access(buf, access, VMEMEXP_SYNC_END,
+			     vmemexp_sync_for_device(buf, 0, vmemexp_size(buf), access));
+	mutex_unlock(&buf->lock);
+	return 0;
+}
+
+/*
+ * vm_private_data is not ours: importers that forward their mmap use it. The
+ * file is the dma-buf's in any case.
+ */
+static struct vmemexp_buf *vmemexp_vma_buf(const struct vm_area_struct *vma)
+{
+	struct dma_buf *dmabuf = vma->vm_file->private_data;
+
+	return dmabuf->priv;
+}
+
+static void vmemexp_vma_open(struct vm_area_struct *vma)
+{
+	atomic_inc(&vmemexp_vma_buf(vma)->cpu_mappings);
+}
+
+static void vmemexp_vma_close(struct vm_area_struct *vma)
+{
+	atomic_dec(&vmemexp_vma_buf(vma)->cpu_mappings);
+}
+
+static const struct vm_operations_struct vmemexp_vm_ops = {
+	.open = vmemexp_vma_open,
+	.close = vmemexp_vma_close,
+};
+
+static int vmemexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
+{
+	struct vmemexp_buf *buf = dmabuf->priv;
+	unsigned long index = vma->vm_pgoff, addr = vma->vm_start;
+	unsigned long i, pages, left = vma_pages(vma);
+	int ret;
+
+	/* The core checks it as well, but not on every path into here. */
+	if (index > buf->npages || left > buf->npages - index)
+		return -EINVAL;
+	/* Copies of page frames that mm/ does not know cannot be made. */
+	if (!(vma->vm_flags & VM_MAYSHARE))
+		return -EINVAL;
+	if (!buf->writable) {
+		if (vma->vm_flags & VM_WRITE)
+			return -EACCES;
+		/* The file may be an importer's, open for writing. */
+		vmemexp_vm_flags_mod(vma, 0, VM_MAYWRITE);
+	}
+	vmemexp_vm_flags_mod(vma, VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP, 0);
+
+	for (i = vmemexp_find_run(buf->extents, buf->nr_extents, index); left; i++) {
+		pages = min(left, buf->extents[i].start + vmemexp_extent_pages(buf, i) - index);
+		ret = remap_pfn_range(vma, addr,
+				      buf->extents[i].base + (index - buf->extents[i].start),
+				      pages << PAGE_SHIFT, vma->vm_page_prot);
+		if (ret)
+			return ret;
+		index += pages;
+		addr += pages << PAGE_SHIFT;
+		left -= pages;
+	}
+
+	vma->vm_ops = &vmemexp_vm_ops;
+	vmemexp_vma_open(vma);
+	if (vma->vm_flags & VM_MAYWRITE)
+		WRITE_ONCE(buf->dirty, true);
+	return 0;
+}
+
+static void *vmemexp_vmap_pages(const struct vmemexp_buf *buf)
+{
+	struct page *first = pfn_to_page(buf->extents[0].base);
+	unsigned long i, j, n = 0;
+	struct page **pages;
+	void *vaddr;
+
+	if (buf->nr_extents == 1 && !PageHighMem(pfn_to_page(buf->extents[0].base +
+							     buf->npages - 1)))
+		return page_address(first);
+
+	pages = kvmalloc_array(buf->npages, sizeof(*pages), GFP_KERNEL);
+	if (!pages)
+		return NULL;
+	for (i = 0; i < buf->nr_extents; i++)
+		for (j = 0; j < vmemexp_extent_pages(buf, i); j++)
+			pages[n++] = pfn_to_page(buf->extents[i].base + j);
+	vaddr = vmap(pages, n, VM_MAP, PAGE_KERNEL);
+	kvfree(pages);
+	return vaddr;
+}
+
+/* The core counts the users of a kernel mapping, and calls for the first only. */
+static int vmemexp_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
+{
+	struct vmemexp_buf *buf = dmabuf->priv;
+	void *vaddr;
+
+	vaddr = vmemexp_vmap_pages(buf);
+	if (!vaddr)
+		return -ENOMEM;
+	mutex_lock(&buf->lock);
+	buf->vaddr = vaddr;
+	mutex_unlock(&buf->lock);
+	WRITE_ONCE(buf->dirty, true);
+	iosys_map_set_vaddr(map, vaddr);
+	return 0;
+}
+
+static void vmemexp_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
+{
+	struct vmemexp_buf *buf = dmabuf->priv;
+	void *vaddr = buf->vaddr;
+
+	mutex_lock(&buf->lock);
+	buf->vaddr = NULL;
+	mutex_unlock(&buf->lock);
+	if (is_vmalloc_addr(vaddr))
+		vunmap(vaddr);
+}
+
+VMEMEXP_LEGACY_VMAP_OPS(vmemexp_vmap, vmemexp_vunmap);
+
+static void vmemexp_release(struct dma_buf *dmabuf)
+{
+	struct vmemexp_buf *buf = dmabuf->priv;
+
+	trace_vmemexp_release(buf);
+	mutex_lock(&vmemexp_buffers_lock);
+	list_del(&buf->node);
+	mutex_unlock(&vmemexp_buffers_lock);
+	vmemexp_destroy(buf);
+}
+
+static const struct dma_buf_ops vmemexp_dma_buf_ops = {
+	.attach = vmemexp_attach,
+	.detach = vmemexp_detach,
+	.map_dma_buf = vmemexp_map,
+	.unmap_dma_buf = vmemexp_unmap,
+	.begin_cpu_access = vmemexp_begin_cpu_access,
+	.end_cpu_access = vmemexp_end_cpu_access,
+	.mmap = vmemexp_mmap,
+	.vmap = vmemexp_vmap_op,
+	.vunmap = vmemexp_vunmap_op,
+	.release = vmemexp_release,
+};
+
+/* A kernel mapping is writable, and the core warns if vmap exists and fails. */
+static const struct dma_buf_ops vmemexp_ro_dma_buf_ops = {
+	.attach = vmemexp_attach,
+	.detach = vmemexp_detach,
+	.map_dma_buf = vmemexp_map,
+	.unmap_dma_buf = vmemexp_unmap,
+	.begin_cpu_access = vmemexp_begin_cpu_access,
+	.end_cpu_access = vmemexp_end_cpu_access,
+	.mmap = vmemexp_mmap,
+	.release = vmemexp_release,
+};
+
+/* The dma-buf behind @fd if it is one of this driver's. */
+static struct dma_buf *vmemexp_get_dmabuf(int fd)
+{
+	struct dma_buf *dmabuf = dma_buf_get(fd);
+
+	if (IS_ERR(dmabuf))
+		return dmabuf;
+	if (dmabuf->ops != &vmemexp_dma_buf_ops && dmabuf->ops != &vmemexp_ro_dma_buf_ops) {
+		dma_buf_put(dmabuf);
+		return ERR_PTR(-EINVAL);
+	}
+	return dmabuf;
+}
+
+/* --- VMEMEXP_IOC_EXPORT --- */
+
+static int vmemexp_check_export(struct vmemexp_export *arg, struct vmemexp_error *error)
+{
+	u64 end = arg->vaddr + arg->length;
+
+	if (arg->flags & ~(VMEMEXP_EXPORT_UNALIGNED | VMEMEXP_EXPORT_CONTIGUOUS) ||
+	    arg->fd_flags & ~(O_ACCMODE | O_CLOEXEC) ||
+	    ((arg->fd_flags & O_ACCMODE) != O_RDWR && (arg->fd_flags & O_ACCMODE) != O_RDONLY))
+		return vmemexp_fail(error, VMEMEXP_REASON_FLAGS, 0, -EINVAL);
+
+	if (!arg->length || end < arg->vaddr)
+		return vmemexp_fail(error, VMEMEXP_REASON_LENGTH, arg->vaddr, -EINVAL);
+
+	if (!(arg->flags & VMEMEXP_EXPORT_UNALIGNED)) {
+		if (!PAGE_ALIGNED(arg->vaddr))
+			return vmemexp_fail(error, VMEMEXP_REASON_ALIGNMENT, arg->vaddr, -EINVAL);
+		if (!PAGE_ALIGNED(end))
+			return vmemexp_fail(error, VMEMEXP_REASON_ALIGNMENT, end, -EINVAL);
+	}
+
+	if (arg->vaddr >= TASK_SIZE)
+		return vmemexp_fail(error, VMEMEXP_REASON_NOT_MAPPED, arg->vaddr, -EFAULT);
+	if (arg->length > TASK_SIZE - arg->vaddr)
+		return vmemexp_fail(error, VMEMEXP_REASON_NOT_MAPPED, TASK_SIZE, -EFAULT);
+
+	/* A scatterlist counts its entries in an int. */
+	if (arg->length >> PAGE_SHIFT >= INT_MAX)
+		return vmemexp_fail(error, VMEMEXP_REASON_LENGTH, arg->vaddr, -EINVAL);
+	return 0;
+}
+
+static struct dma_buf *vmemexp_export(struct vmemexp_export *arg, struct vmemexp_error *error)
+{
+	DEFINE_DMA_BUF_EXPORT_INFO(info);
+	unsigned long start, npages;
+	struct vmemexp_buf *buf;
+	struct dma_buf *dmabuf;
+	bool writable;
+
+	start = arg->vaddr & PAGE_MASK;
+	npages = PAGE_ALIGN(arg->vaddr + arg->length - start) >> PAGE_SHIFT;
+	writable = (arg->fd_flags & O_ACCMODE) == O_RDWR;
+
+	buf = vmemexp_create(start, npages, writable, arg->flags & VMEMEXP_EXPORT_CONTIGUOUS,
+			     error);
+	if (IS_ERR(buf))
+		return ERR_CAST(buf);
+	buf->offset = arg->vaddr - start;
+	buf->length = arg->length;
+
+	info.ops = writable ? &vmemexp_dma_buf_ops : &vmemexp_ro_dma_buf_ops;
+	info.size = vmemexp_size(buf);
+	info.flags = arg->fd_flags & O_ACCMODE;
+	info.priv = buf;
+	dmabuf = dma_buf_export(&info);
+	if (IS_ERR(dmabuf)) {
+		vmemexp_destroy(buf);
+		return dmabuf;
+	}
+	/* From here on the dma-buf owns the buffer. */
+
+	buf->dmabuf = dmabuf;
+	buf->ino = file_inode(dmabuf->file)->i_ino;
+	mutex_lock(&vmemexp_buffers_lock);
+	list_add_tail(&buf->node, &vmemexp_buffers);
+	mutex_unlock(&vmemexp_buffers_lock);
+	trace_vmemexp_export(buf);
+	return dmabuf;
+}
+
+static long vmemexp_ioctl_export(void __user *uarg, size_t usize, void *karg)
+{
+	struct vmemexp_error error = { .reason = VMEMEXP_REASON_NONE };
+	struct vmemexp_export __user *uexport = uarg;
+	struct vmemexp_export *arg = karg;
+	struct vmemexp_buf *buf;
+	struct dma_buf *dmabuf;
+	int fd, ret;
+
+	arg->vaddr = untagged_addr(arg->vaddr);
+	ret = vmemexp_check_export(arg, &error);
+	if (ret)
+		goto err_report;
+
+	dmabuf = vmemexp_export(arg, &error);
+	if (IS_ERR(dmabuf)) {
+		ret = PTR_ERR(dmabuf);
+		goto err_report;
+	}
+
+	fd = get_unused_fd_flags(arg->fd_flags & O_CLOEXEC);
+	if (fd < 0) {
+		ret = fd;
+		goto err_put;
+	}
+
+	buf = dmabuf->priv;
+	arg->fd = fd;
+	arg->offset = buf->offset;
+	arg->dmabuf_size = vmemexp_size(buf);
+	arg->nr_extents = buf->nr_extents;
+	arg->memory = buf->memory;
+	arg->err_reason = VMEMEXP_REASON_NONE;
+	arg->err_addr = 0;
+	if (copy_to_user(uarg, arg, min(usize, sizeof(*arg)))) {
+		ret = -EFAULT;
+		goto err_put_fd;
+	}
+	fd_install(fd, dmabuf->file);
+	return 0;
+
+err_put_fd:
+	put_unused_fd(fd);
+err_put:
+	dma_buf_put(dmabuf);
+err_report:
+	/* Only a courtesy: the errno stands, whether or not this can be written. */
+	put_user(error.reason, &uexport->err_reason);
+	put_user((u64)error.addr, &uexport->err_addr);
+	return ret;
+}
+
+/* --- VMEMEXP_IOC_SYNC --- */
+
+static int vmemexp_check_sync(const struct vmemexp_sync *arg)
+{
+	if (arg->flags & ~(VMEMEXP_SYNC_RW | VMEMEXP_SYNC_END | VMEMEXP_SYNC_OBSERVER))
+		return -EINVAL;
+	if (!(arg->flags & VMEMEXP_SYNC_RW) || !arg->length)
+		return -EINVAL;
+	if (arg->rows > 1 && arg->stride < arg->length)
+		return -EINVAL;
+	return 0;
+}
+
+/* Whether the last byte of the last row lies inside of @size bytes. */
+static bool vmemexp_sync_fits(const struct vmemexp_sync *arg, u64 size)
+{
+	u64 room;
+
+	if (arg->offset >= size || arg->length > size - arg->offset)
+		return false;
+	if (arg->rows <= 1)
+		return true;
+	/* By division: rows times stride may not fit 64 bits. */
+	room = size - arg->offset - arg->length;
+	return div64_u64(room, arg->stride) >= arg->rows - 1;
+}
+
+static int vmemexp_sync_rows(struct vmemexp_buf *buf, const struct vmemexp_sync *arg)
+{
+	enum dma_data_direction access = DMA_BIDIRECTIONAL;
+	bool end = arg->flags & VMEMEXP_SYNC_END;
+	unsigned int devices = 0;
+	size_t offset = arg->offset;
+	u32 row = 0;
+	int ret;
+
+	if (!(arg->flags & VMEMEXP_SYNC_WRITE))
+		access = DMA_FROM_DEVICE;
+	else if (!(arg->flags & VMEMEXP_SYNC_READ))
+		access = DMA_TO_DEVICE;
+
+	ret = mutex_lock_interruptible(&buf->lock);
+	if (ret)
+		return ret;
+	do {
+		if (arg->flags & VMEMEXP_SYNC_OBSERVER) {
+			if (!end || access != DMA_FROM_DEVICE)
+				vmemexp_sync_observer(buf, offset, arg->length, end);
+		} else if (end) {
+			devices = vmemexp_sync_for_device(buf, offset, arg->length, access);
+		} else {
+			devices = vmemexp_sync_for_cpu(buf, offset, arg->length);
+		}
+		offset += arg->stride;
+		cond_resched();
+		if (fatal_signal_pending(current))
+			ret = -EINTR;
+	} while (!ret && ++row < arg->rows);
+	trace_vmemexp_sync(buf, arg, devices);
+	mutex_unlock(&buf->lock);
+	return ret;
+}
+
+static long vmemexp_ioctl_sync(void __user *uarg, size_t usize, void *karg)
+{
+	const struct vmemexp_sync *arg = karg;
+	struct vmemexp_buf *buf;
+	struct dma_buf *dmabuf;
+	int ret;
+
+	ret = vmemexp_check_sync(arg);
+	if (ret)
+		return ret;
+
+	dmabuf = vmemexp_get_dmabuf(arg->fd);
+	if (IS_ERR(dmabuf))
+		return PTR_ERR(dmabuf);
+	buf = dmabuf->priv;
+
+	if (!vmemexp_sync_fits(arg, vmemexp_size(buf)))
+		ret = -EINVAL;
+	else if (arg->flags & VMEMEXP_SYNC_OBSERVER && !VMEMEXP_CAN_SYNC_OBSERVER)
+		ret = -EOPNOTSUPP;
+	else if (!(arg->flags & VMEMEXP_SYNC_END))
+		ret = vmemexp_wait_fences(dmabuf, arg->flags & VMEMEXP_SYNC_WRITE);
+	if (!ret)
+		ret = vmemexp_sync_rows(buf, arg);
+
+	dma_buf_put(dmabuf);
+	return ret;
+}
+
+/* --- VMEMEXP_IOC_QUERY and the list of buffers --- */
+
+static u32 vmemexp_state(const struct vmemexp_buf *buf)
+{
+	u32 state = IS_ENABLED(CONFIG_MMU_NOTIFIER) ? VMEMEXP_STATE_TRACKED : 0;
+
+	if (READ_ONCE(buf->stale))
+		state |= VMEMEXP_STATE_STALE;
+	return state;
+}
+
+static void vmemexp_count_users(struct vmemexp_buf *buf, struct vmemexp_query *counts)
+{
+	struct vmemexp_attach *at;
+
+	lockdep_assert_held(&buf->lock);
+
+	counts->attachments = 0;
+	counts->mappings = 0;
+	list_for_each_entry(at, &buf->attachments, node) {
+		counts->attachments++;
+		counts->mappings += at->dir != DMA_NONE;
+	}
+	counts->vmaps = READ_ONCE(buf->dmabuf->vmapping_counter);
+	counts->cpu_mappings = atomic_read(&buf->cpu_mappings);
+}
+
+static void vmemexp_describe(const struct vmemexp_buf *buf, struct vmemexp_query *arg)
+{
+	unsigned long i, pages, min_pages = ULONG_MAX, max_pages = 0;
+	u64 last = 0;
+
+	for (i = 0; i < buf->nr_extents; i++) {
+		pages = vmemexp_extent_pages(buf, i);
+		min_pages = min(min_pages, pages);
+		max_pages = max(max_pages, pages);
+		last = max(last, buf->extents[i].base + pages);
+	}
+	arg->access = VMEMEXP_ACCESS_READ | (buf->writable ? VMEMEXP_ACCESS_WRITE : 0);
+	arg->dmabuf_size = vmemexp_size(buf);
+	arg->offset = buf->offset;
+	arg->length = buf->length;
+	arg->memory = buf->memory;
+	arg->cache = VMEMEXP_CACHE_CACHED;
+	arg->nr_extents = buf->nr_extents;
+	arg->min_extent = (u64)min_pages << PAGE_SHIFT;
+	arg->max_extent = (u64)max_pages << PAGE_SHIFT;
+	arg->address_bits = fls64((last << PAGE_SHIFT) - 1);
+	arg->state = vmemexp_state(buf);
+}
+
+static long vmemexp_ioctl_query(void __user *uarg, size_t usize, void *karg)
+{
+	struct vmemexp_query *arg = karg;
+	struct vmemexp_buf *buf;
+	struct dma_buf *dmabuf;
+	int ret;
+
+	if (arg->flags)
+		return -EINVAL;
+	dmabuf = vmemexp_get_dmabuf(arg->fd);
+	if (IS_ERR(dmabuf))
+		return PTR_ERR(dmabuf);
+	buf = dmabuf->priv;
+
+	ret = mutex_lock_interruptible(&buf->lock);
+	if (ret)
+		goto put;
+	vmemexp_count_users(buf, arg);
+	mutex_unlock(&buf->lock);
+
+	vmemexp_describe(buf, arg);
+	if (copy_to_user(uarg, arg, min(usize, sizeof(*arg))))
+		ret = -EFAULT;
+put:
+	dma_buf_put(dmabuf);
+	return ret;
+}
+
+static int vmemexp_buffers_show(struct seq_file *m, void *unused)
+{
+	struct vmemexp_query counts;
+	struct vmemexp_buf *buf;
+	char memory[64];
+
+	seq_puts(m, "ino size access memory extents attachments mappings vmaps mmaps state uid pid comm\n");
+	mutex_lock(&vmemexp_buffers_lock);
+	list_for_each_entry(buf, &vmemexp_buffers, node) {
+		mutex_lock(&buf->lock);
+		vmemexp_count_users(buf, &counts);
+		mutex_unlock(&buf->lock);
+		vmemexp_print_memory(memory, sizeof(memory), buf->memory);
+		seq_printf(m, "%lu %zu %s %s %lu %u %u %u %u %s %u %d ",
+			   buf->ino, vmemexp_size(buf), buf->writable ? "rw" : "ro", memory,
+			   buf->nr_extents, counts.attachments, counts.mappings, counts.vmaps,
+			   counts.cpu_mappings, READ_ONCE(buf->stale) ? "stale" : "live",
+			   from_kuid_munged(&init_user_ns, buf->cred->uid), buf->tgid);
+		/* A process may call itself anything. */
+		seq_escape(m, buf->comm, "\n\\ \t");
+		seq_putc(m, '\n');
+	}
+	mutex_unlock(&vmemexp_buffers_lock);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(vmemexp_buffers);
+
+/* --- device --- */
+
+/* What one ioctl takes; its handler sees a complete, checked copy. */
+struct vmemexp_ioctl_op {
+	unsigned int cmd;
+	size_t min_size;
+	size_t size;
+	long (*handler)(void __user *uarg, size_t usize, void *karg);
+};
+
+static const struct vmemexp_ioctl_op vmemexp_ioctl_ops[] = {
+	{ VMEMEXP_IOC_EXPORT, VMEMEXP_EXPORT_SIZE_VER0, sizeof(struct vmemexp_export),
+	  vmemexp_ioctl_export },
+	{ VMEMEXP_IOC_SYNC, VMEMEXP_SYNC_SIZE_VER0, sizeof(struct vmemexp_sync),
+	  vmemexp_ioctl_sync },
+	{ VMEMEXP_IOC_QUERY, VMEMEXP_QUERY_SIZE_VER0, sizeof(struct vmemexp_query),
+	  vmemexp_ioctl_query },
+};
+
+static long vmemexp_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	void __user *uarg = (void __user *)arg;
+	const struct vmemexp_ioctl_op *op = vmemexp_ioctl_ops;
+	const struct vmemexp_ioctl_op *end = op + ARRAY_SIZE(vmemexp_ioctl_ops);
+	union {
+		struct vmemexp_export export;
+		struct vmemexp_sync sync;
+		struct vmemexp_query query;
+	} karg;
+	u32 usize;
+	int ret;
+
+	while (op < end && op->cmd != cmd)
+		op++;
+	if (op == end)
+		return -ENOTTY;
+
+	if (get_user(usize, (u32 __user *)uarg))
+		return -EFAULT;
+	if (usize < op->min_size)
+		return -EINVAL;
+	if (usize > PAGE_SIZE)
+		return -E2BIG;
+	ret = copy_struct_from_user(&karg, op->size, uarg, usize);
+	if (ret)
+		return ret;
+	/* It may have been changed between the two reads; the first one counts. */
+	*(u32 *)&karg = usize;
+
+	return op->handler(uarg, usize, &karg);
+}
+
+static const struct file_operations vmemexp_fops = {
+	.owner = THIS_MODULE,
+	.open = nonseekable_open,
+	.unlocked_ioctl = vmemexp_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+};
+
+static struct miscdevice vmemexp_misc = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "vmemexp",
+	.fops = &vmemexp_fops,
+	/* Whoever may open it may pin memory: the administrator hands it out. */
+	.mode = 0600,
+};
+
+static struct dentry *vmemexp_debugfs;
+
+static int __init vmemexp_init(void)
+{
+	int ret;
+
+	ret = misc_register(&vmemexp_misc);
+	if (ret)
+		return ret;
+
+	vmemexp_debugfs = debugfs_create_dir("vmemexp", NULL);
+	debugfs_create_file("buffers", 0400, vmemexp_debugfs, NULL, &vmemexp_buffers_fops);
+	return 0;
+}
+module_init(vmemexp_init);
+
+static void __exit vmemexp_exit(void)
+{
+	debugfs_remove_recursive(vmemexp_debugfs);
+	misc_deregister(&vmemexp_misc);
+}
+module_exit(vmemexp_exit);
+
+VMEMEXP_IMPORT_NS_DMA_BUF;
+MODULE_DESCRIPTION("Export user virtual memory as a dma-buf");
+MODULE_VERSION("0.1.0");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * vmemexp: internal structures, and at the end what makes older kernels look
+ * like the newest one. Nothing here is seen by user space.
+ */
+#ifndef _VMEMEXP_H
+#define _VMEMEXP_H
+
+#include <linux/atomic.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-mapping.h>
+#include <linux/dma-resv.h>
+#include <linux/highmem.h>
+#include <linux/list.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/scatterlist.h>
+#include <linux/sched.h>
+#include <linux/version.h>
+#include <uapi/vmemexp.h>
+
+/**
+ * struct vmemexp_run - pages of a buffer that are contiguous for somebody
+ * @base: page frame number (in an extent) or DMA address (in a segment)
+ * @start: index of the first page in the buffer; the run ends where the next
+ *	one starts, the last one ends with the buffer
+ */
+struct vmemexp_run {
+	u64 base;
+	unsigned long start;
+};
+
+/**
+ * struct vmemexp_buf - one exported range, the priv of its dma_buf
+ * @dmabuf: the owner, which has no reference counted here; NULL until exported
+ * @ino: the dma-buf's inode number, its name for humans
+ * @start: page aligned begin of the source range in @mm
+ * @npages: pages in the source range and in the dma-buf
+ * @offset: where the range that was asked for begins in the buffer, in bytes
+ * @length: and how long it is, in bytes
+ * @writable: devices and CPUs may write; decided at export
+ * @memory: VMEMEXP_MEMORY_* bits of the pages
+ * @dirty: somebody may have written through the export; only ever set
+ * @extents: physically contiguous runs of pinned pages, in buffer order
+ * @nr_extents: entries used in @extents
+ * @max_extents: entries allocated in @extents
+ * @nr_pinned: pages pinned, all of them described by @extents
+ * @cred: the exporter's; its user is charged, and outlives the process
+ * @mm: the exporter's, held by mmgrab(): pinned_vm is shown there
+ * @notifier: tells when the source range goes away
+ * @stale: set by @notifier, never cleared
+ * @tgid: the exporting process, for the list of buffers
+ * @comm: its name
+ * @node: entry in vmemexp_buffers, protected by vmemexp_buffers_lock
+ * @lock: protects @attachments, what they map, and @vaddr. Taken inside the
+ *	reservation lock (map, unmap, vmap, vunmap) and inside
+ *	vmemexp_buffers_lock. Nothing that takes the mmap_lock, the reservation
+ *	lock or waits for a fence may run under it.
+ * @attachments: list of vmemexp_attach
+ * @vaddr: the kernel mapping while there is one
+ * @cpu_mappings: VMAs that map the dma-buf
+ *
+ * Fields without a lock are constant once the dma_buf has been exported.
+ */
+struct vmemexp_buf {
+	struct dma_buf *dmabuf;
+	unsigned long ino;
+
+	unsigned long start;
+	unsigned long npages;
+	unsigned long offset;
+	size_t length;
+	bool writable;
+	bool dirty;
+	bool stale;
+	u32 memory;
+
+	struct vmemexp_run *extents;
+	unsigned long nr_extents;
+	unsigned long max_extents;
+	unsigned long nr_pinned;
+
+	const struct cred *cred;
+	struct mm_struct *mm;
+#ifdef CONFIG_MMU_NOTIFIER
+	struct mmu_interval_notifier notifier;
+#endif
+	pid_t tgid;
+	char comm[TASK_COMM_LEN];
+	struct list_head node;
+
+	struct mutex lock;	/* see above */
+	struct list_head attachments;
+	void *vaddr;
+	atomic_t cpu_mappings;
+};
+
+/**
+ * struct vmemexp_attach - one device attached to a buffer
+ * @dev: the device
+ * @node: entry in vmemexp_buf.attachments
+ * @sgt: this device's own scatterlist of the whole buffer
+ * @dir: direction of the mapping, DMA_NONE while not mapped
+ * @segments: the mapping's contiguous DMA ranges. Importers may edit the
+ *	scatterlist that they got; syncs go by this copy.
+ * @nr_segments: entries used in @segments, 0 while not mapped
+ *
+ * Protected by vmemexp_buf.lock, apart from @dev, which is constant.
+ */
+struct vmemexp_attach {
+	struct device *dev;
+	struct list_head node;
+	struct sg_table sgt;
+	enum dma_data_direction dir;
+	struct vmemexp_run *segments;
+	unsigned int nr_segments;
+};
+
+static inline size_t vmemexp_size(const struct vmemexp_buf *buf)
+{
+	return (size_t)buf->npages << PAGE_SHIFT;
+}
+
+/*
+ * Cache maintenance for an observer beside Linux, by kernel address.
+ *
+ * The DMA API serves devices only, and what it is made of is not exported to
+ * modules; these are the exported functions that reach the point of coherency.
+ */
+#if defined(CONFIG_X86)
+
+/* Every master in a PC snoops the caches. */
+#define VMEMEXP_CAN_SYNC_OBSERVER	1
+static inline void vmemexp_cache_clean(struct page *page, void *va, size_t size) { }
+static inline void vmemexp_cache_invalidate(struct page *page, void *va, size_t size) { }
+
+#elif defined(CONFIG_ARM64) && defined(CONFIG_ARCH_HAS_PMEM_API)
+
+#include <linux/libnvdimm.h>
+#define VMEMEXP_CAN_SYNC_OBSERVER	1
+static inline void vmemexp_cache_clean(struct page *page, void *va, size_t size)
+{
+	arch_wb_cache_pmem(va, size);
+}
+
+static inline void vmemexp_cache_invalidate(struct page *page, void *va, size_t size)
+{
+	arch_invalidate_pmem(va, size);
+}
+
+#elif defined(CONFIG_ARM)
+
+#include <asm/cacheflush.h>
+#include <asm/outercache.h>
+#define VMEMEXP_CAN_SYNC_OBSERVER	1
+static inline void vmemexp_cache_clean(struct page *page, void *va, size_t size)
+{
+	phys_addr_t pa = page_to_phys(page) + offset_in_page(va);
+
+	__cpuc_flush_dcache_area(va, size);
+	outer_clean_range(pa, pa + size);
+}
+
+/* The inner caches are invalidated last: they refill from the outer one. */
+static inline void vmemexp_cache_invalidate(struct page *page, void *va, size_t size)
+{
+	phys_addr_t pa = page_to_phys(page) + offset_in_page(va);
+
+	outer_inv_range(pa, pa + size);
+	__cpuc_flush_dcache_area(va, size);
+}
+
+#else
+
+#define VMEMEXP_CAN_SYNC_OBSERVER	0
+static inline void vmemexp_cache_clean(struct page *page, void *va, size_t size) { }
+static inline void vmemexp_cache_invalidate(struct page *page, void *va, size_t size) { }
+
+#endif
+
+/*
+ * The past. Each shim names the commit after which it can go; vmemexp.c is
+ * written for the newest kernel.
+ */
+
+/* cdd30ebb1b9f (v6.13) made the namespace a string. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
+#define VMEMEXP_IMPORT_NS_DMA_BUF	MODULE_IMPORT_NS("DMA_BUF")
+#else
+#define VMEMEXP_IMPORT_NS_DMA_BUF	MODULE_IMPORT_NS(DMA_BUF)
+#endif
+
+/* 2c92ca849fcc (v6.10) dropped the second argument of __assign_str(). */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
+#define vmemexp_assign_str(dst, src)	__assign_str(dst)
+#else
+#define vmemexp_assign_str(dst, src)	__assign_str(dst, src)
+#endif
+
+/* 1c71222e5f23 (v6.3) made vm_flags read-only but for these functions. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+static inline void vmemexp_vm_flags_mod(struct vm_area_struct *vma,
+					unsigned long set, unsigned long clear)
+{
+	vma->vm_flags = (vma->vm_flags | set) & ~clear;
+}
+#else
+#define vmemexp_vm_flags_mod(vma, set, clear)	vm_flags_mod(vma, set, clear)
+#endif
+
+/*
+ * 84209e87c696 (v6.2) made FOLL_LONGTERM break copy-on-write for readers, too.
+ * Before, a page that was pinned for reading only could be replaced by a copy
+ * at the exporter's next write. Asking for write access breaks it; FOLL_FORCE
+ * is needed where the mapping is read-only, and does nothing but that in a
+ * private mapping. It would also override PROT_NONE: that is checked here.
+ *
+ * Private hugetlb mappings cannot be forced and keep the old behaviour.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+static inline unsigned int vmemexp_gup_read_flags(struct mm_struct *mm, unsigned long addr,
+						  unsigned long *count)
+{
+	unsigned int flags = FOLL_LONGTERM;
+	struct vm_area_struct *vma;
+
+	mmap_read_lock(mm);
+	vma = find_vma(mm, addr);
+	if (vma && vma->vm_start <= addr) {
+		/* The flags hold for one mapping: pin no further. */
+		*count = min(*count, (vma->vm_end - addr) >> PAGE_SHIFT);
+		if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE &&
+		    (vma->vm_flags & (VM_READ | VM_HUGETLB)) == VM_READ)
+			flags |= FOLL_WRITE | FOLL_FORCE;
+	}
+	mmap_read_unlock(mm);
+	return flags;
+}
+#else
+#define vmemexp_gup_read_flags(mm, addr, count)	FOLL_LONGTERM
+#endif
+
+/* 7bc80a5462c3 (v5.19) replaced the "wait for all" argument by a usage. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 19, 0)
+#define dma_resv_usage_rw(write)	(write)
+#endif
+/* d3fae3b3daac (v5.14) dropped the suffix. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 14, 0)
+#define dma_resv_wait_timeout		dma_resv_wait_timeout_rcu
+#endif
+
+/* 7b230db3b8d3 (v5.16) introduced folios. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 16, 0)
+#define folio				page
+#define page_folio(page)		compound_head(page)
+#define folio_nr_pages(folio)		compound_nr(folio)
+#define folio_page_idx(folio, p)	((unsigned long)((p) - (folio)))
+#define folio_test_anon(folio)		PageAnon(folio)
+#define folio_test_hugetlb(folio)	PageHuge(folio)
+#define folio_test_swapbacked(folio)	PageSwapBacked(folio)
+#endif
+
+/* ce6d42f2e4a2 (v5.14) added vma_lookup(). */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 14, 0)
+static inline struct vm_area_struct *vma_lookup(struct mm_struct *mm, unsigned long addr)
+{
+	struct vm_area_struct *vma = find_vma(mm, addr);
+
+	return vma && addr >= vma->vm_start ? vma : NULL;
+}
+#endif
+
+/* "mm/gup: add a range variant of unpin_user_pages_dirty_lock()" (v5.13) */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 13, 0)
+static inline void unpin_user_page_range_dirty_lock(struct page *page, unsigned long npages,
+						    bool dirty)
+{
+	for (; npages; npages--, page++)
+		unpin_user_pages_dirty_lock(&page, 1, dirty);
+}
+#endif
+
+/* f3ba3c710ac5 (v5.11) added kmap_local_page(). */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 11, 0)
+#define kmap_local_page(page)		kmap_atomic(page)
+#define kunmap_local(addr)		kunmap_atomic(addr)
+#endif
+
+/*
+ * 6619ccf1bb1d (v5.11) made vmap fill in a structure, which is called iosys_map
+ * since 7938f4218168 (v5.18).
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 18, 0)
+#include <linux/iosys-map.h>
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(5, 11, 0)
+#include <linux/dma-buf-map.h>
+#define iosys_map			dma_buf_map
+#define iosys_map_set_vaddr		dma_buf_map_set_vaddr
+#else
+struct iosys_map {
+	void *vaddr;
+};
+
+#define iosys_map_set_vaddr(map, va)	((map)->vaddr = (va))
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 11, 0)
+#define VMEMEXP_LEGACY_VMAP_OPS(vmap_fn, vunmap_fn)				\
+	static void *vmap_fn##_op(struct dma_buf *dmabuf)			\
+	{									\
+		struct iosys_map map;						\
+		int ret = vmap_fn(dmabuf, &map);				\
+										\
+		return ret ? ERR_PTR(ret) : map.vaddr;				\
+	}									\
+										\
+	static void vunmap_fn##_op(struct dma_buf *dmabuf, void *vaddr)		\
+	{									\
+		vunmap_fn(dmabuf, NULL);					\
+	}									\
+	struct iosys_map
+#else
+#define VMEMEXP_LEGACY_VMAP_OPS(vmap_fn, vunmap_fn)	struct iosys_map
+#define vmemexp_vmap_op			vmemexp_vmap
+#define vmemexp_vunmap_op		vmemexp_vunmap
+#endif
+
+#endif /* _VMEMEXP_H */
