@@ -193,7 +193,7 @@ static inline void vmemexp_cache_invalidate(struct page *page, void *va, size_t 
 
 /* 2c92ca849fcc (v6.10) dropped the second argument of __assign_str(). */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
-#define vmemexp_assign_str(dst, src)	__assign_str(dst)
+#define vmemexp_assign_str(dst, ...)	__assign_str(dst)
 #else
 #define vmemexp_assign_str(dst, src)	__assign_str(dst, src)
 #endif
@@ -238,7 +238,11 @@ static inline unsigned int vmemexp_gup_read_flags(struct mm_struct *mm, unsigned
 	return flags;
 }
 #else
-#define vmemexp_gup_read_flags(mm, addr, count)	FOLL_LONGTERM
+static inline unsigned int vmemexp_gup_read_flags(struct mm_struct *mm, unsigned long addr,
+						  unsigned long *count)
+{
+	return FOLL_LONGTERM;
+}
 #endif
 
 /* 7bc80a5462c3 (v5.19) replaced the "wait for all" argument by a usage. */
@@ -321,7 +325,7 @@ struct iosys_map {
 	}									\
 	struct iosys_map
 #else
-#define VMEMEXP_LEGACY_VMAP_OPS(vmap_fn, vunmap_fn)	struct iosys_map
+#define VMEMEXP_LEGACY_VMAP_OPS(...)	struct iosys_map
 #define vmemexp_vmap_op			vmemexp_vmap
 #define vmemexp_vunmap_op		vmemexp_vunmap
 #endif
