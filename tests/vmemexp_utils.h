@@ -1,0 +1,654 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the tests of vmemexp share.
+ *
+ * _test_x() makes one call and returns 0 or a negative errno. test_x() asserts
+ * that it succeeds and gives the answer. test_err_x(errno, ...) asserts that it
+ * fails in exactly this way and that nothing has changed: not the argument, not
+ * the number of pinned pages, not the number of open files.
+ *
+ * The test_ macros work inside of a harness test or a function that has a
+ * parameter "_metadata"; those that call the driver use self->fd, a file
+ * descriptor of /dev/vmemexp. A fixture begins with test_setup() and ends with
+ * test_teardown(), which fails the test if it leaked a pin or a file.
+ */
+#ifndef VMEMEXP_UTILS_H
+#define VMEMEXP_UTILS_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/dma-buf.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <kselftest_harness.h>
+
+#include "../include/uapi/vmemexp.h"
+#include "importer/vmemexp_importer.h"
+
+#define VMEMEXP_PATH	"/dev/vmemexp"
+#define VMEMEXP_ALLOW	"/sys/module/vmemexp/parameters/allow"
+
+/* What every output field holds before a call. */
+#define POISON_BYTE	0xcc
+
+/* How long the last reference to a buffer may take to be dropped. */
+#define RELEASE_TIMEOUT_MS	2000
+
+static inline size_t page_size(void)
+{
+	return sysconf(_SC_PAGESIZE);
+}
+
+static inline uint64_t to_u64(const volatile void *p)
+{
+	return (uintptr_t)p;
+}
+
+/* ---- files ---- */
+
+/* Returns the number of bytes, or a negative errno; @text is terminated. */
+static inline int read_text(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t done = 0;
+	ssize_t n = 1;
+	int err = 0;
+
+	if (fd < 0)
+		return -errno;
+	while (n > 0 && done < size - 1) {
+		n = read(fd, text + done, size - 1 - done);
+		if (n > 0)
+			done += n;
+		else if (n < 0)
+			err = -errno;
+	}
+	close(fd);
+	text[done] = '\0';
+	return err ? err : (int)done;
+}
+
+/* Returns 0 or a negative errno. */
+static inline int write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int err = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, strlen(text)) < 0)
+		err = -errno;
+	close(fd);
+	return err;
+}
+
+/* The number behind @name in a file of "name value" lines; -1 if absent. */
+static inline long read_counter(const char *path, const char *name)
+{
+	static char text[64 * 1024];
+	size_t len = strlen(name);
+	const char *line = text;
+
+	if (read_text(path, text, sizeof(text)) < 0)
+		return -1;
+	while (line && *line) {
+		if (!strncmp(line, name, len) &&
+		    (line[len] == ' ' || line[len] == ':'))
+			return strtol(line + len + 1, NULL, 10);
+		line = strchr(line, '\n');
+		if (line)
+			line++;
+	}
+	return -1;
+}
+
+/* Pages of the whole system that are pinned now. */
+static inline long pinned_pages(void)
+{
+	char ignored[16];
+
+	/* The CPUs keep their own counts for a while; reading this adds them. */
+	read_text("/proc/sys/vm/stat_refresh", ignored, sizeof(ignored));
+	return read_counter("/proc/vmstat", "nr_foll_pin_acquired") -
+	       read_counter("/proc/vmstat", "nr_foll_pin_released");
+}
+
+/* Pages that this process pinned and that count against its limit. */
+static inline long accounted_pages(void)
+{
+	return read_counter("/proc/self/status", "VmPin") * 1024L /
+	       (long)page_size();
+}
+
+static inline int open_files(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int count = -1; /* the directory itself */
+
+	if (!dir)
+		return -1;
+	for (struct dirent *entry; (entry = readdir(dir));)
+		count += entry->d_name[0] != '.';
+	closedir(dir);
+	return count;
+}
+
+/* ---- memory ---- */
+
+static inline void *map_anon(size_t length)
+{
+	return mmap(NULL, length, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+static inline size_t page_align(size_t length)
+{
+	return (length + page_size() - 1) & ~(page_size() - 1);
+}
+
+/*
+ * Pages with a PROT_NONE page on either side. The last byte of the buffer (or
+ * with guard_start() the first) touches it, so that one byte too far faults.
+ */
+static inline void *guard_start(size_t length)
+{
+	size_t inner = page_align(length);
+	char *map = mmap(NULL, inner + 2 * page_size(), PROT_NONE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (map == MAP_FAILED)
+		return NULL;
+	if (mprotect(map + page_size(), inner, PROT_READ | PROT_WRITE))
+		return NULL;
+	return map + page_size();
+}
+
+static inline void *guard_end(size_t length)
+{
+	char *start = guard_start(length);
+
+	return start ? start + page_align(length) - length : NULL;
+}
+
+/* For what either of the two returned. */
+static inline void guard_free(void *p, size_t length)
+{
+	char *start = (char *)((uintptr_t)p & ~(page_size() - 1));
+
+	munmap(start - page_size(), page_align(length) + 2 * page_size());
+}
+
+/* Differs between neighbouring bytes, lines and pages, and between seeds. */
+static inline uint8_t pattern(unsigned int seed, size_t i)
+{
+	return seed * 37 + i * 7 + (i >> 8) * 13 + (i >> 12) * 29;
+}
+
+static inline void fill(volatile void *p, size_t length, unsigned int seed)
+{
+	volatile uint8_t *bytes = p;
+
+	for (size_t i = 0; i < length; i++)
+		bytes[i] = pattern(seed, i);
+}
+
+/* Offset of the first byte that is not fill()'s, or -1. */
+static inline long first_difference(const volatile void *p, size_t length,
+				    unsigned int seed)
+{
+	const volatile uint8_t *bytes = p;
+
+	for (size_t i = 0; i < length; i++)
+		if (bytes[i] != pattern(seed, i))
+			return i;
+	return -1;
+}
+
+/* ---- processes ---- */
+
+/* Exit status of a child, or 128 plus the signal that killed it. */
+static inline int wait_for_child(pid_t pid)
+{
+	int status;
+
+	if (waitpid(pid, &status, 0) != pid)
+		return -1;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* Returns 0 or a negative errno. */
+static inline int send_fd(int sock, int fd)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {};
+	char byte = 0;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.space,
+		.msg_controllen = sizeof(control.space),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
+	return sendmsg(sock, &msg, MSG_NOSIGNAL) == 1 ? 0 : -errno;
+}
+
+/* Returns the file descriptor, or a negative errno. */
+static inline int receive_fd(int sock)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {};
+	char byte;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.space,
+		.msg_controllen = sizeof(control.space),
+	};
+	struct cmsghdr *cmsg;
+	int fd;
+
+	if (recvmsg(sock, &msg, MSG_CMSG_CLOEXEC) != 1)
+		return -errno;
+	cmsg = CMSG_FIRSTHDR(&msg);
+	if (!cmsg || cmsg->cmsg_type != SCM_RIGHTS)
+		return -EBADMSG;
+	memcpy(&fd, CMSG_DATA(cmsg), sizeof(int));
+	return fd;
+}
+
+static inline void sleep_ms(unsigned int ms)
+{
+	struct timespec t = { ms / 1000, (ms % 1000) * 1000000L };
+
+	nanosleep(&t, NULL);
+}
+
+/* ---- what must be the same after as before ---- */
+
+struct test_state {
+	long pins;
+	int files;
+};
+
+static inline struct test_state get_state(void)
+{
+	return (struct test_state){ pinned_pages(), open_files() };
+}
+
+/* Files are closed at once, pins may be dropped a moment later. */
+static inline void __test_state(struct __test_metadata *_metadata,
+				const struct test_state *before)
+{
+	long pins = pinned_pages();
+
+	for (int ms = 0; pins != before->pins && ms < RELEASE_TIMEOUT_MS;
+	     ms += 10) {
+		sleep_ms(10);
+		pins = pinned_pages();
+	}
+	EXPECT_EQ(before->pins, pins);
+	EXPECT_EQ(before->files, open_files());
+}
+
+#define test_state(before) __test_state(_metadata, before)
+
+#define test_setup() do {						\
+	self->before = get_state();					\
+	ASSERT_LE(0, self->before.pins);				\
+	self->fd = open(VMEMEXP_PATH, O_RDWR | O_CLOEXEC);		\
+	ASSERT_LE(0, self->fd) {					\
+		TH_LOG("%s: %s", VMEMEXP_PATH, strerror(errno));	\
+	}								\
+} while (0)
+
+#define test_teardown() do {						\
+	close(self->fd);						\
+	test_state(&self->before);					\
+} while (0)
+
+/* ---- the driver ---- */
+
+static inline int _test_ioctl(int fd, unsigned long request, void *arg)
+{
+	return ioctl(fd, request, arg) < 0 ? -errno : 0;
+}
+
+/* The request that every variation starts from; all outputs are poisoned. */
+static inline struct vmemexp_export
+export_args(const volatile void *vaddr, size_t length, unsigned int fd_flags)
+{
+	struct vmemexp_export cmd;
+
+	memset(&cmd, POISON_BYTE, sizeof(cmd));
+	cmd.size = sizeof(cmd);
+	cmd.flags = 0;
+	cmd.vaddr = to_u64(vaddr);
+	cmd.length = length;
+	cmd.fd_flags = fd_flags;
+	return cmd;
+}
+
+static inline struct vmemexp_sync sync_args(int dmabuf, unsigned int flags,
+					    uint64_t offset, uint64_t length)
+{
+	return (struct vmemexp_sync){
+		.size = sizeof(struct vmemexp_sync),
+		.fd = dmabuf,
+		.flags = flags,
+		.offset = offset,
+		.length = length,
+	};
+}
+
+static inline struct vmemexp_query query_args(int dmabuf)
+{
+	struct vmemexp_query cmd;
+
+	memset(&cmd, POISON_BYTE, sizeof(cmd));
+	cmd.size = sizeof(cmd);
+	cmd.fd = dmabuf;
+	cmd.flags = 0;
+	return cmd;
+}
+
+/* A good export: also checks that the answers fit the request. */
+static inline int __test_export(struct __test_metadata *_metadata, int fd,
+				struct vmemexp_export *cmd)
+{
+	struct vmemexp_export in = *cmd;
+	uint64_t page = page_size();
+	int ret = _test_ioctl(fd, VMEMEXP_IOC_EXPORT, cmd);
+
+	ASSERT_EQ(0, ret) {
+		TH_LOG("export: %s, reason %u, address %#llx", strerror(-ret),
+		       cmd->err_reason, (unsigned long long)cmd->err_addr);
+	}
+	ASSERT_LE(0, cmd->fd);
+	ASSERT_EQ(in.size, cmd->size);
+	ASSERT_EQ(in.flags, cmd->flags);
+	ASSERT_EQ(in.vaddr, cmd->vaddr);
+	ASSERT_EQ(in.length, cmd->length);
+	ASSERT_EQ(in.fd_flags, cmd->fd_flags);
+	ASSERT_EQ(in.vaddr % page, cmd->offset);
+	ASSERT_EQ((cmd->offset + in.length + page - 1) / page * page,
+		  cmd->dmabuf_size);
+	ASSERT_LE(1, cmd->nr_extents);
+	ASSERT_LE(cmd->nr_extents, cmd->dmabuf_size / page);
+	ASSERT_NE(0, cmd->memory);
+	ASSERT_EQ(0, cmd->memory & ~(VMEMEXP_MEMORY_ANON |
+				     VMEMEXP_MEMORY_SHMEM |
+				     VMEMEXP_MEMORY_HUGETLB |
+				     VMEMEXP_MEMORY_FILE |
+				     VMEMEXP_MEMORY_DRIVER));
+	ASSERT_EQ(VMEMEXP_REASON_NONE, cmd->err_reason);
+	ASSERT_EQ(0, cmd->err_addr);
+	return cmd->fd;
+}
+
+/* Export @cmd, a struct vmemexp_export *; gives the file descriptor. */
+#define test_export_cmd(cmd) __test_export(_metadata, self->fd, cmd)
+
+static inline int __test_export_range(struct __test_metadata *_metadata,
+				      int fd, const volatile void *vaddr,
+				      size_t length, unsigned int fd_flags)
+{
+	struct vmemexp_export cmd = export_args(vaddr, length, fd_flags);
+
+	return __test_export(_metadata, fd, &cmd);
+}
+
+/* Export whole pages; gives the file descriptor. */
+#define test_export(vaddr, length, fd_flags) \
+	__test_export_range(_metadata, self->fd, vaddr, length, fd_flags)
+
+static inline void __test_err(struct __test_metadata *_metadata, int fd,
+			      unsigned long request, int error, void *cmd,
+			      const void *expected, size_t size)
+{
+	struct test_state before = get_state();
+	int ret = _test_ioctl(fd, request, cmd);
+
+	EXPECT_EQ(-error, ret);
+	EXPECT_EQ(0, memcmp(expected, cmd, size)) {
+		const uint8_t *want = expected, *got = cmd;
+		size_t i = 0;
+
+		while (want[i] == got[i])
+			i++;
+		TH_LOG("argument differs from byte %zu on: %#x instead of %#x",
+		       i, got[i], want[i]);
+	}
+	test_state(&before);
+}
+
+static inline void __test_err_export(struct __test_metadata *_metadata, int fd,
+				     int error, unsigned int reason,
+				     uint64_t addr, struct vmemexp_export *cmd)
+{
+	struct vmemexp_export expected = *cmd;
+
+	expected.err_reason = reason;
+	expected.err_addr = addr;
+	__test_err(_metadata, fd, VMEMEXP_IOC_EXPORT, error, cmd, &expected,
+		   sizeof(expected));
+	EXPECT_EQ(reason, cmd->err_reason);
+	EXPECT_EQ(addr, cmd->err_addr);
+}
+
+/* @reason is VMEMEXP_REASON_*, @addr the expected err_addr. */
+#define test_err_export_cmd(error, reason, addr, cmd) \
+	__test_err_export(_metadata, self->fd, error, reason, addr, cmd)
+
+static inline void
+__test_err_export_range(struct __test_metadata *_metadata, int fd, int error,
+			unsigned int reason, const volatile void *addr,
+			const volatile void *vaddr, size_t length,
+			unsigned int fd_flags)
+{
+	struct vmemexp_export cmd = export_args(vaddr, length, fd_flags);
+
+	__test_err_export(_metadata, fd, error, reason, to_u64(addr), &cmd);
+}
+
+#define test_err_export(error, reason, addr, vaddr, length, fd_flags)	\
+	__test_err_export_range(_metadata, self->fd, error, reason,	\
+				addr, vaddr, length, fd_flags)
+
+/* The driver refuses the structure itself and writes nothing into it. */
+#define test_err_struct(error, request, cmd) do {			\
+	__typeof__(*(cmd)) unchanged = *(cmd);				\
+									\
+	__test_err(_metadata, self->fd, request, error, cmd,		\
+		   &unchanged, sizeof(unchanged));			\
+} while (0)
+
+static inline int _test_sync(int fd, int dmabuf, unsigned int flags,
+			     uint64_t offset, uint64_t length)
+{
+	struct vmemexp_sync cmd = sync_args(dmabuf, flags, offset, length);
+
+	return _test_ioctl(fd, VMEMEXP_IOC_SYNC, &cmd);
+}
+
+#define test_sync(dmabuf, flags, offset, length) \
+	ASSERT_EQ(0, _test_sync(self->fd, dmabuf, flags, offset, length))
+
+static inline int _test_sync_rows(int fd, int dmabuf, unsigned int flags,
+				  uint64_t offset, uint64_t length,
+				  uint64_t stride, unsigned int rows)
+{
+	struct vmemexp_sync cmd = sync_args(dmabuf, flags, offset, length);
+
+	cmd.stride = stride;
+	cmd.rows = rows;
+	return _test_ioctl(fd, VMEMEXP_IOC_SYNC, &cmd);
+}
+
+#define test_sync_rows(dmabuf, flags, offset, length, stride, rows)	\
+	ASSERT_EQ(0, _test_sync_rows(self->fd, dmabuf, flags, offset,	\
+				     length, stride, rows))
+
+static inline struct vmemexp_query
+__test_query(struct __test_metadata *_metadata, int fd, int dmabuf)
+{
+	struct vmemexp_query cmd = query_args(dmabuf);
+
+	ASSERT_EQ(0, _test_ioctl(fd, VMEMEXP_IOC_QUERY, &cmd));
+	return cmd;
+}
+
+/* Gives a struct vmemexp_query. */
+#define test_query(dmabuf) __test_query(_metadata, self->fd, dmabuf)
+
+/* DMA_BUF_IOCTL_SYNC; the flags are DMA_BUF_SYNC_*. */
+static inline int _test_dmabuf_sync(int dmabuf, uint64_t flags)
+{
+	struct dma_buf_sync cmd = { .flags = flags };
+
+	return _test_ioctl(dmabuf, DMA_BUF_IOCTL_SYNC, &cmd);
+}
+
+#define test_dmabuf_sync(dmabuf, flags) \
+	ASSERT_EQ(0, _test_dmabuf_sync(dmabuf, flags))
+
+/* ---- the test importer; a session is an open file of it ---- */
+
+static inline bool importer_present(void)
+{
+	return access(IMPORTER_PATH, F_OK) == 0;
+}
+
+/* For tests and for FIXTURE_SETUP. */
+#define skip_without_importer() do {					\
+	if (!importer_present())					\
+		SKIP(return, "the test importer module is not loaded");	\
+} while (0)
+
+static inline int __test_importer_open(struct __test_metadata *_metadata)
+{
+	int session = open(IMPORTER_PATH, O_RDWR | O_CLOEXEC);
+
+	ASSERT_LE(0, session);
+	return session;
+}
+
+#define test_importer_open() __test_importer_open(_metadata)
+
+static inline int _test_importer_attach(int session, int dmabuf,
+					unsigned int device)
+{
+	struct importer_attach cmd = { .dmabuf_fd = dmabuf, .device = device };
+
+	return _test_ioctl(session, IMPORTER_IOC_ATTACH, &cmd);
+}
+
+#define test_importer_attach(session, dmabuf, device) \
+	ASSERT_EQ(0, _test_importer_attach(session, dmabuf, device))
+
+#define test_importer_detach(session) \
+	ASSERT_EQ(0, _test_ioctl(session, IMPORTER_IOC_DETACH, NULL))
+
+/* @request is IMPORTER_IOC_MAP, _BEGIN_CPU or _END_CPU. */
+static inline int _test_importer_direction(int session, unsigned long request,
+					   unsigned int direction)
+{
+	struct importer_direction cmd = { .direction = direction };
+
+	return _test_ioctl(session, request, &cmd);
+}
+
+static inline int _test_importer_map(int session, unsigned int direction)
+{
+	return _test_importer_direction(session, IMPORTER_IOC_MAP, direction);
+}
+
+#define test_importer_map(session, direction) \
+	ASSERT_EQ(0, _test_importer_map(session, direction))
+
+#define test_importer_unmap(session) \
+	ASSERT_EQ(0, _test_ioctl(session, IMPORTER_IOC_UNMAP, NULL))
+
+#define test_importer_begin_cpu(session, direction)			\
+	ASSERT_EQ(0, _test_importer_direction(session,			\
+			IMPORTER_IOC_BEGIN_CPU, direction))
+
+#define test_importer_end_cpu(session, direction)			\
+	ASSERT_EQ(0, _test_importer_direction(session,			\
+			IMPORTER_IOC_END_CPU, direction))
+
+static inline int _test_importer_transfer(int session, unsigned long request,
+					  uint64_t offset,
+					  const volatile void *buf,
+					  size_t length)
+{
+	struct importer_transfer cmd = {
+		.offset = offset,
+		.length = length,
+		.user_ptr = to_u64(buf),
+	};
+
+	return _test_ioctl(session, request, &cmd);
+}
+
+/* The device reads @length bytes at @offset of its mapping into @buf. */
+#define test_importer_read(session, offset, buf, length)		\
+	ASSERT_EQ(0, _test_importer_transfer(session, IMPORTER_IOC_READ, \
+					     offset, buf, length))
+
+#define test_importer_write(session, offset, buf, length)		\
+	ASSERT_EQ(0, _test_importer_transfer(session, IMPORTER_IOC_WRITE, \
+					     offset, buf, length))
+
+#define test_importer_vmap(session) \
+	ASSERT_EQ(0, _test_ioctl(session, IMPORTER_IOC_VMAP, NULL))
+
+#define test_importer_vunmap(session) \
+	ASSERT_EQ(0, _test_ioctl(session, IMPORTER_IOC_VUNMAP, NULL))
+
+#define test_importer_vread(session, offset, buf, length)		\
+	ASSERT_EQ(0, _test_importer_transfer(session, IMPORTER_IOC_VREAD, \
+					     offset, buf, length))
+
+#define test_importer_vwrite(session, offset, buf, length)		\
+	ASSERT_EQ(0, _test_importer_transfer(session, IMPORTER_IOC_VWRITE, \
+					     offset, buf, length))
+
+static inline struct importer_info
+__test_importer_info(struct __test_metadata *_metadata, int session)
+{
+	struct importer_info info;
+
+	memset(&info, POISON_BYTE, sizeof(info));
+	ASSERT_EQ(0, _test_ioctl(session, IMPORTER_IOC_INFO, &info));
+	return info;
+}
+
+/* Gives a struct importer_info. */
+#define test_importer_info(session) __test_importer_info(_metadata, session)
+
+#endif /* VMEMEXP_UTILS_H */
