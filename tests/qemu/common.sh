@@ -51,7 +51,8 @@ EXIT_HARNESS=99
 # Sets, for kernel VERSION:
 #   suite    whose packages fill a root file system for it
 #   pockets  where Debian keeps its kernel packages
-#   display  a display whose driver imports a dma-buf, or the best there is
+#   display  a display whose driver imports dma-bufs, or the best there is
+#   display_driver
 version_row()
 {
 	case $1 in
@@ -60,11 +61,13 @@ version_row()
 		pockets="bookworm bookworm-security"
 		# Stays in video memory, so it can show but not import.
 		display=bochs-display
+		display_driver=bochs
 		;;
 	6.12)
 		suite=bookworm
 		pockets="bookworm bookworm-security"
 		display=cirrus-vga
+		display_driver=cirrus
 		;;
 	*)
 		usage_error "no such kernel version: $1 (known: 6.1 6.12)"
