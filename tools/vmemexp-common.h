@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the verbs of vmemexp(1) share. */
+#ifndef _VMEMEXP_COMMON_H
+#define _VMEMEXP_COMMON_H
+
+#include <getopt.h>
+#include <stddef.h>
+
+#include <uapi/vmemexp.h>
+
+#define DEVICE_PATH	"/dev/vmemexp"
+#define SYSFS_PATH	"/sys/module/vmemexp"
+
+#define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
+
+/* EXIT_SUCCESS and EXIT_FAILURE are those of stdlib.h. */
+#define EXIT_USAGE	2
+
+/**
+ * struct verb - a word that vmemexp takes as its first argument
+ * @name: the word
+ * @arguments: what may follow it, for the usage line
+ * @help: complete description, ending with a newline
+ * @run: does it; gets the arguments from the word on, returns the exit status
+ */
+struct verb {
+	const char *name;
+	const char *arguments;
+	const char *help;
+	int (*run)(int argc, char **argv);
+};
+
+extern const struct verb verb_info;
+extern const struct verb verb_selfcheck;
+extern const struct verb verb_show;
+extern const struct verb verb_list;
+
+/*
+ * getopt_long() that deals with --help and with whatever is not understood
+ * itself, by ending the program. Returns -1 behind the last option.
+ */
+int next_option(const struct verb *verb, int argc, char **argv,
+		const struct option *options);
+
+/* For verbs that take nothing but --help. */
+void take_no_arguments(const struct verb *verb, int argc, char **argv);
+
+/* Opens the device, or says what to do about it and returns -1. */
+int open_device(void);
+
+/* VMEMEXP_IOC_EXPORT of @length bytes at @memory: 0, or -1 with errno set. */
+int export_memory(int device, const void *memory, size_t length,
+		  unsigned int fd_flags, struct vmemexp_export *export);
+
+/* One sentence on why an export failed with @error, valid until the next call. */
+const char *export_error(const struct vmemexp_export *export, int error);
+
+/* "EINVAL" for EINVAL. */
+const char *errno_name(int error);
+
+/* VMEMEXP_MEMORY_* bits in words, valid until the next call. */
+const char *memory_names(unsigned int memory);
+
+/*
+ * The number behind @field (without colon) in /proc/@pid/status, or -1 if there
+ * is none: kernel threads have no memory, and processes end.
+ */
+long long status_value(const char *pid, const char *field, int base);
+
+#endif /* _VMEMEXP_COMMON_H */
