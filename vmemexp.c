@@ -55,6 +55,7 @@
 #include <linux/fs.h>
 #include <linux/hugetlb.h>
 #include <linux/magic.h>
+#include <linux/math64.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
@@ -1388,6 +1389,7 @@ static long vmemexp_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 	const struct vmemexp_ioctl_op *op = vmemexp_ioctl_ops;
 	const struct vmemexp_ioctl_op *end = op + ARRAY_SIZE(vmemexp_ioctl_ops);
 	union {
+		u32 size;
 		struct vmemexp_export export;
 		struct vmemexp_sync sync;
 		struct vmemexp_query query;
@@ -1410,7 +1412,7 @@ static long vmemexp_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 	if (ret)
 		return ret;
 	/* It may have been changed between the two reads; the first one counts. */
-	*(u32 *)&karg = usize;
+	karg.size = usize;
 
 	return op->handler(uarg, usize, &karg);
 }
