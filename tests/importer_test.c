@@ -583,8 +583,9 @@ TEST_F(importer, vmap_shows_the_same_memory)
 
 	EXPECT_EQ(0, transfer(s, IMPORTER_IOC_VWRITE, 0, SIZE, data));
 	EXPECT_EQ(0, memcmp(self->mem, data, SIZE));
-	self->mem[4097] ^= 0xff;
 	data[4097] ^= 0xff;
+	EXPECT_EQ(0, transfer(s, IMPORTER_IOC_VWRITE, 4097, 1, data + 4097));
+	EXPECT_EQ(0, memcmp(self->mem, data, SIZE));
 	EXPECT_EQ(0, transfer(s, IMPORTER_IOC_VREAD, 0, SIZE, self->buf));
 	EXPECT_EQ(0, memcmp(self->buf, data, SIZE));
 	EXPECT_EQ(0, transfer(s, IMPORTER_IOC_VREAD, 4097, 1, self->buf));
