@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The numbers of the ABI. All are literals: what is compiled into programs out
+ * there must not follow a change of the header. Needs no device. The same
+ * source as a 32-bit program shows that both see one layout.
+ */
+#include <stddef.h>
+
+#include "vmemexp_utils.h"
+
+struct field {
+	const char *name;
+	size_t offset, end, expected_offset;
+};
+
+#define FIELD(type, field, expected) {					\
+	.name = #type "." #field,					\
+	.offset = offsetof(struct type, field),				\
+	.end = offsetof(struct type, field) +				\
+	       sizeof(((struct type *)NULL)->field),			\
+	.expected_offset = expected,					\
+}
+
+/* A table that leaves a field out shows as a hole. */
+static void check_layout(struct __test_metadata *_metadata,
+			 const struct field *fields, size_t nr, size_t size,
+			 size_t expected_size)
+{
+	size_t end = 0;
+
+	EXPECT_EQ(expected_size, size);
+	for (size_t i = 0; i < nr; i++) {
+		EXPECT_EQ(fields[i].expected_offset, fields[i].offset) {
+			TH_LOG("%s moved", fields[i].name);
+		}
+		EXPECT_EQ(end, fields[i].offset) {
+			TH_LOG("padding before %s", fields[i].name);
+		}
+		end = fields[i].end;
+	}
+	EXPECT_EQ(size, end) {
+		TH_LOG("padding at the end");
+	}
+}
+
+#define CHECK_LAYOUT(type, fields, expected_size)		\
+	check_layout(_metadata, fields, ARRAY_SIZE(fields),	\
+		     sizeof(struct type), expected_size)
+
+TEST(export_layout_is_fixed)
+{
+	static const struct field fields[] = {
+		FIELD(vmemexp_export, size, 0),
+		FIELD(vmemexp_export, flags, 4),
+		FIELD(vmemexp_export, vaddr, 8),
+		FIELD(vmemexp_export, length, 16),
+		FIELD(vmemexp_export, fd_flags, 24),
+		FIELD(vmemexp_export, fd, 28),
+		FIELD(vmemexp_export, offset, 32),
+		FIELD(vmemexp_export, dmabuf_size, 40),
+		FIELD(vmemexp_export, nr_extents, 48),
+		FIELD(vmemexp_export, memory, 56),
+		FIELD(vmemexp_export, err_reason, 60),
+		FIELD(vmemexp_export, err_addr, 64),
+	};
+
+	CHECK_LAYOUT(vmemexp_export, fields, 72);
+	EXPECT_EQ(72, VMEMEXP_EXPORT_SIZE_VER0);
+}
+
+TEST(sync_layout_is_fixed)
+{
+	static const struct field fields[] = {
+		FIELD(vmemexp_sync, size, 0),
+		FIELD(vmemexp_sync, fd, 4),
+		FIELD(vmemexp_sync, flags, 8),
+		FIELD(vmemexp_sync, rows, 12),
+		FIELD(vmemexp_sync, offset, 16),
+		FIELD(vmemexp_sync, length, 24),
+		FIELD(vmemexp_sync, stride, 32),
+	};
+
+	CHECK_LAYOUT(vmemexp_sync, fields, 40);
+	EXPECT_EQ(40, VMEMEXP_SYNC_SIZE_VER0);
+}
+
+TEST(query_layout_is_fixed)
+{
+	static const struct field fields[] = {
+		FIELD(vmemexp_query, size, 0),
+		FIELD(vmemexp_query, fd, 4),
+		FIELD(vmemexp_query, flags, 8),
+		FIELD(vmemexp_query, access, 12),
+		FIELD(vmemexp_query, dmabuf_size, 16),
+		FIELD(vmemexp_query, offset, 24),
+		FIELD(vmemexp_query, length, 32),
+		FIELD(vmemexp_query, memory, 40),
+		FIELD(vmemexp_query, cache, 44),
+		FIELD(vmemexp_query, nr_extents, 48),
+		FIELD(vmemexp_query, min_extent, 56),
+		FIELD(vmemexp_query, max_extent, 64),
+		FIELD(vmemexp_query, address_bits, 72),
+		FIELD(vmemexp_query, attachments, 76),
+		FIELD(vmemexp_query, mappings, 80),
+		FIELD(vmemexp_query, vmaps, 84),
+		FIELD(vmemexp_query, cpu_mappings, 88),
+		FIELD(vmemexp_query, state, 92),
+	};
+
+	CHECK_LAYOUT(vmemexp_query, fields, 96);
+	EXPECT_EQ(96, VMEMEXP_QUERY_SIZE_VER0);
+}
+
+/* A structure in an array, or followed by another, is where others expect it. */
+TEST(alignment_is_8)
+{
+	EXPECT_EQ(8, __alignof__(struct vmemexp_export));
+	EXPECT_EQ(8, __alignof__(struct vmemexp_sync));
+	EXPECT_EQ(8, __alignof__(struct vmemexp_query));
+}
+
+TEST(fd_is_signed_and_the_rest_is_not)
+{
+	EXPECT_GT(0, (__typeof__(((struct vmemexp_export *)0)->fd))-1);
+	EXPECT_GT(0, (__typeof__(((struct vmemexp_sync *)0)->fd))-1);
+	EXPECT_GT(0, (__typeof__(((struct vmemexp_query *)0)->fd))-1);
+	EXPECT_LT(0, (__typeof__(((struct vmemexp_export *)0)->flags))-1);
+	EXPECT_LT(0, (__typeof__(((struct vmemexp_export *)0)->vaddr))-1);
+	EXPECT_LT(0, (__typeof__(((struct vmemexp_export *)0)->length))-1);
+	EXPECT_LT(0, (__typeof__(((struct vmemexp_sync *)0)->offset))-1);
+	EXPECT_LT(0, (__typeof__(((struct vmemexp_sync *)0)->rows))-1);
+}
+
+TEST(request_numbers_are_fixed)
+{
+	EXPECT_EQ(0xc000d700U, VMEMEXP_IOC_EXPORT);
+	EXPECT_EQ(0xc000d701U, VMEMEXP_IOC_SYNC);
+	EXPECT_EQ(0xc000d702U, VMEMEXP_IOC_QUERY);
+}
+
+TEST(export_flags_are_fixed)
+{
+	EXPECT_EQ(0x1, VMEMEXP_EXPORT_UNALIGNED);
+	EXPECT_EQ(0x2, VMEMEXP_EXPORT_CONTIGUOUS);
+}
+
+TEST(memory_kinds_are_fixed)
+{
+	EXPECT_EQ(0x01, VMEMEXP_MEMORY_ANON);
+	EXPECT_EQ(0x02, VMEMEXP_MEMORY_SHMEM);
+	EXPECT_EQ(0x04, VMEMEXP_MEMORY_HUGETLB);
+	EXPECT_EQ(0x08, VMEMEXP_MEMORY_FILE);
+	EXPECT_EQ(0x10, VMEMEXP_MEMORY_DRIVER);
+	EXPECT_EQ(0x20, VMEMEXP_MEMORY_PFNMAP);
+}
+
+TEST(reasons_are_fixed)
+{
+	EXPECT_EQ(0, VMEMEXP_REASON_NONE);
+	EXPECT_EQ(1, VMEMEXP_REASON_FLAGS);
+	EXPECT_EQ(2, VMEMEXP_REASON_LENGTH);
+	EXPECT_EQ(3, VMEMEXP_REASON_ALIGNMENT);
+	EXPECT_EQ(4, VMEMEXP_REASON_LIMIT);
+	EXPECT_EQ(5, VMEMEXP_REASON_NOT_MAPPED);
+	EXPECT_EQ(6, VMEMEXP_REASON_NOT_READABLE);
+	EXPECT_EQ(7, VMEMEXP_REASON_NOT_WRITABLE);
+	EXPECT_EQ(8, VMEMEXP_REASON_KIND);
+	EXPECT_EQ(9, VMEMEXP_REASON_PFNMAP);
+	EXPECT_EQ(10, VMEMEXP_REASON_NO_BACKING);
+	EXPECT_EQ(11, VMEMEXP_REASON_UNPINNABLE);
+	EXPECT_EQ(12, VMEMEXP_REASON_NOT_CONTIGUOUS);
+}
+
+TEST(sync_flags_are_those_of_dma_buf)
+{
+	EXPECT_EQ(1, VMEMEXP_SYNC_READ);
+	EXPECT_EQ(2, VMEMEXP_SYNC_WRITE);
+	EXPECT_EQ(3, VMEMEXP_SYNC_RW);
+	EXPECT_EQ(0, VMEMEXP_SYNC_START);
+	EXPECT_EQ(4, VMEMEXP_SYNC_END);
+	EXPECT_EQ(8, VMEMEXP_SYNC_OBSERVER);
+	EXPECT_EQ(DMA_BUF_SYNC_READ, VMEMEXP_SYNC_READ);
+	EXPECT_EQ(DMA_BUF_SYNC_WRITE, VMEMEXP_SYNC_WRITE);
+	EXPECT_EQ(DMA_BUF_SYNC_RW, VMEMEXP_SYNC_RW);
+	EXPECT_EQ(DMA_BUF_SYNC_START, VMEMEXP_SYNC_START);
+	EXPECT_EQ(DMA_BUF_SYNC_END, VMEMEXP_SYNC_END);
+}
+
+TEST(query_answers_are_fixed)
+{
+	EXPECT_EQ(1, VMEMEXP_ACCESS_READ);
+	EXPECT_EQ(2, VMEMEXP_ACCESS_WRITE);
+	EXPECT_EQ(1, VMEMEXP_CACHE_CACHED);
+	EXPECT_EQ(2, VMEMEXP_CACHE_WRITECOMBINE);
+	EXPECT_EQ(3, VMEMEXP_CACHE_UNCACHED);
+	EXPECT_EQ(1, VMEMEXP_STATE_STALE);
+	EXPECT_EQ(2, VMEMEXP_STATE_TRACKED);
+}
+
+TEST_HARNESS_MAIN
