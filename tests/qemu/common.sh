@@ -29,7 +29,7 @@ usage_error()
 # The --help text is the comment at the top of the script itself.
 print_help()
 {
-	sed -n '/^# SPDX/d; 2,/^$/s/^# \{0,1\}//p' "$0"
+	sed -n '4,/^$/s/^# \{0,1\}//p' "$0"
 }
 
 need_commands()
