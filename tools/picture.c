@@ -226,8 +226,9 @@ void picture_paint(struct picture *picture)
 			else
 				paint_background(pixel, x, y, picture->width,
 						 picture->height);
-			pixel[0] = (pixel[0] & ~7) | (x & 7);
-			pixel[1] = (pixel[1] & ~7) | (y & 7);
+			/* Nine bits of x in each row, nine of y in each column. */
+			pixel[0] = (pixel[0] & ~7) | ((x ^ y / 64) & 7);
+			pixel[1] = (pixel[1] & ~7) | ((y ^ x / 64) & 7);
 			pixel[2] = (pixel[2] & ~7) | ((x / 8 ^ y / 8) & 7);
 		}
 	}

@@ -37,7 +37,8 @@ int picture_write_ppm(const struct picture *picture, const char *path);
 
 /*
  * Paints colour bars, gradients, a grid and circles. The three low bits of
- * each colour spell the position, so that no part looks like its neighbours.
+ * each colour depend on the position, so that no two rows and no two columns
+ * less than 512 apart are equal: pages in the wrong place are seen.
  */
 void picture_paint(struct picture *picture);
 

@@ -29,6 +29,7 @@ struct options {
 	const char *save;		/* NULL: do not */
 	const char *ready_command;	/* NULL: wait */
 	int seconds;			/* -1: until a key */
+	int signals;			/* from catch_signals() */
 	struct display_wish wish;
 	struct picture picture;		/* .rgb NULL: the test picture */
 };
@@ -168,26 +169,33 @@ static int frame_export(const struct frame *frame)
 	return export.fd;
 }
 
-/* Waits for a key, if the input is a terminal, a signal, or the time to pass. */
-static void hold(int seconds)
+/*
+ * Has the signals that would end the program come through a file descriptor,
+ * because the screen must be restored first.
+ */
+static int catch_signals(void)
 {
-	struct pollfd events[2] = {
-		{ .fd = isatty(STDIN_FILENO) ? STDIN_FILENO : -1,
-		  .events = POLLIN },
-		{ .events = POLLIN },
-	};
-	struct termios saved, raw;
 	sigset_t signals;
 
-	/* The screen must be restored before the program ends. */
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGHUP);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
-	events[1].fd = signalfd(-1, &signals, SFD_CLOEXEC);
+	return signalfd(-1, &signals, SFD_CLOEXEC);
+}
 
-	if (events[0].fd >= 0) {
+/* Waits for a signal, a key if the input is a terminal, or the time to pass. */
+static void hold(int signals, int seconds)
+{
+	struct pollfd events[2] = {
+		{ .fd = signals, .events = POLLIN },
+		{ .fd = isatty(STDIN_FILENO) ? STDIN_FILENO : -1,
+		  .events = POLLIN },
+	};
+	struct termios saved, raw;
+
+	if (events[1].fd >= 0) {
 		tcgetattr(STDIN_FILENO, &saved);
 		raw = saved;
 		raw.c_lflag &= ~(ICANON | ECHO);
@@ -196,9 +204,8 @@ static void hold(int seconds)
 	while (poll(events, 2, seconds < 0 ? -1 : seconds * 1000) < 0 &&
 	       errno == EINTR)
 		;
-	if (events[0].fd >= 0)
+	if (events[1].fd >= 0)
 		tcsetattr(STDIN_FILENO, TCSAFLUSH, &saved);
-	close(events[1].fd);
 }
 
 /* Runs a shell command; returns its status as a shell would. */
@@ -221,7 +228,7 @@ static int present(const struct frame *frame, const struct options *options)
 	fflush(stdout);
 	if (options->ready_command)
 		return run_command(options->ready_command);
-	hold(options->seconds);
+	hold(options->signals, options->seconds);
 	return EXIT_SUCCESS;
 }
 
@@ -293,8 +300,8 @@ static unsigned int parse_number(const char *option, const char *text)
 	unsigned int number;
 	char end;
 
-	if (strspn(text, "0123456789") == 0 || strlen(text) > 6 ||
-	    sscanf(text, "%u%c", &number, &end) != 1)
+	if (text[strspn(text, "0123456789")] ||
+	    sscanf(text, "%6u%c", &number, &end) != 1)
 		errx(EXIT_USAGE, "show: %s needs a number, not %s", option, text);
 	return number;
 }
@@ -303,7 +310,8 @@ static void parse_size(struct display_wish *wish, const char *text)
 {
 	char end;
 
-	if (sscanf(text, "%4ux%4u%c", &wish->width, &wish->height, &end) != 2 ||
+	if (text[strspn(text, "0123456789x")] ||
+	    sscanf(text, "%4ux%4u%c", &wish->width, &wish->height, &end) != 2 ||
 	    !wish->width || !wish->height)
 		errx(EXIT_USAGE,
 		     "show: --size needs width and height as in 1024x768, not %s",
@@ -370,6 +378,9 @@ static int run_show(int argc, char **argv)
 			options.wish.height = options.picture.height;
 		}
 	}
+	/* A command is to get its signals itself. */
+	if (!options.ready_command)
+		options.signals = catch_signals();
 	status = show_anywhere(&options);
 	free(options.picture.rgb);
 	return status;
@@ -382,8 +393,8 @@ const struct verb verb_show = {
 	"  Put a picture on a screen that lies in ordinary memory: allocate a frame with\n"
 	"  malloc, draw into it, export it, have a DRM driver import it through PRIME, and\n"
 	"  set the mode. Afterwards the screen shows again what it did before. PICTURE is\n"
-	"  a PNG file or a binary PPM file, smaller ones are centred; without it a test\n"
-	"  picture is drawn, in which no two places look the same.\n"
+	"  a PNG file or a binary PPM file, small ones are centred; without it a test\n"
+	"  picture is drawn, in which every row and every column is another.\n"
 	"\n"
 	"  --size=WIDTHxHEIGHT   the mode to set, instead of the one that has the\n"
 	"                        picture's size or else is the monitor's preferred one\n"
