@@ -49,12 +49,12 @@
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/backing-dev.h>
 #include <linux/capability.h>
 #include <linux/cred.h>
 #include <linux/debugfs.h>
 #include <linux/fs.h>
 #include <linux/hugetlb.h>
-#include <linux/magic.h>
 #include <linux/math64.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
@@ -232,8 +232,8 @@ static int vmemexp_check_range(const struct vmemexp_buf *buf, struct vmemexp_err
 static int vmemexp_pin_failed(const struct vmemexp_buf *buf, unsigned long addr, int ret,
 			      struct vmemexp_error *error)
 {
+	struct address_space *mapping;
 	struct vm_area_struct *vma;
-	struct inode *inode;
 	int err;
 
 	if (ret == -EINTR || mmap_read_lock_killable(buf->mm))
@@ -249,15 +249,14 @@ static int vmemexp_pin_failed(const struct vmemexp_buf *buf, unsigned long addr,
 	if (ret != -EFAULT || !vma->vm_file)
 		goto unlock;
 
-	inode = file_inode(vma->vm_file);
-	if (linear_page_index(vma, addr) >= DIV_ROUND_UP(i_size_read(inode), PAGE_SIZE)) {
+	mapping = vma->vm_file->f_mapping;
+	if (linear_page_index(vma, addr) >= DIV_ROUND_UP(i_size_read(mapping->host), PAGE_SIZE)) {
 		error->reason = VMEMEXP_REASON_NO_BACKING;
-	} else if (buf->writable && (vma->vm_flags & VM_SHARED) &&
-		   inode->i_sb->s_magic != TMPFS_MAGIC &&
-		   inode->i_sb->s_magic != HUGETLBFS_MAGIC) {
+	} else if (buf->writable && (vma->vm_flags & VM_SHARED) && mapping_can_writeback(mapping)) {
 		/*
 		 * Since 6.5 the kernel itself refuses what vmemexp_judge()
-		 * refuses on older ones: long-term writes to page cache.
+		 * refuses on older ones: long-term writes to page cache that a
+		 * file system writes back.
 		 */
 		err = vmemexp_fail(error, VMEMEXP_REASON_KIND, addr, -EPERM);
 	}
