@@ -207,16 +207,19 @@ struct importer_shadow {
 	u8 *copy;
 };
 
+struct importer_syncs {
+	u64 calls;
+	u64 bytes;
+};
+
 struct importer_device {
 	struct platform_device *pdev;
 	u32 nr;				/* IMPORTER_DEV_* */
 	struct mutex shadow_lock;	/* protects all that follows */
 	struct list_head shadows;
 	dma_addr_t next_dma;
-	u64 nr_sync_for_device;
-	u64 sync_for_device_bytes;
-	u64 nr_sync_for_cpu;
-	u64 sync_for_cpu_bytes;
+	struct importer_syncs for_device;
+	struct importer_syncs for_cpu;
 	u64 nr_mapped;
 	u64 nr_errors;
 };
@@ -400,57 +403,44 @@ static int importer_shadow_map_sg(struct device *dev, struct scatterlist *sgl,
 	return nents;
 }
 
-/* Finds the entry that a sync names part of, and sees whether it may. */
-static struct importer_shadow *
-importer_shadow_sync(struct importer_device *idev, dma_addr_t dma, size_t size,
-		     enum dma_data_direction dir)
+static void importer_shadow_sync(struct device *dev, dma_addr_t dma,
+				 size_t size, enum dma_data_direction dir,
+				 bool for_device)
 {
-	struct importer_shadow *shadow = importer_shadow_find(idev, dma, size);
+	struct importer_device *idev = dev_get_drvdata(dev);
+	struct importer_syncs *syncs = for_device ? &idev->for_device :
+						    &idev->for_cpu;
+	bool copies = dir != (for_device ? DMA_FROM_DEVICE : DMA_TO_DEVICE);
+	struct importer_shadow *shadow;
 
+	mutex_lock(&idev->shadow_lock);
+	syncs->calls++;
+	syncs->bytes += size;
+	shadow = importer_shadow_find(idev, dma, size);
 	if (!shadow ||
 	    (shadow->dir != dir && shadow->dir != DMA_BIDIRECTIONAL))
 		idev->nr_errors++;
-	return shadow;
+	if (shadow && copies) {
+		size_t offset = dma - shadow->dma;
+
+		importer_phys_copy(shadow->phys + offset, shadow->copy + offset,
+				   size, !for_device);
+	}
+	mutex_unlock(&idev->shadow_lock);
 }
 
 static void importer_shadow_sync_for_cpu(struct device *dev, dma_addr_t dma,
 					 size_t size,
 					 enum dma_data_direction dir)
 {
-	struct importer_device *idev = dev_get_drvdata(dev);
-	struct importer_shadow *shadow;
-	size_t offset;
-
-	mutex_lock(&idev->shadow_lock);
-	idev->nr_sync_for_cpu++;
-	idev->sync_for_cpu_bytes += size;
-	shadow = importer_shadow_sync(idev, dma, size, dir);
-	if (shadow && dir != DMA_TO_DEVICE) {
-		offset = dma - shadow->dma;
-		importer_phys_copy(shadow->phys + offset, shadow->copy + offset,
-				   size, true);
-	}
-	mutex_unlock(&idev->shadow_lock);
+	importer_shadow_sync(dev, dma, size, dir, false);
 }
 
 static void importer_shadow_sync_for_device(struct device *dev, dma_addr_t dma,
 					    size_t size,
 					    enum dma_data_direction dir)
 {
-	struct importer_device *idev = dev_get_drvdata(dev);
-	struct importer_shadow *shadow;
-	size_t offset;
-
-	mutex_lock(&idev->shadow_lock);
-	idev->nr_sync_for_device++;
-	idev->sync_for_device_bytes += size;
-	shadow = importer_shadow_sync(idev, dma, size, dir);
-	if (shadow && dir != DMA_FROM_DEVICE) {
-		offset = dma - shadow->dma;
-		importer_phys_copy(shadow->phys + offset, shadow->copy + offset,
-				   size, false);
-	}
-	mutex_unlock(&idev->shadow_lock);
+	importer_shadow_sync(dev, dma, size, dir, true);
 }
 
 static void importer_shadow_sync_sg_for_cpu(struct device *dev,
@@ -461,8 +451,8 @@ static void importer_shadow_sync_sg_for_cpu(struct device *dev,
 	int i;
 
 	for_each_sg(sgl, sg, nents, i)
-		importer_shadow_sync_for_cpu(dev, sg_dma_address(sg),
-					     sg_dma_len(sg), dir);
+		importer_shadow_sync(dev, sg_dma_address(sg), sg_dma_len(sg),
+				     dir, false);
 }
 
 static void importer_shadow_sync_sg_for_device(struct device *dev,
@@ -474,8 +464,8 @@ static void importer_shadow_sync_sg_for_device(struct device *dev,
 	int i;
 
 	for_each_sg(sgl, sg, nents, i)
-		importer_shadow_sync_for_device(dev, sg_dma_address(sg),
-						sg_dma_len(sg), dir);
+		importer_shadow_sync(dev, sg_dma_address(sg), sg_dma_len(sg),
+				     dir, true);
 }
 
 static const struct dma_map_ops importer_shadow_ops = {
@@ -495,7 +485,7 @@ static const struct dma_map_ops importer_shadow_ops = {
 	.sync_sg_for_device = importer_shadow_sync_sg_for_device,
 };
 
-/* Called with the shadow lock not held, by the session that owns the device. */
+/* READ and WRITE. */
 static int importer_shadow_copy(struct importer_device *idev, dma_addr_t dma,
 				void *buf, size_t len, bool write)
 {
@@ -744,7 +734,7 @@ static int importer_dma_copy(struct importer_session *s, u64 offset, void *buf,
 	int i, ret;
 
 	for_each_sgtable_dma_sg(s->sgt, sg, i) {
-		dma_addr_t dma = sg_dma_address(sg) + offset;
+		dma_addr_t dma;
 		size_t n;
 
 		if (!len)
@@ -753,6 +743,7 @@ static int importer_dma_copy(struct importer_session *s, u64 offset, void *buf,
 			offset -= sg_dma_len(sg);
 			continue;
 		}
+		dma = sg_dma_address(sg) + offset;
 		n = min_t(u64, len, sg_dma_len(sg) - offset);
 		if (importer_models[s->idev->nr].shadow)
 			ret = importer_shadow_copy(s->idev, dma, buf, n, write);
@@ -902,10 +893,10 @@ static void importer_info_device(struct importer_device *idev,
 		info->flags |= IMPORTER_INFO_IOMMU;
 
 	mutex_lock(&idev->shadow_lock);
-	info->nr_sync_for_device = idev->nr_sync_for_device;
-	info->sync_for_device_bytes = idev->sync_for_device_bytes;
-	info->nr_sync_for_cpu = idev->nr_sync_for_cpu;
-	info->sync_for_cpu_bytes = idev->sync_for_cpu_bytes;
+	info->nr_sync_for_device = idev->for_device.calls;
+	info->sync_for_device_bytes = idev->for_device.bytes;
+	info->nr_sync_for_cpu = idev->for_cpu.calls;
+	info->sync_for_cpu_bytes = idev->for_cpu.bytes;
 	info->nr_mapped = idev->nr_mapped;
 	info->nr_errors = idev->nr_errors;
 	mutex_unlock(&idev->shadow_lock);

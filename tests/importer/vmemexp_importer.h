@@ -7,24 +7,31 @@
  * attachment, also to the same dma-buf. Each ioctl makes one step and the
  * session holds it until the opposite ioctl drops it:
  *
- *	open - ATTACH - MAP      - READ, WRITE   - UNMAP      - DETACH - close
- *	              - VMAP     - VREAD, VWRITE - VUNMAP     -
- *	              - BEGIN_CPU                - END_CPU    -
- *	              - mmap() of the session
+ *	ATTACH ... DETACH	everything below needs the attachment
+ *	  MAP ... UNMAP		READ and WRITE in between
+ *	  VMAP ... VUNMAP	VREAD and VWRITE in between
+ *	  BEGIN_CPU, END_CPU	not held: passed on in any order and number
+ *	  mmap() of the session
  *
  * close() drops whatever is still held, in the right order. A mapping made by
  * mmap() belongs to the dma-buf and survives the session.
  *
  * errno, the same for every ioctl, in the order of the checks:
  *	ENOTTY		unknown ioctl number
- *	EFAULT		the argument cannot be read or written
+ *	EFAULT		the argument, or the caller's buffer, is not accessible
  *	EINVAL		unknown device, direction or flag, or a reserved field
  *			is not zero
- *	ENXIO		the step that this one builds on is not held
- *	EBUSY		the step is held already, or one that builds on it is
+ *	ENXIO		the step that this one builds on is not held (mmap()
+ *			without an attachment, too)
+ *	EBUSY		the step is held already, or one that builds on it is;
+ *			ATTACH says so after it has looked at the dma-buf and
+ *			made the device
  *	EINVAL		offset and length reach outside what may be accessed
  *	EOPNOTSUPP	READ and WRITE: the device is behind an IOMMU, or the
  *			memory behind a DMA address cannot be reached by the CPU
+ *	ESTALE		READ and WRITE: the exporter has moved the memory of a
+ *			dynamic attachment, it must be mapped anew
+ *	ENOMEM		as ever
  * Anything else was answered by the exporter or by the dma-buf core and is
  * handed on as it was. (On 5.10 a failing vmap has no errno: it becomes
  * ENOMEM.) A failed ioctl leaves the session as it was, but READ, WRITE, VREAD
@@ -46,7 +53,8 @@
 #define IMPORTER_DEV_MASK32	1
 /*
  * 28 address bits: memory above 256 MiB is bounced. Where swiotlb's own memory
- * lies above that too, MAP fails and the kernel warns about an overflow.
+ * lies above that too, as on amd64 with more than 256 MiB, MAP fails and the
+ * kernel warns about an overflow; where all memory does, ATTACH fails with EIO.
  */
 #define IMPORTER_DEV_MASK28	2
 /* Like COHERENT with a maximum segment size of 64 KiB. */
@@ -58,13 +66,16 @@
 #define IMPORTER_DEV_NONCOHERENT 4
 /*
  * A device that works on a private copy of the memory, as if behind a cache
- * that nothing but DMA API calls keeps coherent: the copy is refreshed when a
- * range is mapped or synced for the device, and written back when it is
- * unmapped or synced for the CPU, in the directions that the caller named.
- * Bytes that never were synced for the device read as IMPORTER_SHADOW_POISON.
- * So a sync that is missing, too late, too wide or for the wrong direction
- * shows as wrong data without any boot parameter; INFO counts the calls.
- * EOPNOTSUPP at ATTACH where the kernel has no CONFIG_(ARCH_HAS_)DMA_OPS.
+ * that nothing but DMA API calls keeps coherent: the copy is filled when memory
+ * is mapped, refreshed when a range is synced for the device, and written back
+ * when it is synced for the CPU or unmapped; a sync or unmap that names a
+ * direction does no more than that. Memory mapped with DMA_ATTR_SKIP_CPU_SYNC
+ * reads as IMPORTER_SHADOW_POISON until it is synced. So a sync that is missing,
+ * too late, too wide or for the wrong direction shows as wrong data without any
+ * boot parameter; INFO counts the calls. Every entry that the exporter maps is
+ * one segment, with a gap behind it. Resources (dma_map_resource()) cannot be
+ * mapped. EOPNOTSUPP at ATTACH where the kernel has neither CONFIG_DMA_OPS nor
+ * CONFIG_ARCH_HAS_DMA_OPS.
  */
 #define IMPORTER_DEV_SHADOW	5
 #define IMPORTER_NR_DEVS	6
@@ -160,9 +171,9 @@ struct importer_transfer {
  * @nr_sync_for_cpu: out: calls of dma_sync_*_for_cpu(), one per entry
  * @sync_for_cpu_bytes: out: bytes that these calls named
  * @nr_mapped: out: entries that are mapped for this device now
- * @nr_errors: out: wrong uses of the DMA API seen: a sync or unmap outside of
- *	what is mapped, in a direction that does not fit the mapping's, or of
- *	another length
+ * @nr_errors: out: wrong uses of the DMA API seen, much as
+ *	CONFIG_DMA_API_DEBUG would: a sync or unmap of what is not mapped, in
+ *	a direction that does not fit the mapping's, or an unmap of a part
  *
  * Never fails but for EFAULT. Fields from @device on are 0 without an
  * attachment, those from @nents to @max_segment without a mapping, and those
@@ -211,7 +222,6 @@ struct importer_info {
 #define IMPORTER_IOC_VUNMAP	_IO(IMPORTER_MAGIC, 0x07)
 #define IMPORTER_IOC_VREAD	_IOW(IMPORTER_MAGIC, 0x08, struct importer_transfer)
 #define IMPORTER_IOC_VWRITE	_IOW(IMPORTER_MAGIC, 0x09, struct importer_transfer)
-/* The session does not count these: any order and number is passed on. */
 #define IMPORTER_IOC_BEGIN_CPU	_IOW(IMPORTER_MAGIC, 0x0a, struct importer_direction)
 #define IMPORTER_IOC_END_CPU	_IOW(IMPORTER_MAGIC, 0x0b, struct importer_direction)
 #define IMPORTER_IOC_INFO	_IOR(IMPORTER_MAGIC, 0x0c, struct importer_info)
