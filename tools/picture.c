@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <err.h>
 #include <errno.h>
+#include <limits.h>
 #include <png.h>
 #include <stdbool.h>
 #include <stdio.h>
