@@ -15,9 +15,6 @@
 #ifndef VMEMEXP_UTILS_H
 #define VMEMEXP_UTILS_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -1,0 +1,1644 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The ioctls of /dev/vmemexp with every kind of wrong argument, one at a time,
+ * and the answers to right ones. What the memory behind a buffer does is tested
+ * elsewhere; here it is always anonymous.
+ */
+#include <drm.h>
+#include <linux/dma-heap.h>
+#include <linux/udmabuf.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "vmemexp_utils.h"
+
+#define BUF_PAGES	4
+
+/* First byte that no program can map. */
+static uint64_t end_of_address_space(void)
+{
+	for (int bit = 62; bit >= 30; bit--) {
+		for (uint64_t below = 0; below <= 2; below++) {
+			uint64_t end = (1ULL << bit) - below * page_size();
+			void *want = (void *)(uintptr_t)(end - page_size());
+			void *map;
+
+			if (to_u64(want) != end - page_size())
+				continue;
+			map = mmap(want, page_size(), PROT_READ,
+				   MAP_PRIVATE | MAP_ANONYMOUS |
+				   MAP_FIXED_NOREPLACE, -1, 0);
+			if (map == want)
+				munmap(map, page_size());
+			if (map == want || errno == EEXIST)
+				return end;
+		}
+	}
+	return 0;
+}
+
+/* ---- the device ---- */
+
+FIXTURE(device)
+{
+	int fd;
+	struct test_state before;
+	char *buf;
+};
+
+FIXTURE_SETUP(device)
+{
+	test_setup();
+	self->buf = guard_start(BUF_PAGES * page_size());
+	ASSERT_NE(NULL, self->buf);
+}
+
+FIXTURE_TEARDOWN(device)
+{
+	test_teardown();
+}
+
+TEST_F(device, belongs_to_root_alone)
+{
+	struct stat st;
+
+	ASSERT_EQ(0, fstat(self->fd, &st));
+	EXPECT_TRUE(S_ISCHR(st.st_mode));
+	EXPECT_EQ(0600, st.st_mode & 07777);
+	EXPECT_EQ(0, st.st_uid);
+	EXPECT_EQ(0, st.st_gid);
+}
+
+TEST_F(device, exports_in_every_mode_of_opening)
+{
+	static const int modes[] = { O_RDONLY, O_WRONLY, O_RDWR };
+
+	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+		int fd = open(VMEMEXP_PATH, modes[i]);
+
+		ASSERT_LE(0, fd);
+		close(__test_export_range(_metadata, fd, self->buf, page_size(),
+					  O_RDWR));
+		close(fd);
+	}
+}
+
+TEST_F(device, has_nothing_but_ioctls)
+{
+	char byte = 0;
+
+	EXPECT_EQ(-1, read(self->fd, &byte, 1));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, write(self->fd, &byte, 1));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, lseek(self->fd, 0, SEEK_SET));
+	EXPECT_EQ(ESPIPE, errno);
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, page_size(), PROT_READ, MAP_SHARED,
+				   self->fd, 0));
+	EXPECT_EQ(ENODEV, errno);
+}
+
+static void expect_enotty(struct __test_metadata *_metadata, int fd,
+			  unsigned int request)
+{
+	struct vmemexp_query query = query_args(-1);
+
+	EXPECT_EQ(-ENOTTY, _test_ioctl(fd, request, &query)) {
+		TH_LOG("request %#x", request);
+	}
+	/* The number is looked at first. */
+	EXPECT_EQ(-ENOTTY, _test_ioctl(fd, request, NULL));
+}
+
+TEST_F(device, unknown_number_is_enotty)
+{
+	for (unsigned int nr = 3; nr < 256; nr++)
+		expect_enotty(_metadata, self->fd, _VMEMEXP_IOC(nr));
+}
+
+TEST_F(device, wrong_magic_is_enotty)
+{
+	for (unsigned int nr = 0; nr < 3; nr++) {
+		expect_enotty(_metadata, self->fd,
+			      _IOC(_IOC_READ | _IOC_WRITE,
+				   VMEMEXP_IOC_MAGIC - 1, nr, 0));
+		expect_enotty(_metadata, self->fd,
+			      _IOC(_IOC_READ | _IOC_WRITE,
+				   VMEMEXP_IOC_MAGIC ^ 0x80, nr, 0));
+	}
+}
+
+TEST_F(device, wrong_direction_or_size_in_the_number_is_enotty)
+{
+	for (unsigned int nr = 0; nr < 3; nr++) {
+		expect_enotty(_metadata, self->fd, _IO(VMEMEXP_IOC_MAGIC, nr));
+		expect_enotty(_metadata, self->fd,
+			      _IOC(_IOC_READ, VMEMEXP_IOC_MAGIC, nr, 0));
+		expect_enotty(_metadata, self->fd,
+			      _IOC(_IOC_WRITE, VMEMEXP_IOC_MAGIC, nr, 0));
+		for (unsigned int size = 1; size < 128; size++)
+			expect_enotty(_metadata, self->fd,
+				      _IOC(_IOC_READ | _IOC_WRITE,
+					   VMEMEXP_IOC_MAGIC, nr, size));
+	}
+}
+
+/* ---- what all requests have in common: the structure and how it is read ---- */
+
+FIXTURE(request)
+{
+	int fd;
+	struct test_state before;
+	char *buf;
+	int dmabuf;
+	/* Three pages; arguments are put where the test wants them. */
+	char *arg;
+};
+
+FIXTURE_VARIANT(request)
+{
+	unsigned int nr;
+	size_t size;
+	size_t flags_offset;
+	unsigned int known_flags;
+	bool answers;
+};
+
+FIXTURE_VARIANT_ADD(request, export)
+{
+	.nr = VMEMEXP_IOC_EXPORT,
+	.size = sizeof(struct vmemexp_export),
+	.flags_offset = 4,
+	.known_flags = VMEMEXP_EXPORT_UNALIGNED | VMEMEXP_EXPORT_CONTIGUOUS,
+	.answers = true,
+};
+
+FIXTURE_VARIANT_ADD(request, sync)
+{
+	.nr = VMEMEXP_IOC_SYNC,
+	.size = sizeof(struct vmemexp_sync),
+	.flags_offset = 8,
+	.known_flags = VMEMEXP_SYNC_RW | VMEMEXP_SYNC_END |
+		       VMEMEXP_SYNC_OBSERVER,
+};
+
+FIXTURE_VARIANT_ADD(request, query)
+{
+	.nr = VMEMEXP_IOC_QUERY,
+	.size = sizeof(struct vmemexp_query),
+	.flags_offset = 8,
+	.answers = true,
+};
+
+FIXTURE_SETUP(request)
+{
+	test_setup();
+	self->buf = guard_start(BUF_PAGES * page_size());
+	ASSERT_NE(NULL, self->buf);
+	self->dmabuf = test_export(self->buf, BUF_PAGES * page_size(), O_RDWR);
+	self->arg = guard_start(3 * page_size());
+	ASSERT_NE(NULL, self->arg);
+}
+
+FIXTURE_TEARDOWN(request)
+{
+	close(self->dmabuf);
+	test_teardown();
+}
+
+/* Puts a request that will succeed to @arg. */
+static void put_request(const FIXTURE_DATA(request) *self,
+			const FIXTURE_VARIANT(request) *variant, void *arg)
+{
+	union {
+		struct vmemexp_export export;
+		struct vmemexp_sync sync;
+		struct vmemexp_query query;
+	} good;
+
+	switch (variant->nr) {
+	case VMEMEXP_IOC_EXPORT:
+		good.export = export_args(self->buf, page_size(), O_RDWR);
+		break;
+	case VMEMEXP_IOC_SYNC:
+		good.sync = sync_args(self->dmabuf, VMEMEXP_SYNC_RW, 0, 1);
+		break;
+	case VMEMEXP_IOC_QUERY:
+		good.query = query_args(self->dmabuf);
+		break;
+	}
+	memcpy(arg, &good, variant->size);
+}
+
+static void set_size(void *arg, uint32_t size)
+{
+	memcpy(arg, &size, sizeof(size));
+}
+
+static void expect_success(struct __test_metadata *_metadata,
+			   const FIXTURE_DATA(request) *self,
+			   const FIXTURE_VARIANT(request) *variant, void *arg)
+{
+	uint32_t size_before, size_after;
+	int ret;
+
+	memcpy(&size_before, arg, sizeof(size_before));
+	ret = _test_ioctl(self->fd, variant->nr, arg);
+	EXPECT_EQ(0, ret) {
+		TH_LOG("%s with size %u", strerror(-ret), size_before);
+	}
+	memcpy(&size_after, arg, sizeof(size_after));
+	EXPECT_EQ(size_before, size_after);
+	if (ret == 0 && variant->nr == VMEMEXP_IOC_EXPORT)
+		EXPECT_EQ(0, close(((struct vmemexp_export *)arg)->fd));
+}
+
+/* The structure, and @extra bytes behind it, are as they were. */
+static void expect_error(struct __test_metadata *_metadata,
+			 const FIXTURE_DATA(request) *self,
+			 const FIXTURE_VARIANT(request) *variant, int error,
+			 void *arg, size_t extra)
+{
+	size_t size = variant->size + extra;
+	void *expected = malloc(size);
+
+	ASSERT_NE(NULL, expected);
+	memcpy(expected, arg, size);
+	__test_err(_metadata, self->fd, variant->nr, error, arg, expected,
+		   size);
+	free(expected);
+}
+
+TEST_F(request, short_size_is_einval)
+{
+	put_request(self, variant, self->arg);
+	for (size_t size = 0; size < variant->size; size++) {
+		set_size(self->arg, size);
+		expect_error(_metadata, self, variant, EINVAL, self->arg, 0);
+	}
+}
+
+TEST_F(request, long_size_with_zeroes_is_accepted)
+{
+	for (size_t size = variant->size; size <= page_size();
+	     size += size < variant->size + 16 ? 1 : 123) {
+		memset(self->arg, 0, page_size());
+		put_request(self, variant, self->arg);
+		set_size(self->arg, size);
+		expect_success(_metadata, self, variant, self->arg);
+	}
+	memset(self->arg, 0, page_size());
+	put_request(self, variant, self->arg);
+	set_size(self->arg, page_size());
+	expect_success(_metadata, self, variant, self->arg);
+}
+
+TEST_F(request, long_size_with_garbage_is_e2big)
+{
+	put_request(self, variant, self->arg);
+	for (size_t i = variant->size; i < page_size();
+	     i += i < variant->size + 16 ? 1 : 123) {
+		self->arg[i] = 1;
+		/* The last byte, and one with zeroes behind it. */
+		set_size(self->arg, i + 1);
+		expect_error(_metadata, self, variant, E2BIG, self->arg,
+			     i + 1 - variant->size);
+		set_size(self->arg, page_size());
+		expect_error(_metadata, self, variant, E2BIG, self->arg,
+			     page_size() - variant->size);
+		/* What lies behind the structure is none of its business. */
+		set_size(self->arg, i);
+		expect_success(_metadata, self, variant, self->arg);
+		EXPECT_EQ(1, self->arg[i]);
+		self->arg[i] = 0;
+		put_request(self, variant, self->arg);
+	}
+}
+
+TEST_F(request, size_beyond_a_page_is_e2big)
+{
+	const uint32_t sizes[] = {
+		page_size() + 1, 2 * page_size(), 0x80000000, ~0U
+	};
+
+	put_request(self, variant, self->arg);
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		set_size(self->arg, sizes[i]);
+		expect_error(_metadata, self, variant, E2BIG, self->arg,
+			     2 * page_size());
+	}
+}
+
+TEST_F(request, bad_pointer_is_efault)
+{
+	const uintptr_t pointers[] = {
+		0, 1, page_size(), (uintptr_t)self->arg - page_size(),
+		(uintptr_t)(end_of_address_space() - 4),
+		(uintptr_t)end_of_address_space(), ~(uintptr_t)0,
+		~(uintptr_t)0 - variant->size, ~(~(uintptr_t)0 >> 1),
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(pointers); i++) {
+		struct test_state before = get_state();
+
+		EXPECT_EQ(-EFAULT, _test_ioctl(self->fd, variant->nr,
+					       (void *)pointers[i])) {
+			TH_LOG("pointer %#lx", (unsigned long)pointers[i]);
+		}
+		test_state(&before);
+	}
+}
+
+TEST_F(request, structure_may_touch_unmapped_memory)
+{
+	char *end = self->arg + 3 * page_size() - variant->size;
+
+	put_request(self, variant, end);
+	expect_success(_metadata, self, variant, end);
+	/* Also if its size says that there is more, and there is not. */
+	put_request(self, variant, end - 8);
+	memset(self->arg + 3 * page_size() - 8, 0, 8);
+	set_size(end - 8, variant->size + 8);
+	expect_success(_metadata, self, variant, end - 8);
+	put_request(self, variant, self->arg);
+	expect_success(_metadata, self, variant, self->arg);
+}
+
+TEST_F(request, structure_that_ends_early_is_efault)
+{
+	char *edge = self->arg + 3 * page_size();
+	char good[256], before[256];
+
+	put_request(self, variant, good);
+	for (size_t there = 1; there < variant->size; there++) {
+		struct test_state state = get_state();
+
+		memcpy(edge - there, good, there);
+		memcpy(before, edge - there, there);
+		EXPECT_EQ(-EFAULT, _test_ioctl(self->fd, variant->nr,
+					       edge - there));
+		EXPECT_EQ(0, memcmp(before, edge - there, there));
+		test_state(&state);
+	}
+}
+
+TEST_F(request, structure_across_two_pages_is_accepted)
+{
+	char *arg = self->arg + page_size() - variant->size / 2;
+
+	put_request(self, variant, arg);
+	expect_success(_metadata, self, variant, arg);
+}
+
+TEST_F(request, unaligned_structure_is_accepted)
+{
+	char arg[256];
+
+	for (int i = 1; i < 8; i++) {
+		put_request(self, variant, arg + i);
+		EXPECT_EQ(0, _test_ioctl(self->fd, variant->nr, arg + i));
+		if (variant->nr == VMEMEXP_IOC_EXPORT) {
+			struct vmemexp_export cmd;
+
+			memcpy(&cmd, arg + i, sizeof(cmd));
+			EXPECT_EQ(0, close(cmd.fd));
+		}
+	}
+}
+
+TEST_F(request, read_only_structure_is_efault_where_there_is_an_answer)
+{
+	put_request(self, variant, self->arg);
+	ASSERT_EQ(0, mprotect(self->arg, page_size(), PROT_READ));
+	if (variant->answers)
+		expect_error(_metadata, self, variant, EFAULT, self->arg, 0);
+	else
+		expect_success(_metadata, self, variant, self->arg);
+}
+
+TEST_F(request, structure_whose_second_half_is_read_only_is_efault)
+{
+	char *arg = self->arg + page_size() - variant->size / 2;
+	char half[256];
+	struct test_state before;
+
+	if (!variant->answers)
+		return;
+	put_request(self, variant, arg);
+	ASSERT_EQ(0, mprotect(self->arg + page_size(), page_size(), PROT_READ));
+	memcpy(half, arg + variant->size / 2, variant->size / 2);
+	before = get_state();
+	EXPECT_EQ(-EFAULT, _test_ioctl(self->fd, variant->nr, arg));
+	EXPECT_EQ(0, memcmp(half, arg + variant->size / 2, variant->size / 2));
+	test_state(&before);
+}
+
+TEST_F(request, every_unknown_flag_is_einval)
+{
+	unsigned int unknown = 0;
+
+	for (unsigned int bit = 0; bit < 32; bit++) {
+		uint32_t flags = 1U << bit;
+
+		if (flags & variant->known_flags)
+			continue;
+		unknown++;
+		put_request(self, variant, self->arg);
+		/* SYNC's good request has flags that it must have. */
+		self->arg[variant->flags_offset + bit / 8] |= 1U << bit % 8;
+		if (variant->nr == VMEMEXP_IOC_EXPORT)
+			test_err_export_cmd(EINVAL, VMEMEXP_REASON_FLAGS, 0,
+					    (struct vmemexp_export *)self->arg);
+		else
+			expect_error(_metadata, self, variant, EINVAL,
+				     self->arg, 0);
+	}
+	ASSERT_EQ(32 - __builtin_popcount(variant->known_flags), unknown);
+}
+
+TEST_F(request, answer_hides_no_poison)
+{
+	char first[256], second[256];
+	size_t same = 0;
+
+	if (!variant->answers)
+		return;
+	/* Bytes that stay as they were under two different poisons. */
+	for (int round = 0; round < 2; round++) {
+		char *arg = round ? second : first;
+		struct vmemexp_export *export = (void *)arg;
+
+		put_request(self, variant, arg);
+		for (size_t i = 0; i < variant->size; i++)
+			if (round && (uint8_t)arg[i] == POISON_BYTE)
+				arg[i] = 0x33;
+		ASSERT_EQ(0, _test_ioctl(self->fd, variant->nr, arg));
+		if (variant->nr == VMEMEXP_IOC_EXPORT)
+			close(export->fd);
+	}
+	for (size_t i = 0; i < variant->size; i++)
+		same += (uint8_t)first[i] == POISON_BYTE && second[i] == 0x33;
+	EXPECT_EQ(0, same);
+}
+
+/* ---- EXPORT: the arguments ---- */
+
+FIXTURE(export)
+{
+	int fd;
+	struct test_state before;
+	char *buf;
+	size_t size;
+};
+
+FIXTURE_SETUP(export)
+{
+	test_setup();
+	self->size = BUF_PAGES * page_size();
+	self->buf = guard_start(self->size);
+	ASSERT_NE(NULL, self->buf);
+}
+
+FIXTURE_TEARDOWN(export)
+{
+	test_teardown();
+}
+
+TEST_F(export, every_unknown_fd_flag_is_einval)
+{
+	for (unsigned int bit = 0; bit < 32; bit++) {
+		unsigned int flag = 1U << bit;
+
+		if (flag & (O_ACCMODE | O_CLOEXEC))
+			continue;
+		test_err_export(EINVAL, VMEMEXP_REASON_FLAGS, NULL, self->buf,
+				self->size, O_RDWR | flag);
+	}
+}
+
+TEST_F(export, write_only_is_einval)
+{
+	test_err_export(EINVAL, VMEMEXP_REASON_FLAGS, NULL, self->buf,
+			self->size, O_WRONLY);
+	test_err_export(EINVAL, VMEMEXP_REASON_FLAGS, NULL, self->buf,
+			self->size, O_ACCMODE);
+}
+
+TEST_F(export, zero_length_is_einval)
+{
+	struct vmemexp_export cmd;
+
+	test_err_export(EINVAL, VMEMEXP_REASON_LENGTH, self->buf, self->buf, 0,
+			O_RDWR);
+	test_err_export(EINVAL, VMEMEXP_REASON_LENGTH, NULL, NULL, 0, O_RDWR);
+	cmd = export_args(self->buf + 1, 0, O_RDWR);
+	cmd.flags = VMEMEXP_EXPORT_UNALIGNED;
+	test_err_export_cmd(EINVAL, VMEMEXP_REASON_LENGTH, cmd.vaddr, &cmd);
+}
+
+TEST_F(export, range_that_wraps_around_is_einval)
+{
+	const uint64_t buf = to_u64(self->buf), page = page_size();
+	const struct { uint64_t vaddr, length; } ranges[] = {
+		{ buf, -buf },
+		{ buf, -buf + page },
+		{ buf, -page },
+		{ buf, ~0ULL },
+		{ -page, page },
+		{ -page, 2 * page },
+		{ page, -page },
+		{ ~0ULL, 1 },
+		{ ~0ULL, ~0ULL },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(ranges); i++) {
+		struct vmemexp_export cmd = export_args(NULL, 0, O_RDWR);
+
+		cmd.flags = VMEMEXP_EXPORT_UNALIGNED;
+		cmd.vaddr = ranges[i].vaddr;
+		cmd.length = ranges[i].length;
+		test_err_export_cmd(EINVAL, VMEMEXP_REASON_LENGTH, cmd.vaddr,
+				    &cmd);
+	}
+}
+
+TEST_F(export, misaligned_start_is_einval)
+{
+	for (size_t shift = 1; shift < page_size(); shift *= 2)
+		test_err_export(EINVAL, VMEMEXP_REASON_ALIGNMENT,
+				self->buf + shift, self->buf + shift,
+				self->size - shift, O_RDWR);
+}
+
+TEST_F(export, misaligned_end_is_einval)
+{
+	for (size_t shift = 1; shift < page_size(); shift *= 2)
+		test_err_export(EINVAL, VMEMEXP_REASON_ALIGNMENT,
+				self->buf + self->size - shift, self->buf,
+				self->size - shift, O_RDWR);
+}
+
+TEST_F(export, unaligned_covers_every_page_it_touches)
+{
+	const size_t page = page_size();
+	const struct { size_t start, length; } ranges[] = {
+		{ 0, 1 }, { 1, 1 }, { page - 1, 1 }, { page - 1, 2 },
+		{ 0, page }, { 1, page - 1 }, { 1, page }, { 0, page + 1 },
+		{ 100, 2 * page }, { page + 7, 2 * page - 7 },
+		{ 1, self->size - 2 }, { 0, self->size },
+	};
+
+	fill(self->buf, self->size, 1);
+	for (size_t i = 0; i < ARRAY_SIZE(ranges); i++) {
+		const char *start = self->buf + ranges[i].start;
+		struct vmemexp_export cmd = export_args(start, ranges[i].length,
+							O_RDWR);
+		struct vmemexp_query query;
+		const char *map;
+
+		cmd.flags = VMEMEXP_EXPORT_UNALIGNED;
+		test_export_cmd(&cmd);
+		query = test_query(cmd.fd);
+		EXPECT_EQ(cmd.offset, query.offset);
+		EXPECT_EQ(ranges[i].length, query.length);
+		EXPECT_EQ(cmd.dmabuf_size, query.dmabuf_size);
+		map = mmap(NULL, cmd.dmabuf_size, PROT_READ, MAP_SHARED, cmd.fd,
+			   0);
+		ASSERT_NE(MAP_FAILED, map);
+		EXPECT_EQ(0, memcmp(map + cmd.offset, start, ranges[i].length));
+		EXPECT_EQ(0, memcmp(map, start - cmd.offset, cmd.dmabuf_size));
+		munmap((void *)map, cmd.dmabuf_size);
+		close(cmd.fd);
+	}
+}
+
+TEST_F(export, unaligned_range_fails_at_the_page_it_begins_in)
+{
+	struct vmemexp_export cmd = export_args(self->buf - 1, 2, O_RDWR);
+
+	cmd.flags = VMEMEXP_EXPORT_UNALIGNED;
+	test_err_export_cmd(EFAULT, VMEMEXP_REASON_NOT_READABLE,
+			    to_u64(self->buf) - page_size(), &cmd);
+	cmd = export_args(self->buf + self->size - 1, 2, O_RDWR);
+	cmd.flags = VMEMEXP_EXPORT_UNALIGNED;
+	test_err_export_cmd(EFAULT, VMEMEXP_REASON_NOT_READABLE,
+			    to_u64(self->buf) + self->size, &cmd);
+}
+
+TEST_F(export, kernel_address_is_efault)
+{
+	static const uint64_t addresses[] = {
+		0x8000000000000000ULL, 0xffff800000000000ULL,
+		0xffff888000000000ULL, 0xffffffff81000000ULL,
+		0xffffffffff600000ULL, 0xffffffffffffe000ULL,
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(addresses); i++) {
+		struct vmemexp_export cmd = export_args(NULL, page_size(), 0);
+
+		cmd.vaddr = addresses[i];
+		test_err_export_cmd(EFAULT, VMEMEXP_REASON_NOT_MAPPED,
+				    cmd.vaddr, &cmd);
+	}
+}
+
+TEST_F(export, range_beyond_the_address_space_is_efault)
+{
+	const uint64_t end = end_of_address_space();
+	struct vmemexp_export cmd = export_args(NULL, 0, O_RDONLY);
+	void *last = (void *)(uintptr_t)(end - page_size());
+
+	ASSERT_NE(0, end);
+	cmd.vaddr = end;
+	cmd.length = page_size();
+	test_err_export_cmd(EFAULT, VMEMEXP_REASON_NOT_MAPPED, end, &cmd);
+
+	/* Where something is mapped there already, that will do. */
+	mmap(last, page_size(), PROT_READ,
+	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	cmd = export_args(last, 2 * page_size(), O_RDONLY);
+	test_err_export_cmd(EFAULT, VMEMEXP_REASON_NOT_MAPPED, end, &cmd);
+}
+
+TEST_F(export, null_is_an_address_where_nothing_is_mapped)
+{
+	test_err_export(EFAULT, VMEMEXP_REASON_NOT_MAPPED, NULL, NULL,
+			page_size(), O_RDONLY);
+}
+
+TEST_F(export, errors_come_in_the_documented_order)
+{
+	struct vmemexp_export cmd = export_args(NULL, 0, 0);
+
+	/* Everything is wrong; then one mistake after the other is mended. */
+	cmd.vaddr = ~0ULL;
+	cmd.length = 0;
+	cmd.flags = 1U << 31;
+	cmd.fd_flags = O_WRONLY;
+	test_err_export_cmd(EINVAL, VMEMEXP_REASON_FLAGS, 0, &cmd);
+	cmd.flags = 0;
+	test_err_export_cmd(EINVAL, VMEMEXP_REASON_FLAGS, 0, &cmd);
+	cmd.fd_flags = O_RDWR;
+	test_err_export_cmd(EINVAL, VMEMEXP_REASON_LENGTH, ~0ULL, &cmd);
+	cmd.length = 3 * page_size();
+	test_err_export_cmd(EINVAL, VMEMEXP_REASON_LENGTH, ~0ULL, &cmd);
+	cmd.vaddr = end_of_address_space() + 1;
+	cmd.length = page_size() - 1;
+	test_err_export_cmd(EINVAL, VMEMEXP_REASON_ALIGNMENT, cmd.vaddr, &cmd);
+	cmd.vaddr--;
+	test_err_export_cmd(EINVAL, VMEMEXP_REASON_ALIGNMENT,
+			    cmd.vaddr + cmd.length, &cmd);
+	cmd.length++;
+	test_err_export_cmd(EFAULT, VMEMEXP_REASON_NOT_MAPPED, cmd.vaddr, &cmd);
+	cmd.vaddr = to_u64(self->buf);
+	test_export_cmd(&cmd);
+	close(cmd.fd);
+}
+
+/* Physical page behind @addr of this process. */
+static uint64_t page_frame(const volatile void *addr)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry = 0;
+	ssize_t n;
+
+	n = pread(fd, &entry, sizeof(entry),
+		  to_u64(addr) / page_size() * sizeof(entry));
+	close(fd);
+	return n == sizeof(entry) ? entry & ((1ULL << 55) - 1) : 0;
+}
+
+struct runs {
+	uint64_t count, smallest, largest, last_frame;
+	const char *second;
+};
+
+static struct runs find_runs(const char *buf, size_t nr_pages)
+{
+	struct runs runs = { .smallest = ~0ULL };
+	uint64_t previous = 0, length = 0;
+
+	for (size_t i = 0; i < nr_pages; i++) {
+		uint64_t frame = page_frame(buf + i * page_size());
+		bool ends = i + 1 == nr_pages ||
+			page_frame(buf + (i + 1) * page_size()) != frame + 1;
+
+		if (!i || frame != previous + 1) {
+			runs.count++;
+			length = 0;
+			if (runs.count == 2)
+				runs.second = buf + i * page_size();
+		}
+		length++;
+		if (length > runs.largest)
+			runs.largest = length;
+		if (ends && length < runs.smallest)
+			runs.smallest = length;
+		if (frame > runs.last_frame)
+			runs.last_frame = frame;
+		previous = frame;
+	}
+	runs.smallest *= page_size();
+	runs.largest *= page_size();
+	return runs;
+}
+
+#define SCATTERED_PAGES	64
+
+/* Pages in more than one run, touched in an order that makes that likely. */
+static char *map_scattered(struct __test_metadata *_metadata)
+{
+	char *buf = map_anon(SCATTERED_PAGES * page_size());
+
+	ASSERT_NE(MAP_FAILED, buf);
+	ASSERT_EQ(0, madvise(buf, SCATTERED_PAGES * page_size(),
+			     MADV_NOHUGEPAGE));
+	for (size_t i = 0; i < SCATTERED_PAGES; i++)
+		buf[i * 37 % SCATTERED_PAGES * page_size()] = 1;
+	ASSERT_NE(0, page_frame(buf));
+	ASSERT_LT(1, find_runs(buf, SCATTERED_PAGES).count);
+	return buf;
+}
+
+TEST_F(export, contiguous_is_erange_where_the_second_run_begins)
+{
+	char *buf = map_scattered(_metadata);
+	struct vmemexp_export cmd = export_args(buf, SCATTERED_PAGES *
+						page_size(), O_RDWR);
+
+	cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
+	test_err_export_cmd(ERANGE, VMEMEXP_REASON_NOT_CONTIGUOUS,
+			    to_u64(find_runs(buf, SCATTERED_PAGES).second),
+			    &cmd);
+}
+
+TEST_F(export, contiguous_run_is_one_extent)
+{
+	char *buf = map_scattered(_metadata);
+	const char *second = find_runs(buf, SCATTERED_PAGES).second;
+	struct vmemexp_export cmd = export_args(buf, second - buf, O_RDWR);
+
+	cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
+	test_export_cmd(&cmd);
+	EXPECT_EQ(1, cmd.nr_extents);
+	close(cmd.fd);
+}
+
+TEST_F(export, extents_are_the_physical_runs)
+{
+	char *buf = map_scattered(_metadata);
+	struct vmemexp_export cmd = export_args(buf, SCATTERED_PAGES *
+						page_size(), O_RDWR);
+	int fd = test_export_cmd(&cmd);
+	struct vmemexp_query query = test_query(fd);
+	struct runs runs = find_runs(buf, SCATTERED_PAGES);
+	uint64_t last_byte = (runs.last_frame + 1) * page_size() - 1;
+
+	EXPECT_EQ(runs.count, cmd.nr_extents);
+	EXPECT_EQ(runs.count, query.nr_extents);
+	EXPECT_EQ(runs.smallest, query.min_extent);
+	EXPECT_EQ(runs.largest, query.max_extent);
+	EXPECT_EQ(64 - __builtin_clzll(last_byte), query.address_bits);
+	close(fd);
+}
+
+TEST_F(export, same_range_can_be_exported_twice)
+{
+	int first = test_export(self->buf, self->size, O_RDWR);
+	int second = test_export(self->buf + page_size(), page_size(),
+				 O_RDONLY);
+	struct stat st[2];
+
+	ASSERT_EQ(0, fstat(first, &st[0]));
+	ASSERT_EQ(0, fstat(second, &st[1]));
+	EXPECT_NE(st[0].st_ino, st[1].st_ino);
+	EXPECT_EQ(self->before.pins + BUF_PAGES + 1, pinned_pages());
+	close(first);
+	EXPECT_EQ(page_size(), test_query(second).dmabuf_size);
+	EXPECT_EQ(self->before.pins + 1, pinned_pages());
+	close(second);
+}
+
+/* ---- EXPORT: obstacles in the range ---- */
+
+/* More than the driver pins at once, so that some are found late. */
+#define LONG_PAGES	1200
+
+FIXTURE(obstacle)
+{
+	int fd;
+	struct test_state before;
+	char *buf;
+};
+
+FIXTURE_VARIANT(obstacle)
+{
+	bool unmap;
+	int prot;
+	unsigned int fd_flags;
+	int error;
+	unsigned int reason;
+};
+
+FIXTURE_VARIANT_ADD(obstacle, hole)
+{
+	.unmap = true,
+	.fd_flags = O_RDWR,
+	.error = EFAULT,
+	.reason = VMEMEXP_REASON_NOT_MAPPED,
+};
+
+FIXTURE_VARIANT_ADD(obstacle, hole_for_reading)
+{
+	.unmap = true,
+	.fd_flags = O_RDONLY,
+	.error = EFAULT,
+	.reason = VMEMEXP_REASON_NOT_MAPPED,
+};
+
+FIXTURE_VARIANT_ADD(obstacle, no_access)
+{
+	.prot = PROT_NONE,
+	.fd_flags = O_RDWR,
+	.error = EFAULT,
+	.reason = VMEMEXP_REASON_NOT_READABLE,
+};
+
+FIXTURE_VARIANT_ADD(obstacle, no_access_for_reading)
+{
+	.prot = PROT_NONE,
+	.fd_flags = O_RDONLY,
+	.error = EFAULT,
+	.reason = VMEMEXP_REASON_NOT_READABLE,
+};
+
+FIXTURE_VARIANT_ADD(obstacle, read_only)
+{
+	.prot = PROT_READ,
+	.fd_flags = O_RDWR,
+	.error = EACCES,
+	.reason = VMEMEXP_REASON_NOT_WRITABLE,
+};
+
+FIXTURE_VARIANT_ADD(obstacle, write_only)
+{
+	.prot = PROT_WRITE,
+	.fd_flags = O_RDWR,
+	.error = EFAULT,
+	.reason = VMEMEXP_REASON_NOT_READABLE,
+};
+
+FIXTURE_VARIANT_ADD(obstacle, write_only_for_reading)
+{
+	.prot = PROT_WRITE,
+	.fd_flags = O_RDONLY,
+	.error = EFAULT,
+	.reason = VMEMEXP_REASON_NOT_READABLE,
+};
+
+FIXTURE_SETUP(obstacle)
+{
+	test_setup();
+	self->buf = guard_start(LONG_PAGES * page_size());
+	ASSERT_NE(NULL, self->buf);
+}
+
+FIXTURE_TEARDOWN(obstacle)
+{
+	test_teardown();
+}
+
+static void put_obstacle(struct __test_metadata *_metadata,
+			 const FIXTURE_VARIANT(obstacle) *variant, void *page)
+{
+	int ret = variant->unmap ? munmap(page, page_size()) :
+				   mprotect(page, page_size(), variant->prot);
+
+	ASSERT_EQ(0, ret);
+}
+
+static void expect_obstacle(struct __test_metadata *_metadata,
+			    const FIXTURE_DATA(obstacle) *self,
+			    const FIXTURE_VARIANT(obstacle) *variant,
+			    size_t index)
+{
+	char *page = self->buf + index * page_size();
+
+	put_obstacle(_metadata, variant, page);
+	test_err_export(variant->error, variant->reason, page, self->buf,
+			LONG_PAGES * page_size(), variant->fd_flags);
+}
+
+TEST_F(obstacle, at_the_start)
+{
+	expect_obstacle(_metadata, self, variant, 0);
+}
+
+TEST_F(obstacle, in_the_middle)
+{
+	expect_obstacle(_metadata, self, variant, LONG_PAGES / 2);
+}
+
+TEST_F(obstacle, at_the_end)
+{
+	expect_obstacle(_metadata, self, variant, LONG_PAGES - 1);
+}
+
+TEST_F(obstacle, first_of_two_is_reported)
+{
+	put_obstacle(_metadata, variant,
+		     self->buf + (LONG_PAGES - 2) * page_size());
+	expect_obstacle(_metadata, self, variant, 700);
+}
+
+TEST_F(obstacle, outside_is_no_obstacle)
+{
+	put_obstacle(_metadata, variant, self->buf);
+	put_obstacle(_metadata, variant,
+		     self->buf + (LONG_PAGES - 1) * page_size());
+	close(test_export(self->buf + page_size(),
+			  (LONG_PAGES - 2) * page_size(), variant->fd_flags));
+}
+
+/* ---- EXPORT: the file descriptor ---- */
+
+FIXTURE(file)
+{
+	int fd;
+	struct test_state before;
+	char *buf;
+	size_t size;
+	int dmabuf;
+};
+
+FIXTURE_VARIANT(file)
+{
+	unsigned int fd_flags;
+};
+
+FIXTURE_VARIANT_ADD(file, read_write)
+{
+	.fd_flags = O_RDWR,
+};
+
+FIXTURE_VARIANT_ADD(file, read_only)
+{
+	.fd_flags = O_RDONLY,
+};
+
+FIXTURE_VARIANT_ADD(file, read_write_cloexec)
+{
+	.fd_flags = O_RDWR | O_CLOEXEC,
+};
+
+FIXTURE_VARIANT_ADD(file, read_only_cloexec)
+{
+	.fd_flags = O_RDONLY | O_CLOEXEC,
+};
+
+FIXTURE_SETUP(file)
+{
+	test_setup();
+	self->size = BUF_PAGES * page_size();
+	self->buf = guard_start(self->size);
+	ASSERT_NE(NULL, self->buf);
+	self->dmabuf = test_export(self->buf, self->size, variant->fd_flags);
+}
+
+FIXTURE_TEARDOWN(file)
+{
+	close(self->dmabuf);
+	test_teardown();
+}
+
+TEST_F(file, close_on_exec_is_as_asked)
+{
+	EXPECT_EQ(variant->fd_flags & O_CLOEXEC ? FD_CLOEXEC : 0,
+		  fcntl(self->dmabuf, F_GETFD));
+}
+
+TEST_F(file, access_mode_is_as_asked)
+{
+	EXPECT_EQ(variant->fd_flags & O_ACCMODE,
+		  (unsigned int)fcntl(self->dmabuf, F_GETFL) & O_ACCMODE);
+}
+
+TEST_F(file, lseek_tells_the_size)
+{
+	EXPECT_EQ((off_t)self->size, lseek(self->dmabuf, 0, SEEK_END));
+	EXPECT_EQ(0, lseek(self->dmabuf, 0, SEEK_SET));
+	EXPECT_EQ(-1, lseek(self->dmabuf, 1, SEEK_SET));
+	EXPECT_EQ(EINVAL, errno);
+}
+
+TEST_F(file, is_one_of_this_exporter)
+{
+	char path[64], text[1024];
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", self->dmabuf);
+	ASSERT_LT(0, read_text(path, text, sizeof(text)));
+	EXPECT_NE(NULL, strstr(text, "exp_name:\tvmemexp\n")) {
+		TH_LOG("%s", text);
+	}
+}
+
+TEST_F(file, takes_a_name)
+{
+	char path[64], text[1024];
+
+	ASSERT_EQ(0, _test_ioctl(self->dmabuf, DMA_BUF_SET_NAME, "picture"));
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", self->dmabuf);
+	ASSERT_LT(0, read_text(path, text, sizeof(text)));
+	EXPECT_NE(NULL, strstr(text, "name:\tpicture\n")) {
+		TH_LOG("%s", text);
+	}
+}
+
+TEST_F(file, takes_the_sync_of_every_dma_buf)
+{
+	for (uint64_t access = DMA_BUF_SYNC_READ; access <= DMA_BUF_SYNC_RW;
+	     access++) {
+		test_dmabuf_sync(self->dmabuf, DMA_BUF_SYNC_START | access);
+		test_dmabuf_sync(self->dmabuf, DMA_BUF_SYNC_END | access);
+	}
+	EXPECT_EQ(-EINVAL, _test_dmabuf_sync(self->dmabuf, 0));
+}
+
+TEST_F(file, query_tells_what_was_asked)
+{
+	unsigned int access = VMEMEXP_ACCESS_READ;
+	struct vmemexp_query query = test_query(self->dmabuf);
+
+	if (variant->fd_flags & O_RDWR)
+		access |= VMEMEXP_ACCESS_WRITE;
+	EXPECT_EQ(sizeof(query), query.size);
+	EXPECT_EQ(self->dmabuf, query.fd);
+	EXPECT_EQ(0, query.flags);
+	EXPECT_EQ(access, query.access);
+	EXPECT_EQ(self->size, query.dmabuf_size);
+	EXPECT_EQ(0, query.offset);
+	EXPECT_EQ(self->size, query.length);
+	EXPECT_EQ(VMEMEXP_MEMORY_ANON, query.memory);
+	EXPECT_EQ(VMEMEXP_CACHE_CACHED, query.cache);
+	EXPECT_EQ(0, query.attachments);
+	EXPECT_EQ(0, query.mappings);
+	EXPECT_EQ(0, query.vmaps);
+	EXPECT_EQ(0, query.cpu_mappings);
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED, query.state);
+}
+
+TEST_F(file, query_and_sync_work_on_a_duplicate_in_another_process)
+{
+	int copy = dup(self->dmabuf);
+	pid_t pid = fork();
+
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		struct vmemexp_query cmd = query_args(copy);
+
+		if (_test_ioctl(self->fd, VMEMEXP_IOC_QUERY, &cmd) ||
+		    cmd.dmabuf_size != self->size ||
+		    _test_sync(self->fd, copy, VMEMEXP_SYNC_RW, 0, self->size))
+			_exit(1);
+		_exit(0);
+	}
+	EXPECT_EQ(0, wait_for_child(pid));
+	close(copy);
+}
+
+/* ---- QUERY: what changes while a buffer lives ---- */
+
+FIXTURE(query)
+{
+	int fd;
+	struct test_state before;
+	char *buf;
+	size_t size;
+	int dmabuf;
+};
+
+FIXTURE_SETUP(query)
+{
+	test_setup();
+	self->size = BUF_PAGES * page_size();
+	self->buf = guard_start(self->size);
+	ASSERT_NE(NULL, self->buf);
+	self->dmabuf = test_export(self->buf, self->size, O_RDWR);
+}
+
+FIXTURE_TEARDOWN(query)
+{
+	close(self->dmabuf);
+	test_teardown();
+}
+
+TEST_F(query, counts_user_mappings)
+{
+	void *map[2];
+
+	for (int i = 0; i < 2; i++) {
+		map[i] = mmap(NULL, self->size, PROT_READ, MAP_SHARED,
+			      self->dmabuf, 0);
+		ASSERT_NE(MAP_FAILED, map[i]);
+		EXPECT_EQ(i + 1, test_query(self->dmabuf).cpu_mappings);
+	}
+	munmap(map[0], self->size);
+	EXPECT_EQ(1, test_query(self->dmabuf).cpu_mappings);
+	munmap(map[1], self->size);
+	EXPECT_EQ(0, test_query(self->dmabuf).cpu_mappings);
+}
+
+TEST_F(query, counts_what_importers_hold)
+{
+	int session[2];
+
+	skip_without_importer();
+	for (int i = 0; i < 2; i++) {
+		session[i] = test_importer_open();
+		test_importer_attach(session[i], self->dmabuf,
+				     IMPORTER_DEV_COHERENT);
+	}
+	EXPECT_EQ(2, test_query(self->dmabuf).attachments);
+	EXPECT_EQ(0, test_query(self->dmabuf).mappings);
+
+	test_importer_map(session[0], IMPORTER_BIDIRECTIONAL);
+	EXPECT_EQ(1, test_query(self->dmabuf).mappings);
+	test_importer_map(session[1], IMPORTER_TO_DEVICE);
+	EXPECT_EQ(2, test_query(self->dmabuf).mappings);
+
+	EXPECT_EQ(0, test_query(self->dmabuf).vmaps);
+	test_importer_vmap(session[0]);
+	EXPECT_EQ(1, test_query(self->dmabuf).vmaps);
+	test_importer_vunmap(session[0]);
+	EXPECT_EQ(0, test_query(self->dmabuf).vmaps);
+
+	test_importer_unmap(session[0]);
+	EXPECT_EQ(1, test_query(self->dmabuf).mappings);
+	test_importer_detach(session[0]);
+	EXPECT_EQ(1, test_query(self->dmabuf).attachments);
+	close(session[0]);
+	close(session[1]);
+	EXPECT_EQ(0, test_query(self->dmabuf).attachments);
+	EXPECT_EQ(0, test_query(self->dmabuf).mappings);
+}
+
+TEST_F(query, is_stale_after_unmapping_a_part)
+{
+	ASSERT_EQ(0, munmap(self->buf + page_size(), page_size()));
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE,
+		  test_query(self->dmabuf).state);
+}
+
+TEST_F(query, is_not_stale_after_unmapping_the_neighbours)
+{
+	ASSERT_EQ(0, munmap(self->buf - page_size(), page_size()));
+	ASSERT_EQ(0, munmap(self->buf + self->size, page_size()));
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query(self->dmabuf).state);
+}
+
+/* ---- SYNC: the arguments ---- */
+
+FIXTURE(sync)
+{
+	int fd;
+	struct test_state before;
+	size_t size;
+	int dmabuf;
+};
+
+FIXTURE_VARIANT(sync)
+{
+	unsigned int fd_flags;
+};
+
+FIXTURE_VARIANT_ADD(sync, read_write)
+{
+	.fd_flags = O_RDWR,
+};
+
+/* What may be synced does not depend on what may be written. */
+FIXTURE_VARIANT_ADD(sync, read_only)
+{
+	.fd_flags = O_RDONLY,
+};
+
+FIXTURE_SETUP(sync)
+{
+	void *buf;
+
+	test_setup();
+	self->size = BUF_PAGES * page_size();
+	buf = map_anon(self->size);
+	ASSERT_NE(MAP_FAILED, buf);
+	self->dmabuf = test_export(buf, self->size, variant->fd_flags);
+}
+
+FIXTURE_TEARDOWN(sync)
+{
+	close(self->dmabuf);
+	test_teardown();
+}
+
+#define test_err_sync(error, cmd) \
+	test_err_struct(error, VMEMEXP_IOC_SYNC, cmd)
+
+TEST_F(sync, every_pair_of_access_and_phase_is_accepted)
+{
+	for (unsigned int flags = 0; flags < 8; flags++) {
+		struct vmemexp_sync cmd = sync_args(self->dmabuf, flags, 0,
+						    self->size);
+
+		if (!(flags & VMEMEXP_SYNC_RW)) {
+			test_err_sync(EINVAL, &cmd);
+			continue;
+		}
+		EXPECT_EQ(0, _test_ioctl(self->fd, VMEMEXP_IOC_SYNC, &cmd));
+	}
+}
+
+TEST_F(sync, observer_is_accepted_where_caches_can_be_maintained)
+{
+	int expected = 0;
+
+	/* Without an observer's access there is nothing to do for it. */
+	struct vmemexp_sync cmd = sync_args(self->dmabuf, VMEMEXP_SYNC_OBSERVER,
+					    0, self->size);
+
+	test_err_sync(EINVAL, &cmd);
+#if !defined(__x86_64__) && !defined(__i386__) && !defined(__aarch64__) && \
+	!defined(__arm__)
+	expected = -EOPNOTSUPP;
+#endif
+	for (unsigned int flags = 1; flags < 8; flags++) {
+		if (!(flags & VMEMEXP_SYNC_RW))
+			continue;
+		EXPECT_EQ(expected,
+			  _test_sync(self->fd, self->dmabuf,
+				     flags | VMEMEXP_SYNC_OBSERVER, 0,
+				     self->size));
+	}
+}
+
+TEST_F(sync, range_inside_is_accepted)
+{
+	test_sync(self->dmabuf, VMEMEXP_SYNC_RW, 0, 1);
+	test_sync(self->dmabuf, VMEMEXP_SYNC_RW, 0, self->size);
+	test_sync(self->dmabuf, VMEMEXP_SYNC_RW, self->size - 1, 1);
+	test_sync(self->dmabuf, VMEMEXP_SYNC_RW, page_size() - 1, 2);
+	test_sync(self->dmabuf, VMEMEXP_SYNC_RW, 1, self->size - 1);
+}
+
+TEST_F(sync, zero_length_is_einval)
+{
+	struct vmemexp_sync cmd = sync_args(self->dmabuf, VMEMEXP_SYNC_RW, 0,
+					    0);
+
+	test_err_sync(EINVAL, &cmd);
+	cmd.offset = self->size;
+	test_err_sync(EINVAL, &cmd);
+}
+
+TEST_F(sync, range_past_the_end_is_einval)
+{
+	const struct { uint64_t offset, length; } ranges[] = {
+		{ 0, self->size + 1 },
+		{ 1, self->size },
+		{ self->size - 1, 2 },
+		{ self->size, 1 },
+		{ self->size + 1, 1 },
+		{ 0, ~0ULL },
+		{ ~0ULL, 1 },
+		{ ~0ULL, ~0ULL },
+		{ -self->size, self->size },
+		{ 1, ~0ULL },
+		{ self->size - 1, -(uint64_t)self->size + 2 },
+		{ 1ULL << 32, 1 },
+		{ 0, (1ULL << 32) + 1 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(ranges); i++) {
+		struct vmemexp_sync cmd = sync_args(self->dmabuf,
+						    VMEMEXP_SYNC_RW,
+						    ranges[i].offset,
+						    ranges[i].length);
+
+		test_err_sync(EINVAL, &cmd);
+		cmd.rows = 1;
+		test_err_sync(EINVAL, &cmd);
+		cmd.rows = 2;
+		cmd.stride = cmd.length;
+		test_err_sync(EINVAL, &cmd);
+	}
+}
+
+TEST_F(sync, rows_inside_are_accepted)
+{
+	const uint64_t page = page_size(), size = self->size;
+	const struct {
+		uint64_t offset, length, stride;
+		uint32_t rows;
+	} rects[] = {
+		{ 0, 1, page, BUF_PAGES },
+		{ page - 1, 1, page, BUF_PAGES },
+		{ 0, page, page, BUF_PAGES },
+		{ 0, 1, 1, size },
+		{ 0, size / 2, size / 2, 2 },
+		{ 0, 1, size - 1, 2 },
+		{ 100, 40, 100, 100 },
+		/* The stride of a single row does not matter. */
+		{ 0, size, 0, 0 },
+		{ 0, size, 0, 1 },
+		{ 0, size, ~0ULL, 1 },
+		{ size - 1, 1, 1, 0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rects); i++)
+		test_sync_rows(self->dmabuf, VMEMEXP_SYNC_RW, rects[i].offset,
+			       rects[i].length, rects[i].stride, rects[i].rows);
+}
+
+TEST_F(sync, rows_past_the_end_are_einval)
+{
+	const uint64_t page = page_size(), size = self->size;
+	const struct {
+		uint64_t offset, length, stride;
+		uint32_t rows;
+	} rects[] = {
+		{ 0, 1, page, BUF_PAGES + 1 },
+		{ 0, page, page, BUF_PAGES + 1 },
+		{ 1, page, page, BUF_PAGES },
+		{ 0, 2, page + page / 2, BUF_PAGES },
+		{ 0, 1, 1, size + 1 },
+		{ 0, 1, size, 2 },
+		{ 0, 1, ~0ULL, 2 },
+		/* Where the product or the sum wraps around to something small. */
+		{ 0, 1, 1ULL << 63, 3 },
+		{ 0, 1, 1ULL << 62, 5 },
+		{ 0, 1, 1ULL << 33, (1U << 31) + 1 },
+		{ 2, 1, ~0ULL, 2 },
+		{ page, page, -page, 2 },
+		{ 0, 1, 1, ~0U },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rects); i++) {
+		struct vmemexp_sync cmd = sync_args(self->dmabuf,
+						    VMEMEXP_SYNC_RW,
+						    rects[i].offset,
+						    rects[i].length);
+
+		cmd.stride = rects[i].stride;
+		cmd.rows = rects[i].rows;
+		test_err_sync(EINVAL, &cmd);
+	}
+}
+
+TEST_F(sync, stride_below_length_is_einval)
+{
+	struct vmemexp_sync cmd = sync_args(self->dmabuf, VMEMEXP_SYNC_RW, 0,
+					    100);
+
+	cmd.rows = 2;
+	cmd.stride = 99;
+	test_err_sync(EINVAL, &cmd);
+	cmd.stride = 0;
+	test_err_sync(EINVAL, &cmd);
+	cmd.rows = ~0U;
+	test_err_sync(EINVAL, &cmd);
+}
+
+TEST_F(sync, errors_come_in_the_documented_order)
+{
+	struct vmemexp_sync cmd = sync_args(-1, 0, self->size, 0);
+
+	cmd.rows = 2;
+	test_err_sync(EINVAL, &cmd);
+	cmd.flags = VMEMEXP_SYNC_READ;
+	test_err_sync(EINVAL, &cmd);
+	cmd.length = 1;
+	test_err_sync(EINVAL, &cmd);
+	cmd.stride = 1;
+	test_err_sync(EBADF, &cmd);
+	cmd.fd = self->fd;
+	test_err_sync(EINVAL, &cmd);
+	cmd.fd = self->dmabuf;
+	test_err_sync(EINVAL, &cmd);
+	cmd.offset = 0;
+	EXPECT_EQ(0, _test_ioctl(self->fd, VMEMEXP_IOC_SYNC, &cmd));
+}
+
+/* ---- SYNC and QUERY: file descriptors that are not ours ---- */
+
+/* A dma-buf of some other exporter, or -1 if the kernel has none. */
+static int open_udmabuf(void)
+{
+	int fd = open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
+	int memfd = memfd_create("foreign", MFD_ALLOW_SEALING | MFD_CLOEXEC);
+	struct udmabuf_create cmd = {
+		.memfd = memfd,
+		.flags = UDMABUF_FLAGS_CLOEXEC,
+		.size = page_size(),
+	};
+	int dmabuf = -1;
+
+	if (fd >= 0 && memfd >= 0 && !ftruncate(memfd, page_size()) &&
+	    !fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK))
+		dmabuf = ioctl(fd, UDMABUF_CREATE, &cmd);
+	close(memfd);
+	close(fd);
+	return dmabuf;
+}
+
+static int open_heap_dmabuf(void)
+{
+	int fd = open("/dev/dma_heap/system", O_RDWR | O_CLOEXEC);
+	struct dma_heap_allocation_data cmd = {
+		.len = page_size(),
+		.fd_flags = O_RDWR | O_CLOEXEC,
+	};
+	int ret = ioctl(fd, DMA_HEAP_IOCTL_ALLOC, &cmd);
+
+	close(fd);
+	return ret ? -1 : (int)cmd.fd;
+}
+
+static int open_vgem_dmabuf(void)
+{
+	int dmabuf = -1;
+
+	for (int card = 0; card < 8 && dmabuf < 0; card++) {
+		char path[32], name[16] = "";
+		struct drm_version version = {
+			.name = name,
+			.name_len = sizeof(name) - 1,
+		};
+		struct drm_mode_create_dumb dumb = {
+			.width = 64, .height = 64, .bpp = 32,
+		};
+		struct drm_prime_handle prime = { .flags = DRM_CLOEXEC };
+		int fd;
+
+		snprintf(path, sizeof(path), "/dev/dri/card%d", card);
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		if (!ioctl(fd, DRM_IOCTL_VERSION, &version) &&
+		    !strcmp(name, "vgem") &&
+		    !ioctl(fd, DRM_IOCTL_MODE_CREATE_DUMB, &dumb)) {
+			prime.handle = dumb.handle;
+			if (!ioctl(fd, DRM_IOCTL_PRIME_HANDLE_TO_FD, &prime))
+				dmabuf = prime.fd;
+		}
+		close(fd);
+	}
+	return dmabuf;
+}
+
+static int open_foreign_dmabuf(void)
+{
+	int fd = open_udmabuf();
+
+	if (fd < 0)
+		fd = open_heap_dmabuf();
+	return fd < 0 ? open_vgem_dmabuf() : fd;
+}
+
+static int open_closed(void)
+{
+	int fd = eventfd(0, EFD_CLOEXEC);
+
+	close(fd);
+	return fd;
+}
+
+static int open_minus_one(void)
+{
+	return -1;
+}
+
+static int open_largest(void)
+{
+	return 0x7fffffff;
+}
+
+static int open_path_only(void)
+{
+	return open("/proc/self/exe", O_PATH | O_CLOEXEC);
+}
+
+static int open_file(void)
+{
+	return open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+}
+
+static int open_directory(void)
+{
+	return open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static int open_pipe(void)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC))
+		return -1;
+	close(ends[1]);
+	return ends[0];
+}
+
+static int open_eventfd(void)
+{
+	return eventfd(0, EFD_CLOEXEC);
+}
+
+static int open_socket(void)
+{
+	return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+}
+
+static int open_memfd(void)
+{
+	return memfd_create("not a dma-buf", MFD_CLOEXEC);
+}
+
+static int open_device(void)
+{
+	return open(VMEMEXP_PATH, O_RDWR | O_CLOEXEC);
+}
+
+FIXTURE(other_fd)
+{
+	int fd;
+	struct test_state before;
+	int other;
+};
+
+FIXTURE_VARIANT(other_fd)
+{
+	int (*open)(void);
+	int error;
+	const char *missing;
+};
+
+#define OTHER_FD(name, expected)		\
+FIXTURE_VARIANT_ADD(other_fd, name)		\
+{						\
+	.open = open_##name,			\
+	.error = expected,			\
+}
+
+OTHER_FD(closed, EBADF);
+OTHER_FD(minus_one, EBADF);
+OTHER_FD(largest, EBADF);
+OTHER_FD(path_only, EBADF);
+OTHER_FD(file, EINVAL);
+OTHER_FD(directory, EINVAL);
+OTHER_FD(pipe, EINVAL);
+OTHER_FD(eventfd, EINVAL);
+OTHER_FD(socket, EINVAL);
+OTHER_FD(memfd, EINVAL);
+OTHER_FD(device, EINVAL);
+
+FIXTURE_VARIANT_ADD(other_fd, foreign_dmabuf)
+{
+	.open = open_foreign_dmabuf,
+	.error = EINVAL,
+	.missing = "the kernel has no udmabuf, dma-heap or vgem",
+};
+
+FIXTURE_SETUP(other_fd)
+{
+	test_setup();
+	self->other = variant->open();
+	if (variant->missing && self->other < 0) {
+		close(self->fd);
+		SKIP(return, "%s", variant->missing);
+	}
+	if (variant->error == EINVAL)
+		ASSERT_LE(0, self->other);
+}
+
+FIXTURE_TEARDOWN(other_fd)
+{
+	close(self->other);
+	test_teardown();
+}
+
+TEST_F(other_fd, cannot_be_synced)
+{
+	struct vmemexp_sync cmd = sync_args(self->other, VMEMEXP_SYNC_RW, 0, 1);
+
+	test_err_sync(variant->error, &cmd);
+}
+
+TEST_F(other_fd, cannot_be_queried)
+{
+	struct vmemexp_query cmd = query_args(self->other);
+
+	test_err_struct(variant->error, VMEMEXP_IOC_QUERY, &cmd);
+	/* Flags come first. */
+	cmd.flags = 1;
+	test_err_struct(EINVAL, VMEMEXP_IOC_QUERY, &cmd);
+}
+
+TEST_HARNESS_MAIN
