@@ -1,0 +1,1773 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Every kind of memory that can be exported, and every kind that must not be.
+ *
+ * Each kind is a variant of the fixture "memory": a make_*() function produces
+ * a range of it with known contents. The tests then export it in four ways
+ * (read-write and read-only, page aligned and unaligned) and look at the bytes
+ * from every side. /proc/self/pagemap is the oracle for what is physically
+ * there. The fixture "refusal" does the same for what has to fail.
+ *
+ * Tests need CAP_SYS_ADMIN, for pagemap as for swap, huge pages and mounts.
+ */
+#include "vmemexp_utils.h"
+
+#include <linux/if_packet.h>
+#include <linux/memfd.h>
+#include <sys/klog.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/shm.h>
+#include <sys/stat.h>
+#include <sys/swap.h>
+#include <sys/syscall.h>
+
+/* The same on amd64, arm64 and armhf as Debian builds them; setup checks. */
+#define PAGE		4096UL
+#define PAGES		17
+#define SMALL		(PAGES * PAGE)
+#define HUGE_PAGE	(2UL << 20)
+
+/* Part of a buffer: some pages in the middle. */
+#define PART_START	(5 * PAGE)
+#define PART_SIZE	(3 * PAGE)
+
+/* What is left out at the ends of an unaligned range. */
+#define CUT_FRONT	123
+#define CUT_BACK	77
+
+/* --- the system: what a test changes there, its teardown restores --- */
+
+#define RAM_DISK	"/dev/ram0"
+#define MOUNT_POINT	"/tmp/vmemexp-ext4"
+#define HUGE_PAGES	"/proc/sys/vm/nr_hugepages"
+#define KSM		"/sys/kernel/mm/ksm/"
+
+static bool swapping, mounted;
+
+/* Files of /proc and /sys that were written, and what they held before. */
+static struct knob {
+	const char *path;
+	char before[256];
+} knobs[8];
+
+static int set_knob(const char *path, const char *text)
+{
+	struct knob *knob = knobs;
+
+	while (knob->path && strcmp(knob->path, path))
+		knob++;
+	if (!knob->path && read_text(path, knob->before, sizeof(knob->before)) >= 0)
+		knob->path = path;
+	return write_text(path, text);
+}
+
+static void restore_system(void)
+{
+	if (swapping)
+		swapoff(RAM_DISK);
+	if (mounted)
+		umount2(MOUNT_POINT, MNT_DETACH);
+	for (struct knob *knob = knobs; knob->path; knob++)
+		write_text(knob->path, knob->before);
+}
+
+static bool run(const char *command)
+{
+	return system(command) == 0;
+}
+
+/* What unmounts is done a moment after the last process that used it is gone. */
+static void wait_for_disk(struct __test_metadata *_metadata)
+{
+	int fd = -1;
+
+	for (int tries = 0; fd < 0 && tries < 100; tries++) {
+		fd = open(RAM_DISK, O_RDWR | O_EXCL | O_CLOEXEC);
+		if (fd < 0)
+			sleep_ms(20);
+	}
+	ASSERT_LE(0, fd);
+	close(fd);
+}
+
+/* What a kind needs of the kernel: the name of what is missing, or NULL. */
+
+static const char *need_ram_disk(void)
+{
+	run("modprobe -q brd rd_nr=1 rd_size=65536");
+	return access(RAM_DISK, F_OK) ? "brd (RAM disk)" : NULL;
+}
+
+static const char *need_ext4(void)
+{
+	run("modprobe -q ext4");
+	return run("grep -q ext4 /proc/filesystems") ? need_ram_disk() : "ext4";
+}
+
+static const char *need_swap(void)
+{
+	return access("/proc/swaps", F_OK) ? "swap" : need_ram_disk();
+}
+
+static const char *need_ksm(void)
+{
+	return access(KSM "run", F_OK) ? "KSM" : NULL;
+}
+
+static const char *need_thp(void)
+{
+	return access("/sys/kernel/mm/transparent_hugepage/enabled", F_OK) ?
+	       "transparent huge pages" : NULL;
+}
+
+static const char *need_hugetlb(void)
+{
+	return access("/sys/kernel/mm/hugepages/hugepages-2048kB", F_OK) ?
+	       "hugetlb pages of 2 MiB" : NULL;
+}
+
+static const char *need_packet(void)
+{
+	int fd = socket(AF_PACKET, SOCK_RAW, 0);
+
+	if (fd < 0)
+		return "packet sockets";
+	close(fd);
+	return NULL;
+}
+
+static const char *need_secretmem(void)
+{
+	int fd = syscall(SYS_memfd_secret, 0);
+
+	if (fd < 0)
+		return "memfd_secret (secretmem.enable=1)";
+	close(fd);
+	return NULL;
+}
+
+/* --- the oracle: which page frames are behind a range --- */
+
+#define PAGEMAP_PRESENT	0x8000000000000000ULL
+#define PAGEMAP_SWAPPED	0x4000000000000000ULL
+#define PAGEMAP_PFN	0x007fffffffffffffULL
+
+/* The entries of @size bytes; to be freed. */
+static uint64_t *__read_pagemap(struct __test_metadata *_metadata,
+				const unsigned char *addr, size_t size)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	size_t bytes = size / PAGE * sizeof(uint64_t);
+	uint64_t *entries = malloc(bytes);
+
+	ASSERT_EQ((ssize_t)bytes,
+		  pread64(fd, entries, bytes,
+			  to_u64(addr) / PAGE * sizeof(uint64_t)));
+	close(fd);
+	return entries;
+}
+
+#define read_pagemap(addr, size) __read_pagemap(_metadata, addr, size)
+
+struct runs {
+	uint64_t nr;		/* physically contiguous runs */
+	uint64_t min, max;	/* bytes in the smallest and the largest */
+	size_t second;		/* offset of the second one, if there is one */
+	unsigned int address_bits;
+};
+
+static struct runs __physical_runs(struct __test_metadata *_metadata,
+				   const unsigned char *addr, size_t size)
+{
+	uint64_t *entries = read_pagemap(addr, size);
+	uint64_t pfn, next = 0, highest = 0;
+	struct runs r = { .min = size };
+	size_t run = 0;
+
+	for (size_t i = 0; i < size / PAGE; i++) {
+		pfn = entries[i] & PAGEMAP_PFN;
+		ASSERT_NE(0, entries[i] & PAGEMAP_PRESENT);
+		ASSERT_NE(0, pfn);
+		if (i && pfn != next) {
+			if (!r.nr++)
+				r.second = i * PAGE;
+			r.min = run < r.min ? run : r.min;
+			run = 0;
+		}
+		run += PAGE;
+		r.max = run > r.max ? run : r.max;
+		highest = pfn > highest ? pfn : highest;
+		next = pfn + 1;
+	}
+	r.nr++;
+	r.min = run < r.min ? run : r.min;
+	r.address_bits = 64 - __builtin_clzll((highest + 1) * PAGE - 1);
+	free(entries);
+	return r;
+}
+
+#define physical_runs(addr, size) __physical_runs(_metadata, addr, size)
+
+/* --- a range of memory --- */
+
+struct memory {
+	unsigned char *addr;
+	size_t size;
+	unsigned char *expect;	/* what the range should hold now */
+	unsigned char *writer;	/* an address to write it at, if any */
+	unsigned char *alias;	/* the same memory, mapped elsewhere, if any */
+	unsigned char *bystander;	/* what must keep its contents, if any */
+	unsigned char *original;	/* the contents of @bystander */
+	pid_t child;		/* shares the range, if there is one */
+	bool permanent;		/* part of the program: not to be unmapped */
+};
+
+static void *__map(struct __test_metadata *_metadata, size_t size, int prot,
+		   int flags, int fd)
+{
+	void *addr = mmap(NULL, size, prot, flags, fd, 0);
+
+	ASSERT_NE(MAP_FAILED, addr) {
+		TH_LOG("mmap: %s", strerror(errno));
+	}
+	return addr;
+}
+
+#define map(size, prot, flags, fd) __map(_metadata, size, prot, flags, fd)
+
+#define RW		(PROT_READ | PROT_WRITE)
+#define ANON		(MAP_PRIVATE | MAP_ANONYMOUS)
+
+/* The range is writable: give it contents. */
+static void __write_contents(struct __test_metadata *_metadata,
+			     struct memory *m, unsigned int seed)
+{
+	m->writer = m->addr;
+	m->expect = malloc(m->size);
+	ASSERT_NE(NULL, m->expect);
+	fill(m->expect, m->size, seed);
+	memcpy(m->addr, m->expect, m->size);
+}
+
+#define write_contents(m, seed) __write_contents(_metadata, m, seed)
+
+/* The range, or a file behind it, has contents already. */
+static void __take_contents(struct __test_metadata *_metadata,
+			    struct memory *m, const void *contents)
+{
+	m->expect = malloc(m->size);
+	ASSERT_NE(NULL, m->expect);
+	memcpy(m->expect, contents, m->size);
+}
+
+#define take_contents(m, contents) __take_contents(_metadata, m, contents)
+
+/*
+ * Fault pages in so that neighbours in the range are none in memory: whichever
+ * way the kernel hands out pages, it is not in steps of 7.
+ */
+static void touch_scattered(unsigned char *addr)
+{
+	for (size_t i = 0; i < PAGES; i++)
+		*(volatile unsigned char *)(addr + i * 7 % PAGES * PAGE) = 0;
+}
+
+static void unmake(struct memory *m)
+{
+	unsigned char *mappings[] = {
+		m->permanent ? NULL : m->addr, m->alias, m->bystander,
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(mappings); i++)
+		if (mappings[i])
+			munmap(mappings[i], m->size);
+	if (m->child) {
+		kill(m->child, SIGKILL);
+		wait_for_child(m->child);
+	}
+	free(m->original);
+	free(m->expect);
+}
+
+/* --- anonymous memory --- */
+
+static void make_anon(struct __test_metadata *_metadata, struct memory *m)
+{
+	m->addr = map(m->size, RW, ANON, -1);
+	touch_scattered(m->addr);
+	write_contents(m, 1);
+}
+
+static void make_untouched(struct __test_metadata *_metadata, struct memory *m)
+{
+	m->addr = map(m->size, RW, ANON, -1);
+	m->writer = m->addr;
+	m->expect = calloc(1, m->size);
+}
+
+static void make_thp(struct __test_metadata *_metadata, struct memory *m)
+{
+	unsigned char *area = map(m->size + HUGE_PAGE, RW, ANON, -1);
+
+	ASSERT_EQ(0, prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0));
+	m->addr = area + (-(uintptr_t)area & (HUGE_PAGE - 1));
+	ASSERT_EQ(0, madvise(m->addr, m->size, MADV_HUGEPAGE));
+	write_contents(m, 1);
+	/* Not only asked for. */
+	ASSERT_LE(HUGE_PAGE, physical_runs(m->addr, m->size).min);
+}
+
+static void make_swapped(struct __test_metadata *_metadata, struct memory *m)
+{
+	size_t left = PAGES;
+	uint64_t *entries;
+
+	if (!swapping) {
+		wait_for_disk(_metadata);
+		ASSERT_TRUE(run("mkswap " RAM_DISK " >/dev/null"));
+		ASSERT_EQ(0, swapon(RAM_DISK, 0));
+		swapping = true;
+	}
+	make_anon(_metadata, m);
+	for (int tries = 0; left && tries < 50; tries++) {
+		ASSERT_EQ(0, madvise(m->addr, m->size, MADV_PAGEOUT));
+		entries = read_pagemap(m->addr, m->size);
+		left = 0;
+		for (size_t i = 0; i < PAGES; i++)
+			left += !(entries[i] & PAGEMAP_SWAPPED);
+		free(entries);
+		if (left)
+			sleep_ms(20);
+	}
+	ASSERT_EQ(0, left);
+}
+
+static void make_ksm(struct __test_metadata *_metadata, struct memory *m)
+{
+	uint64_t *ours, *theirs, left = 1;
+
+	make_anon(_metadata, m);
+	m->bystander = map(m->size, RW, ANON, -1);
+	memcpy(m->bystander, m->addr, m->size);
+	m->original = malloc(m->size);
+	memcpy(m->original, m->addr, m->size);
+	ASSERT_EQ(0, madvise(m->addr, m->size, MADV_MERGEABLE));
+	ASSERT_EQ(0, madvise(m->bystander, m->size, MADV_MERGEABLE));
+	ASSERT_EQ(0, set_knob(KSM "pages_to_scan", "1000"));
+	ASSERT_EQ(0, set_knob(KSM "sleep_millisecs", "10"));
+	ASSERT_EQ(0, set_knob(KSM "run", "1"));
+	for (int tries = 0; left && tries < 500; tries++) {
+		sleep_ms(20);
+		ours = read_pagemap(m->addr, m->size);
+		theirs = read_pagemap(m->bystander, m->size);
+		left = 0;
+		for (size_t i = 0; i < PAGES; i++)
+			left |= (ours[i] ^ theirs[i]) & PAGEMAP_PFN;
+		free(ours);
+		free(theirs);
+	}
+	ASSERT_EQ(0, left);
+	/* It must not merge again what the export takes apart. */
+	ASSERT_EQ(0, set_knob(KSM "run", "0"));
+}
+
+static void make_forked(struct __test_metadata *_metadata, struct memory *m)
+{
+	make_anon(_metadata, m);
+	/* The child's pages are the parent's, copy on write. */
+	m->child = fork();
+	if (!m->child) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	ASSERT_LT(0, m->child);
+}
+
+static void make_mprotected(struct __test_metadata *_metadata, struct memory *m)
+{
+	make_anon(_metadata, m);
+	ASSERT_EQ(0, mprotect(m->addr, m->size, PROT_READ));
+	m->writer = NULL;
+}
+
+/* A part of the stack that no function uses now. */
+static void make_stack(struct __test_metadata *_metadata, struct memory *m)
+{
+	unsigned char here, *low;
+
+	low = (unsigned char *)((uintptr_t)&here & ~(PAGE - 1)) - (256 << 10);
+	/* It grows by faults, not too far below the stack pointer. */
+	for (unsigned char *p = &here; p > low - PAGE; p -= PAGE)
+		*(volatile unsigned char *)p = *(volatile unsigned char *)p;
+	m->addr = low;
+	m->permanent = true;
+	write_contents(m, 1);
+}
+
+static _Alignas(PAGE) unsigned char data_segment[SMALL] = { 1 };
+static _Alignas(PAGE) unsigned char bss_segment[SMALL];
+static _Alignas(PAGE) const unsigned char rodata_segment[SMALL] = {
+	1, [SMALL - 1] = 2,
+};
+
+static void make_data_segment(struct __test_metadata *_metadata, struct memory *m)
+{
+	m->addr = data_segment;
+	m->permanent = true;
+	write_contents(m, 1);
+}
+
+static void make_bss_segment(struct __test_metadata *_metadata, struct memory *m)
+{
+	m->addr = bss_segment;
+	m->permanent = true;
+	write_contents(m, 1);
+}
+
+static void make_rodata_segment(struct __test_metadata *_metadata, struct memory *m)
+{
+	m->addr = (unsigned char *)rodata_segment;
+	m->permanent = true;
+	take_contents(m, m->addr);
+}
+
+/* The code of this program, which is a good deal larger. */
+static void make_text_segment(struct __test_metadata *_metadata, struct memory *m)
+{
+	m->addr = (unsigned char *)((uintptr_t)make_text_segment & ~(PAGE - 1));
+	m->permanent = true;
+	take_contents(m, m->addr);
+}
+
+static int open_zero(struct __test_metadata *_metadata)
+{
+	int fd = open("/dev/zero", O_RDWR | O_CLOEXEC);
+
+	ASSERT_LE(0, fd);
+	return fd;
+}
+
+static void make_zero_private(struct __test_metadata *_metadata,
+			      struct memory *m)
+{
+	int fd = open_zero(_metadata);
+
+	m->addr = map(m->size, RW, MAP_PRIVATE, fd);
+	close(fd);
+	write_contents(m, 1);
+}
+
+/* --- shared memory --- */
+
+static void make_zero_shared(struct __test_metadata *_metadata,
+			     struct memory *m)
+{
+	int fd = open_zero(_metadata);
+
+	m->addr = map(m->size, RW, MAP_SHARED, fd);
+	close(fd);
+	write_contents(m, 1);
+}
+
+static void make_shared_anon(struct __test_metadata *_metadata,
+			     struct memory *m)
+{
+	m->addr = map(m->size, RW, MAP_SHARED | MAP_ANONYMOUS, -1);
+	/* The length of 0 makes it a second mapping. */
+	m->alias = mremap(m->addr, 0, m->size, MREMAP_MAYMOVE);
+	ASSERT_NE(MAP_FAILED, (void *)m->alias);
+	write_contents(m, 1);
+}
+
+static int __memfd(struct __test_metadata *_metadata, size_t size,
+		   unsigned int flags)
+{
+	int fd = memfd_create("vmemexp test", flags | MFD_CLOEXEC);
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, size));
+	return fd;
+}
+
+#define memfd(size, flags) __memfd(_metadata, size, flags)
+
+/* Maps @fd, and closes it. */
+static void share(struct __test_metadata *_metadata, struct memory *m, int fd)
+{
+	m->addr = map(m->size, RW, MAP_SHARED, fd);
+	m->alias = map(m->size, RW, MAP_SHARED, fd);
+	close(fd);
+	write_contents(m, 1);
+}
+
+static void make_memfd(struct __test_metadata *_metadata, struct memory *m)
+{
+	share(_metadata, m, memfd(m->size, 0));
+}
+
+static void make_posix_shm(struct __test_metadata *_metadata, struct memory *m)
+{
+	int fd = shm_open("/vmemexp-test", O_RDWR | O_CREAT | O_EXCL, 0600);
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, shm_unlink("/vmemexp-test"));
+	ASSERT_EQ(0, ftruncate(fd, m->size));
+	share(_metadata, m, fd);
+}
+
+static void make_sysv_shm(struct __test_metadata *_metadata, struct memory *m)
+{
+	int id = shmget(IPC_PRIVATE, m->size, 0600);
+
+	ASSERT_LE(0, id);
+	m->addr = shmat(id, NULL, 0);
+	m->alias = shmat(id, NULL, 0);
+	ASSERT_EQ(0, shmctl(id, IPC_RMID, NULL));
+	write_contents(m, 1);
+}
+
+/* The mapping can be read only; its file is written through another one. */
+static void share_read_only(struct __test_metadata *_metadata, struct memory *m,
+			    unsigned int seals)
+{
+	int fd = memfd(m->size, MFD_ALLOW_SEALING);
+
+	share(_metadata, m, dup(fd));
+	ASSERT_EQ(0, munmap(m->addr, m->size));
+	ASSERT_EQ(0, fcntl(fd, F_ADD_SEALS, seals));
+	m->addr = map(m->size, PROT_READ, MAP_SHARED, fd);
+	m->writer = m->alias;
+	close(fd);
+}
+
+static void make_memfd_read_only(struct __test_metadata *_metadata,
+				 struct memory *m)
+{
+	share_read_only(_metadata, m, 0);
+}
+
+static void make_memfd_sealed(struct __test_metadata *_metadata,
+			      struct memory *m)
+{
+	share_read_only(_metadata, m,
+			F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW);
+}
+
+/* --- huge pages --- */
+
+static void make_hugetlb(struct __test_metadata *_metadata, struct memory *m)
+{
+	ASSERT_EQ(0, set_knob(HUGE_PAGES, "8"));
+	m->addr = map(m->size, RW, ANON | MAP_HUGETLB, -1);
+	write_contents(m, 1);
+}
+
+static void make_hugetlb_untouched(struct __test_metadata *_metadata,
+				   struct memory *m)
+{
+	ASSERT_EQ(0, set_knob(HUGE_PAGES, "8"));
+	m->addr = map(m->size, RW, ANON | MAP_HUGETLB, -1);
+	m->writer = m->addr;
+	m->expect = calloc(1, m->size);
+}
+
+static void make_hugetlb_memfd(struct __test_metadata *_metadata,
+			       struct memory *m)
+{
+	ASSERT_EQ(0, set_knob(HUGE_PAGES, "8"));
+	share(_metadata, m, memfd(m->size, MFD_HUGETLB));
+}
+
+/* --- files --- */
+
+/* A file on a file system that writes back to a disk; has contents. */
+static int __ext4_file(struct __test_metadata *_metadata, size_t size)
+{
+	unsigned char *contents = malloc(size);
+	int fd;
+
+	if (!mounted) {
+		wait_for_disk(_metadata);
+		mkdir(MOUNT_POINT, 0700);
+		ASSERT_TRUE(run("mke2fs -q " RAM_DISK " >/dev/null 2>&1"));
+		ASSERT_EQ(0, mount(RAM_DISK, MOUNT_POINT, "ext4", 0, NULL));
+		mounted = true;
+	}
+	fd = open(MOUNT_POINT "/file", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC,
+		  0600);
+	ASSERT_LE(0, fd);
+	fill(contents, size, 9);
+	ASSERT_EQ((ssize_t)size, write(fd, contents, size));
+	free(contents);
+	return fd;
+}
+
+#define ext4_file(size) __ext4_file(_metadata, size)
+
+/* Copies of its pages must be exported, never the pages of the file. */
+static void map_file(struct __test_metadata *_metadata, struct memory *m, int prot)
+{
+	int fd = ext4_file(m->size);
+
+	m->addr = map(m->size, prot, MAP_PRIVATE, fd);
+	m->bystander = map(m->size, PROT_READ, MAP_SHARED, fd);
+	m->original = malloc(m->size);
+	memcpy(m->original, m->bystander, m->size);
+	close(fd);
+}
+
+static void make_file_written(struct __test_metadata *_metadata,
+			      struct memory *m)
+{
+	map_file(_metadata, m, RW);
+	write_contents(m, 1);
+}
+
+static void make_file_never_written(struct __test_metadata *_metadata,
+				    struct memory *m)
+{
+	map_file(_metadata, m, RW);
+	take_contents(m, m->original);
+	m->writer = m->addr;
+	/* Some pages are in the page tables, others are not. */
+	EXPECT_EQ(m->expect[PAGE], *(volatile unsigned char *)(m->addr + PAGE));
+}
+
+static void make_file_read_only(struct __test_metadata *_metadata,
+				struct memory *m)
+{
+	map_file(_metadata, m, PROT_READ);
+	take_contents(m, m->original);
+}
+
+/* The file itself, once the administrator allows it. */
+static void make_file_shared(struct __test_metadata *_metadata,
+			     struct memory *m)
+{
+	int fd = ext4_file(m->size);
+
+	ASSERT_EQ(0, set_knob(VMEMEXP_ALLOW, "anon,file"));
+	m->addr = map(m->size, RW, MAP_SHARED, fd);
+	close(fd);
+	write_contents(m, 1);
+}
+
+/* --- others --- */
+
+static void make_two_kinds(struct __test_metadata *_metadata, struct memory *m)
+{
+	size_t half = m->size / 2 / PAGE * PAGE;
+	int fd = memfd(half, 0);
+
+	m->addr = map(m->size, RW, ANON, -1);
+	ASSERT_EQ(m->addr, mmap(m->addr, half, RW, MAP_SHARED | MAP_FIXED, fd, 0));
+	close(fd);
+	write_contents(m, 1);
+}
+
+/* A packet socket's ring: pages that a driver inserted one by one. */
+static void make_driver(struct __test_metadata *_metadata, struct memory *m)
+{
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+	struct tpacket_req ring = {
+		.tp_block_size = PAGE,
+		.tp_block_nr = PAGES,
+		.tp_frame_size = PAGE,
+		.tp_frame_nr = PAGES,
+	};
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring,
+				sizeof(ring)));
+	m->addr = map(m->size, RW, MAP_SHARED, fd);
+	close(fd);
+	write_contents(m, 1);
+}
+
+/* --- the kinds --- */
+
+FIXTURE(memory)
+{
+	int fd;
+	struct test_state before;
+	size_t size;
+};
+
+FIXTURE_VARIANT(memory)
+{
+	void (*make)(struct __test_metadata *_metadata, struct memory *m);
+	const char *(*missing)(void);
+	size_t size;		/* SMALL if it is 0 */
+	unsigned int memory;	/* VMEMEXP_MEMORY_*, ANON if it is 0 */
+	bool scattered;		/* surely not one physical run */
+	size_t run;		/* runs are multiples of this */
+	/* What O_RDWR fails with; 0 if it does not. */
+	int rdwr_errno;
+	unsigned int rdwr_reason;
+};
+
+#define READ_ONLY_MAPPING	\
+	.rdwr_errno = EACCES, .rdwr_reason = VMEMEXP_REASON_NOT_WRITABLE
+
+FIXTURE_VARIANT_ADD(memory, anon) {
+	.make = make_anon, .scattered = true,
+};
+
+FIXTURE_VARIANT_ADD(memory, untouched) {
+	.make = make_untouched,
+};
+
+FIXTURE_VARIANT_ADD(memory, thp) {
+	.make = make_thp, .missing = need_thp, .size = 2 * HUGE_PAGE,
+	.run = HUGE_PAGE,
+};
+
+FIXTURE_VARIANT_ADD(memory, swapped) {
+	.make = make_swapped, .missing = need_swap,
+};
+
+FIXTURE_VARIANT_ADD(memory, ksm) {
+	.make = make_ksm, .missing = need_ksm,
+};
+
+FIXTURE_VARIANT_ADD(memory, forked) {
+	.make = make_forked,
+};
+
+FIXTURE_VARIANT_ADD(memory, mprotected) {
+	.make = make_mprotected, .scattered = true, READ_ONLY_MAPPING,
+};
+
+FIXTURE_VARIANT_ADD(memory, stack) {
+	.make = make_stack,
+};
+
+FIXTURE_VARIANT_ADD(memory, data_segment) {
+	.make = make_data_segment,
+};
+
+FIXTURE_VARIANT_ADD(memory, bss_segment) {
+	.make = make_bss_segment,
+};
+
+FIXTURE_VARIANT_ADD(memory, rodata_segment) {
+	.make = make_rodata_segment, READ_ONLY_MAPPING,
+};
+
+FIXTURE_VARIANT_ADD(memory, text_segment) {
+	.make = make_text_segment, READ_ONLY_MAPPING,
+};
+
+FIXTURE_VARIANT_ADD(memory, zero_private) {
+	.make = make_zero_private,
+};
+
+FIXTURE_VARIANT_ADD(memory, zero_shared) {
+	.make = make_zero_shared, .memory = VMEMEXP_MEMORY_SHMEM,
+};
+
+FIXTURE_VARIANT_ADD(memory, shared_anon) {
+	.make = make_shared_anon, .memory = VMEMEXP_MEMORY_SHMEM,
+};
+
+FIXTURE_VARIANT_ADD(memory, memfd) {
+	.make = make_memfd, .memory = VMEMEXP_MEMORY_SHMEM,
+};
+
+FIXTURE_VARIANT_ADD(memory, posix_shm) {
+	.make = make_posix_shm, .memory = VMEMEXP_MEMORY_SHMEM,
+};
+
+FIXTURE_VARIANT_ADD(memory, sysv_shm) {
+	.make = make_sysv_shm, .memory = VMEMEXP_MEMORY_SHMEM,
+};
+
+FIXTURE_VARIANT_ADD(memory, memfd_read_only) {
+	.make = make_memfd_read_only, .memory = VMEMEXP_MEMORY_SHMEM,
+	READ_ONLY_MAPPING,
+};
+
+FIXTURE_VARIANT_ADD(memory, memfd_sealed) {
+	.make = make_memfd_sealed, .memory = VMEMEXP_MEMORY_SHMEM,
+	READ_ONLY_MAPPING,
+};
+
+FIXTURE_VARIANT_ADD(memory, hugetlb) {
+	.make = make_hugetlb, .missing = need_hugetlb, .size = 2 * HUGE_PAGE,
+	.run = HUGE_PAGE, .memory = VMEMEXP_MEMORY_HUGETLB,
+};
+
+FIXTURE_VARIANT_ADD(memory, hugetlb_untouched) {
+	.make = make_hugetlb_untouched, .missing = need_hugetlb,
+	.size = HUGE_PAGE, .run = HUGE_PAGE, .memory = VMEMEXP_MEMORY_HUGETLB,
+};
+
+FIXTURE_VARIANT_ADD(memory, hugetlb_memfd) {
+	.make = make_hugetlb_memfd, .missing = need_hugetlb,
+	.size = 2 * HUGE_PAGE, .run = HUGE_PAGE,
+	.memory = VMEMEXP_MEMORY_HUGETLB,
+};
+
+FIXTURE_VARIANT_ADD(memory, file_written) {
+	.make = make_file_written, .missing = need_ext4,
+};
+
+FIXTURE_VARIANT_ADD(memory, file_never_written) {
+	.make = make_file_never_written, .missing = need_ext4,
+};
+
+FIXTURE_VARIANT_ADD(memory, file_read_only) {
+	.make = make_file_read_only, .missing = need_ext4, READ_ONLY_MAPPING,
+};
+
+FIXTURE_VARIANT_ADD(memory, file_shared) {
+	.make = make_file_shared, .missing = need_ext4,
+	.memory = VMEMEXP_MEMORY_FILE, .rdwr_errno = EPERM,
+	.rdwr_reason = VMEMEXP_REASON_KIND,
+};
+
+FIXTURE_VARIANT_ADD(memory, two_kinds) {
+	.make = make_two_kinds,
+	.memory = VMEMEXP_MEMORY_ANON | VMEMEXP_MEMORY_SHMEM,
+};
+
+FIXTURE_VARIANT_ADD(memory, driver) {
+	.make = make_driver, .missing = need_packet,
+	.memory = VMEMEXP_MEMORY_DRIVER,
+};
+
+FIXTURE_SETUP(memory)
+{
+	const char *missing = variant->missing ? variant->missing() : NULL;
+
+	if (missing)
+		SKIP(return, "the kernel has no %s", missing);
+	skip_without_importer();
+	ASSERT_EQ(PAGE, page_size());
+	/* Small kinds are to be made of small pages. */
+	ASSERT_EQ(0, prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
+	self->size = variant->size ?: SMALL;
+	test_setup();
+}
+
+FIXTURE_TEARDOWN(memory)
+{
+	test_teardown();
+	restore_system();
+}
+
+/* --- four ways to export it --- */
+
+static const struct way {
+	const char *name;
+	unsigned int fd_flags;
+	unsigned int flags;
+} ways[] = {
+	{ "read-write", O_RDWR, 0 },
+	{ "read-write, unaligned", O_RDWR, VMEMEXP_EXPORT_UNALIGNED },
+	{ "read-only", O_RDONLY, 0 },
+	{ "read-only, unaligned", O_RDONLY, VMEMEXP_EXPORT_UNALIGNED },
+};
+
+/* An export of fresh memory of the variant's kind. */
+struct exported {
+	struct vmemexp_export cmd;
+	struct memory m;
+	const struct way *way;
+	bool writable;
+};
+
+static struct vmemexp_export way_args(const struct way *way,
+				      const struct memory *m)
+{
+	struct vmemexp_export cmd = export_args(m->addr, m->size, way->fd_flags);
+
+	cmd.flags = way->flags;
+	if (way->flags & VMEMEXP_EXPORT_UNALIGNED) {
+		cmd.vaddr += CUT_FRONT;
+		cmd.length -= CUT_FRONT + CUT_BACK;
+	}
+	return cmd;
+}
+
+static struct exported
+__begin(struct __test_metadata *_metadata, int fd, size_t size,
+	void (*make)(struct __test_metadata *_metadata, struct memory *m),
+	const struct way *way)
+{
+	struct exported e = {
+		.way = way,
+		.writable = way->fd_flags == O_RDWR,
+	};
+
+	e.m.size = size;
+	make(_metadata, &e.m);
+	e.cmd = way_args(way, &e.m);
+	__test_export(_metadata, fd, &e.cmd);
+	return e;
+}
+
+#define begin(way) \
+	__begin(_metadata, self->fd, self->size, variant->make, way)
+
+/* Nobody else's bytes may have changed. */
+static void __end(struct __test_metadata *_metadata, struct exported *e)
+{
+	EXPECT_EQ(0, e->m.bystander ?
+		     memcmp(e->m.original, e->m.bystander, e->m.size) : 0);
+	EXPECT_EQ(0, close(e->cmd.fd));
+	unmake(&e->m);
+	if (_metadata->exit_code)
+		TH_LOG("seen with an export that was %s", e->way->name);
+}
+
+#define end(e) __end(_metadata, e)
+
+/* The first two are for writing. */
+#define for_each_way()							\
+	for (const struct way *way = ways + (variant->rdwr_errno ? 2 : 0); \
+	     way < ways + ARRAY_SIZE(ways); way++)
+
+/* Offset of the first byte that differs, or -1. */
+static long first_wrong(const unsigned char *expect, const unsigned char *seen,
+			size_t size)
+{
+	size_t i = 0;
+
+	if (!memcmp(expect, seen, size))
+		return -1;
+	while (expect[i] == seen[i])
+		i++;
+	return i;
+}
+
+#define EXPECT_SAME(expect, seen, size) \
+	EXPECT_EQ(-1, first_wrong(expect, seen, size))
+
+/* The source range, wherever it is mapped, shows what was written to @m. */
+#define EXPECT_IN_SOURCE(m) do {					\
+	EXPECT_SAME((m)->expect, (m)->addr, (m)->size);			\
+	EXPECT_SAME((m)->expect, (m)->alias ?: (m)->addr, (m)->size);	\
+} while (0)
+
+/* Change what @m should hold, in full or in the middle. */
+static unsigned char *change(struct memory *m, unsigned int seed)
+{
+	fill(m->expect, m->size, seed);
+	return m->expect;
+}
+
+static unsigned char *change_part(struct memory *m, unsigned int seed)
+{
+	fill(m->expect + PART_START, PART_SIZE, seed);
+	return m->expect + PART_START;
+}
+
+/* --- the same bytes, seen from every side --- */
+
+TEST_F(memory, is_the_very_same_bytes_in_a_mapping_of_the_dmabuf)
+{
+	for_each_way() {
+		struct exported e = begin(way);
+		int prot = PROT_READ | (e.writable ? PROT_WRITE : 0);
+		unsigned char *whole, *part;
+
+		whole = map(e.m.size, prot, MAP_SHARED, e.cmd.fd);
+		part = mmap(NULL, PART_SIZE, prot, MAP_SHARED, e.cmd.fd, PART_START);
+		ASSERT_NE(MAP_FAILED, (void *)part);
+
+		test_dmabuf_sync(e.cmd.fd, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
+		EXPECT_SAME(e.m.expect, whole, e.m.size);
+		EXPECT_SAME(e.m.expect + PART_START, part, PART_SIZE);
+		EXPECT_SAME(e.m.expect + CUT_FRONT, whole +
+			    (e.cmd.flags ? e.cmd.offset : CUT_FRONT), PAGE);
+		if (e.m.writer) {
+			memcpy(e.m.writer, change(&e.m, 2), e.m.size);
+			EXPECT_SAME(e.m.expect, whole, e.m.size);
+			EXPECT_SAME(e.m.expect + PART_START, part, PART_SIZE);
+		}
+		test_dmabuf_sync(e.cmd.fd, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ);
+
+		if (e.writable) {
+			test_dmabuf_sync(e.cmd.fd, DMA_BUF_SYNC_START | DMA_BUF_SYNC_RW);
+			memcpy(whole, change(&e.m, 3), e.m.size);
+			memcpy(part, change_part(&e.m, 4), PART_SIZE);
+			test_dmabuf_sync(e.cmd.fd, DMA_BUF_SYNC_END | DMA_BUF_SYNC_RW);
+		}
+		EXPECT_IN_SOURCE(&e.m);
+
+		munmap(whole, e.m.size);
+		munmap(part, PART_SIZE);
+		end(&e);
+	}
+}
+
+TEST_F(memory, is_the_very_same_bytes_in_a_kernel_mapping)
+{
+	for_each_way() {
+		struct exported e = begin(way);
+		unsigned char *seen = malloc(e.m.size);
+		int session = test_importer_open();
+
+		test_importer_attach(session, e.cmd.fd, IMPORTER_DEV_COHERENT);
+		if (e.writable) {
+			test_importer_vmap(session);
+			test_importer_vread(session, 0, seen, e.m.size);
+			EXPECT_SAME(e.m.expect, seen, e.m.size);
+			test_importer_vread(session, PART_START, seen, PART_SIZE);
+			EXPECT_SAME(e.m.expect + PART_START, seen, PART_SIZE);
+			test_importer_vwrite(session, 0, change(&e.m, 2), e.m.size);
+			EXPECT_IN_SOURCE(&e.m);
+			test_importer_vwrite(session, PART_START,
+					     change_part(&e.m, 3), PART_SIZE);
+			EXPECT_IN_SOURCE(&e.m);
+			memcpy(e.m.writer, change(&e.m, 4), e.m.size);
+			test_importer_vread(session, 0, seen, e.m.size);
+			EXPECT_SAME(e.m.expect, seen, e.m.size);
+			test_importer_vunmap(session);
+		} else {
+			/* A kernel mapping cannot be read-only. */
+			EXPECT_EQ(-EINVAL, _test_ioctl(session, IMPORTER_IOC_VMAP, NULL));
+		}
+		close(session);
+		free(seen);
+		end(&e);
+	}
+}
+
+static void check_device(struct __test_metadata *_metadata,
+			 struct exported *e, unsigned int device)
+{
+	unsigned char *seen = malloc(e->m.size);
+	int session = test_importer_open();
+
+	test_importer_attach(session, e->cmd.fd, device);
+
+	test_importer_map(session, IMPORTER_TO_DEVICE);
+	test_importer_read(session, 0, seen, e->m.size);
+	EXPECT_SAME(e->m.expect, seen, e->m.size);
+	EXPECT_EQ(e->m.size, test_importer_info(session).dma_size);
+	test_importer_unmap(session);
+	EXPECT_IN_SOURCE(&e->m);
+
+	if (e->m.writer) {
+		memcpy(e->m.writer, change(&e->m, 2), e->m.size);
+		test_importer_map(session, IMPORTER_TO_DEVICE);
+		test_importer_read(session, 0, seen, e->m.size);
+		EXPECT_SAME(e->m.expect, seen, e->m.size);
+		test_importer_unmap(session);
+	}
+	if (e->writable) {
+		test_importer_map(session, IMPORTER_FROM_DEVICE);
+		test_importer_write(session, 0, change(&e->m, 3), e->m.size);
+		test_importer_unmap(session);
+		EXPECT_IN_SOURCE(&e->m);
+
+		test_importer_map(session, IMPORTER_BIDIRECTIONAL);
+		test_importer_read(session, 0, seen, e->m.size);
+		EXPECT_SAME(e->m.expect, seen, e->m.size);
+		test_importer_write(session, PART_START,
+				    change_part(&e->m, 4), PART_SIZE);
+		test_importer_unmap(session);
+		EXPECT_IN_SOURCE(&e->m);
+	}
+	EXPECT_EQ(0, test_importer_info(session).nr_errors);
+	close(session);
+	free(seen);
+}
+
+/* One that sees all memory, and one behind a cache that must be looked after. */
+TEST_F(memory, is_the_very_same_bytes_for_a_device)
+{
+	for_each_way() {
+		struct exported e = begin(way);
+
+		check_device(_metadata, &e, IMPORTER_DEV_COHERENT);
+		check_device(_metadata, &e, IMPORTER_DEV_SHADOW);
+		end(&e);
+	}
+}
+
+/* --- what is said about it --- */
+
+TEST_F(memory, is_described_as_it_is)
+{
+	for_each_way() {
+		struct exported e = begin(way);
+		struct vmemexp_query query = test_query(e.cmd.fd);
+		struct runs runs = physical_runs(e.m.addr, e.m.size);
+
+		EXPECT_EQ(variant->memory ?: VMEMEXP_MEMORY_ANON, e.cmd.memory);
+		EXPECT_EQ(e.m.size, e.cmd.dmabuf_size);
+		EXPECT_EQ(way->flags ? CUT_FRONT : 0, e.cmd.offset);
+		EXPECT_EQ(runs.nr, e.cmd.nr_extents);
+
+		EXPECT_EQ(VMEMEXP_ACCESS_READ |
+			  (e.writable ? VMEMEXP_ACCESS_WRITE : 0), query.access);
+		EXPECT_EQ(e.cmd.dmabuf_size, query.dmabuf_size);
+		EXPECT_EQ(e.cmd.offset, query.offset);
+		EXPECT_EQ(e.cmd.length, query.length);
+		EXPECT_EQ(e.cmd.memory, query.memory);
+		EXPECT_EQ(VMEMEXP_CACHE_CACHED, query.cache);
+		EXPECT_EQ(runs.nr, query.nr_extents);
+		EXPECT_EQ(runs.min, query.min_extent);
+		EXPECT_EQ(runs.max, query.max_extent);
+		EXPECT_EQ(runs.address_bits, query.address_bits);
+		EXPECT_EQ(0, query.attachments);
+		EXPECT_EQ(0, query.mappings);
+		EXPECT_EQ(0, query.vmaps);
+		EXPECT_EQ(0, query.cpu_mappings);
+		EXPECT_EQ(VMEMEXP_STATE_TRACKED, query.state);
+
+		EXPECT_EQ((off_t)e.m.size, lseek(e.cmd.fd, 0, SEEK_END));
+		if (variant->run) {
+			EXPECT_EQ(0, query.min_extent % variant->run);
+			EXPECT_EQ(0, query.max_extent % variant->run);
+		}
+		end(&e);
+	}
+}
+
+TEST_F(memory, is_contiguous_or_the_error_says_where_not)
+{
+	for_each_way() {
+		struct exported e = begin(way);
+		struct runs runs = physical_runs(e.m.addr, e.m.size);
+		struct vmemexp_export cmd = way_args(way, &e.m);
+		unsigned char *first_page = e.m.addr;
+
+		/* The first export keeps the pages where they are. */
+		cmd.flags |= VMEMEXP_EXPORT_CONTIGUOUS;
+		ASSERT_LT(variant->scattered ? 1 : 0, runs.nr);
+		if (runs.nr == 1) {
+			close(test_export_cmd(&cmd));
+			EXPECT_EQ(1, cmd.nr_extents);
+		} else {
+			test_err_export_cmd(ERANGE, VMEMEXP_REASON_NOT_CONTIGUOUS,
+					    to_u64(first_page + runs.second), &cmd);
+		}
+
+		/* What is one run in any case: a huge page, or a small one. */
+		cmd = export_args(first_page, variant->run ?: PAGE, way->fd_flags);
+		cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
+		close(test_export_cmd(&cmd));
+		EXPECT_EQ(1, cmd.nr_extents);
+		end(&e);
+	}
+}
+
+/* --- read-only dma-bufs --- */
+
+#define EXPECT_MMAP_ERR(error, size, prot, flags, fd, offset) do {	\
+	EXPECT_EQ(MAP_FAILED, mmap64(NULL, size, prot, flags, fd, offset)); \
+	EXPECT_EQ(error, errno);					\
+} while (0)
+
+/* No write access by mapping @fd, which may be an importer's. */
+static void check_read_only_mapping(struct __test_metadata *_metadata, int fd,
+				    const struct memory *m)
+{
+	int mem = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+	unsigned char *seen, byte = ~m->expect[0];
+
+	EXPECT_MMAP_ERR(EACCES, m->size, RW, MAP_SHARED, fd, 0);
+	EXPECT_MMAP_ERR(EACCES, m->size, PROT_WRITE, MAP_SHARED, fd, 0);
+	seen = map(m->size, PROT_READ, MAP_SHARED, fd);
+	EXPECT_EQ(-1, mprotect(seen, m->size, RW));
+	EXPECT_EQ(EACCES, errno);
+	/* As a debugger does, who may write to any private mapping. */
+	EXPECT_EQ(-1, pwrite64(mem, &byte, 1, to_u64(seen)));
+	EXPECT_SAME(m->expect, seen, m->size);
+	munmap(seen, m->size);
+	close(mem);
+}
+
+static void check_read_only_device(struct __test_metadata *_metadata, int dmabuf,
+				   const struct memory *m)
+{
+	unsigned char *seen = malloc(m->size);
+	int session = test_importer_open();
+
+	test_importer_attach(session, dmabuf, IMPORTER_DEV_COHERENT);
+	EXPECT_EQ(-EACCES, _test_importer_map(session, IMPORTER_BIDIRECTIONAL));
+	EXPECT_EQ(-EACCES, _test_importer_map(session, IMPORTER_FROM_DEVICE));
+	EXPECT_EQ(-EINVAL, _test_ioctl(session, IMPORTER_IOC_VMAP, NULL));
+	test_importer_map(session, IMPORTER_TO_DEVICE);
+	test_importer_read(session, 0, seen, m->size);
+	EXPECT_SAME(m->expect, seen, m->size);
+	check_read_only_mapping(_metadata, session, m);
+	close(session);
+	free(seen);
+}
+
+TEST_F(memory, cannot_be_written_through_a_read_only_dmabuf)
+{
+	for_each_way() {
+		struct exported e;
+		char path[64];
+		int again;
+
+		if (way->fd_flags == O_RDWR)
+			continue;
+		e = begin(way);
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", e.cmd.fd);
+
+		check_read_only_mapping(_metadata, e.cmd.fd, &e.m);
+		check_read_only_device(_metadata, e.cmd.fd, &e.m);
+
+		/* The file's mode cannot be changed, nor the file opened anew. */
+		EXPECT_EQ(O_RDONLY, fcntl(e.cmd.fd, F_GETFL) & O_ACCMODE);
+		fcntl(e.cmd.fd, F_SETFL, O_RDWR);
+		EXPECT_EQ(O_RDONLY, fcntl(e.cmd.fd, F_GETFL) & O_ACCMODE);
+		EXPECT_MMAP_ERR(EACCES, e.m.size, RW, MAP_SHARED, e.cmd.fd, 0);
+		again = open(path, O_RDWR | O_CLOEXEC);
+		EXPECT_EQ(-1, again);
+		EXPECT_EQ(-1, write(e.cmd.fd, "x", 1));
+		EXPECT_IN_SOURCE(&e.m);
+		end(&e);
+	}
+}
+
+TEST_F(memory, is_exported_for_writing_only_if_that_is_allowed)
+{
+	struct memory m = { .size = self->size };
+
+	variant->make(_metadata, &m);
+	for (const struct way *way = ways; way < ways + ARRAY_SIZE(ways); way++) {
+		struct vmemexp_export cmd = way_args(way, &m);
+
+		if (variant->rdwr_errno && way->fd_flags == O_RDWR)
+			test_err_export_cmd(variant->rdwr_errno, variant->rdwr_reason,
+					    to_u64(m.addr), &cmd);
+		else
+			close(test_export_cmd(&cmd));
+	}
+}
+
+/* --- what cannot be exported --- */
+
+/* A range that cannot be exported, filled in by make_*(). */
+struct refusal {
+	int fd;			/* in: the driver's */
+	unsigned char *addr;
+	size_t size;
+	size_t bad;		/* offset that err_addr is expected to name */
+};
+
+FIXTURE(refusal)
+{
+	int fd;
+	struct test_state before;
+};
+
+/* PAGES pages, one of which is to be replaced by something bad. */
+static void make_good(struct __test_metadata *_metadata, struct refusal *r)
+{
+	r->size = SMALL;
+	r->bad = 8 * PAGE;
+	r->addr = map(r->size, RW, ANON, -1);
+	fill(r->addr, r->size, 1);
+}
+
+/* Maps one page of @fd over the one that is to be bad, and closes @fd. */
+static void put_bad_page(struct __test_metadata *_metadata, struct refusal *r,
+			 int fd)
+{
+	make_good(_metadata, r);
+	ASSERT_EQ(r->addr + r->bad, mmap(r->addr + r->bad, PAGE, RW,
+					 MAP_SHARED | MAP_FIXED, fd, 0));
+	close(fd);
+}
+
+/* Maps PAGES pages of @fd, which is not that long, and closes it. */
+static void map_too_much(struct __test_metadata *_metadata, struct refusal *r,
+			 int flags, int fd)
+{
+	r->size = SMALL;
+	r->bad = 8 * PAGE;
+	r->addr = map(r->size, RW, flags, fd);
+	close(fd);
+}
+
+static void make_hole(struct __test_metadata *_metadata, struct refusal *r)
+{
+	make_good(_metadata, r);
+	ASSERT_EQ(0, munmap(r->addr + r->bad, PAGE));
+}
+
+static void make_prot_none(struct __test_metadata *_metadata, struct refusal *r)
+{
+	make_good(_metadata, r);
+	ASSERT_EQ(0, mprotect(r->addr + r->bad, PAGE, PROT_NONE));
+}
+
+static void make_write_only(struct __test_metadata *_metadata,
+			    struct refusal *r)
+{
+	make_good(_metadata, r);
+	ASSERT_EQ(0, mprotect(r->addr + r->bad, PAGE, PROT_WRITE));
+}
+
+static void make_part_read_only(struct __test_metadata *_metadata,
+				struct refusal *r)
+{
+	make_good(_metadata, r);
+	ASSERT_EQ(0, mprotect(r->addr + r->bad, PAGE, PROT_READ));
+}
+
+/* The page below a mapping that a fault there would make grow. */
+static void make_below_growing(struct __test_metadata *_metadata,
+			       struct refusal *r)
+{
+	const size_t room = 512 * PAGE;
+	unsigned char *low = map(room, PROT_NONE, ANON, -1);
+
+	ASSERT_EQ(0, munmap(low, room));
+	r->size = SMALL;
+	r->addr = mmap(low + room - SMALL, SMALL, RW,
+		       ANON | MAP_GROWSDOWN | MAP_FIXED, -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)r->addr);
+	fill(r->addr, SMALL, 1);
+	r->addr -= PAGE;
+}
+
+/* The last page of the file is only partly in it, and can be exported. */
+static void make_beyond_memfd(struct __test_metadata *_metadata,
+			      struct refusal *r)
+{
+	map_too_much(_metadata, r, MAP_SHARED, memfd(8 * PAGE - 100, 0));
+}
+
+static void make_beyond_private_file(struct __test_metadata *_metadata,
+				     struct refusal *r)
+{
+	map_too_much(_metadata, r, MAP_PRIVATE, ext4_file(8 * PAGE - 100));
+}
+
+static void make_shared_file(struct __test_metadata *_metadata,
+			     struct refusal *r)
+{
+	put_bad_page(_metadata, r, ext4_file(PAGE));
+}
+
+static void make_shared_file_for_writing(struct __test_metadata *_metadata,
+					 struct refusal *r)
+{
+	ASSERT_EQ(0, set_knob(VMEMEXP_ALLOW, "anon,shmem,hugetlb,file"));
+	put_bad_page(_metadata, r, ext4_file(PAGE));
+}
+
+static void make_kind_not_allowed(struct __test_metadata *_metadata,
+				  struct refusal *r)
+{
+	ASSERT_EQ(0, set_knob(VMEMEXP_ALLOW, "anon,hugetlb"));
+	put_bad_page(_metadata, r, memfd(PAGE, 0));
+}
+
+static void make_secret_memory(struct __test_metadata *_metadata,
+			       struct refusal *r)
+{
+	int fd = syscall(SYS_memfd_secret, O_CLOEXEC);
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, PAGE));
+	put_bad_page(_metadata, r, fd);
+}
+
+static void make_mapping_of_a_dmabuf(struct __test_metadata *_metadata,
+				     struct refusal *r)
+{
+	unsigned char *page = map(PAGE, RW, ANON, -1);
+
+	put_bad_page(_metadata, r,
+		     __test_export_range(_metadata, r->fd, page, PAGE, O_RDWR));
+}
+
+/* The firmware's memory, which STRICT_DEVMEM lets pass. */
+static unsigned char *map_firmware(void)
+{
+	int fd = open("/dev/mem", O_RDWR | O_CLOEXEC);
+	unsigned char *addr = mmap(NULL, PAGE, RW, MAP_SHARED, fd, 0xf0000);
+
+	close(fd);
+	return addr;
+}
+
+static void make_device_memory(struct __test_metadata *_metadata,
+			       struct refusal *r)
+{
+	r->addr = map_firmware();
+	r->size = PAGE;
+	ASSERT_NE(MAP_FAILED, (void *)r->addr);
+}
+
+static const char *need_firmware(void)
+{
+	unsigned char *addr = map_firmware();
+
+	if (addr == MAP_FAILED)
+		return "firmware memory in /dev/mem";
+	munmap(addr, PAGE);
+	return NULL;
+}
+
+/* Memory of the kernel that it maps into every process, or NULL. */
+static unsigned char *find_vvar(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	unsigned long start, found = 0;
+	char line[256];
+
+	while (maps && fgets(line, sizeof(line), maps))
+		if (strstr(line, "[vvar]") && sscanf(line, "%lx-", &start) == 1)
+			found = start;
+	if (maps)
+		fclose(maps);
+	return (unsigned char *)found;
+}
+
+static void make_vvar(struct __test_metadata *_metadata, struct refusal *r)
+{
+	r->addr = find_vvar();
+	r->size = PAGE;
+	ASSERT_NE(NULL, r->addr);
+}
+
+static const char *need_vvar(void)
+{
+	return find_vvar() ? NULL : "[vvar] mapping";
+}
+
+FIXTURE_VARIANT(refusal)
+{
+	void (*make)(struct __test_metadata *_metadata, struct refusal *r);
+	const char *(*missing)(void);
+	int error;
+	unsigned int reason;
+	bool read_only_works;
+};
+
+FIXTURE_VARIANT_ADD(refusal, hole) {
+	.make = make_hole, .error = EFAULT, .reason = VMEMEXP_REASON_NOT_MAPPED,
+};
+
+FIXTURE_VARIANT_ADD(refusal, prot_none) {
+	.make = make_prot_none, .error = EFAULT,
+	.reason = VMEMEXP_REASON_NOT_READABLE,
+};
+
+FIXTURE_VARIANT_ADD(refusal, write_only) {
+	.make = make_write_only, .error = EFAULT,
+	.reason = VMEMEXP_REASON_NOT_READABLE,
+};
+
+FIXTURE_VARIANT_ADD(refusal, part_read_only) {
+	.make = make_part_read_only, .error = EACCES,
+	.reason = VMEMEXP_REASON_NOT_WRITABLE, .read_only_works = true,
+};
+
+FIXTURE_VARIANT_ADD(refusal, below_growing) {
+	.make = make_below_growing, .error = EFAULT,
+	.reason = VMEMEXP_REASON_NOT_MAPPED,
+};
+
+FIXTURE_VARIANT_ADD(refusal, beyond_memfd) {
+	.make = make_beyond_memfd, .error = EFAULT,
+	.reason = VMEMEXP_REASON_NO_BACKING,
+};
+
+FIXTURE_VARIANT_ADD(refusal, beyond_private_file) {
+	.make = make_beyond_private_file, .missing = need_ext4, .error = EFAULT,
+	.reason = VMEMEXP_REASON_NO_BACKING,
+};
+
+FIXTURE_VARIANT_ADD(refusal, shared_file) {
+	.make = make_shared_file, .missing = need_ext4, .error = EPERM,
+	.reason = VMEMEXP_REASON_KIND,
+};
+
+FIXTURE_VARIANT_ADD(refusal, shared_file_for_writing) {
+	.make = make_shared_file_for_writing, .missing = need_ext4,
+	.error = EPERM, .reason = VMEMEXP_REASON_KIND, .read_only_works = true,
+};
+
+FIXTURE_VARIANT_ADD(refusal, kind_not_allowed) {
+	.make = make_kind_not_allowed, .error = EPERM,
+	.reason = VMEMEXP_REASON_KIND,
+};
+
+FIXTURE_VARIANT_ADD(refusal, secret_memory) {
+	.make = make_secret_memory, .missing = need_secretmem, .error = EFAULT,
+	.reason = VMEMEXP_REASON_UNPINNABLE,
+};
+
+FIXTURE_VARIANT_ADD(refusal, mapping_of_a_dmabuf) {
+	.make = make_mapping_of_a_dmabuf, .error = EPERM,
+	.reason = VMEMEXP_REASON_PFNMAP,
+};
+
+FIXTURE_VARIANT_ADD(refusal, device_memory) {
+	.make = make_device_memory, .missing = need_firmware, .error = EPERM,
+	.reason = VMEMEXP_REASON_PFNMAP,
+};
+
+FIXTURE_VARIANT_ADD(refusal, vvar) {
+	.make = make_vvar, .missing = need_vvar, .error = EPERM,
+	.reason = VMEMEXP_REASON_PFNMAP,
+};
+
+FIXTURE_SETUP(refusal)
+{
+	const char *missing = variant->missing ? variant->missing() : NULL;
+
+	if (missing)
+		SKIP(return, "the kernel has no %s", missing);
+	test_setup();
+}
+
+FIXTURE_TEARDOWN(refusal)
+{
+	test_teardown();
+	restore_system();
+}
+
+TEST_F(refusal, names_errno_reason_and_address_and_leaves_nothing_behind)
+{
+	struct refusal r = { .fd = self->fd };
+
+	variant->make(_metadata, &r);
+	test_err_export(variant->error, variant->reason, r.addr + r.bad,
+			r.addr, r.size, O_RDWR);
+	if (variant->read_only_works)
+		close(test_export(r.addr, r.size, O_RDONLY));
+	else
+		test_err_export(variant->error, variant->reason, r.addr + r.bad,
+				r.addr, r.size, O_RDONLY);
+	/* Up to there it is as good as any. */
+	if (r.bad)
+		close(test_export(r.addr, r.bad, O_RDWR));
+	munmap(r.addr, r.size);
+}
+
+/* --- a dma-buf's mappings and extents --- */
+
+FIXTURE(dmabuf)
+{
+	int fd;
+	struct test_state before;
+	unsigned char *source;
+	int dmabuf;
+};
+
+FIXTURE_SETUP(dmabuf)
+{
+	test_setup();
+	self->source = map(SMALL, RW, ANON, -1);
+	fill(self->source, SMALL, 1);
+	self->dmabuf = test_export(self->source, SMALL, O_RDWR);
+}
+
+FIXTURE_TEARDOWN(dmabuf)
+{
+	close(self->dmabuf);
+	test_teardown();
+	restore_system();
+}
+
+/* The C library refuses it for 32-bit programs, the kernel for 64-bit ones. */
+#define WRAPS_AROUND	(sizeof(long) == 4 ? EINVAL : EOVERFLOW)
+
+TEST_F(dmabuf, is_mapped_inside_of_its_bounds_only)
+{
+	static const struct {
+		uint64_t offset;
+		size_t size;
+		int error;
+	} outside[] = {
+		{ 0, SMALL + PAGE, EINVAL },
+		{ PAGE, SMALL, EINVAL },
+		{ SMALL, PAGE, EINVAL },
+		{ SMALL - PAGE, 2 * PAGE, EINVAL },
+		{ 1ULL << 40, PAGE, EINVAL },
+		{ 1ULL << 63, PAGE, EINVAL },
+		/* Wraps around in bytes, which no driver gets to see. */
+		{ -(uint64_t)PAGE, PAGE, WRAPS_AROUND },
+		{ -(uint64_t)SMALL, 2 * SMALL, WRAPS_AROUND },
+	};
+	unsigned char *last = mmap64(NULL, PAGE, PROT_READ, MAP_SHARED,
+				     self->dmabuf, SMALL - PAGE);
+
+	ASSERT_NE(MAP_FAILED, (void *)last);
+	EXPECT_EQ(0, memcmp(self->source + SMALL - PAGE, last, PAGE));
+
+	for (size_t i = 0; i < ARRAY_SIZE(outside); i++) {
+		EXPECT_MMAP_ERR(outside[i].error, outside[i].size, PROT_READ, MAP_SHARED,
+				self->dmabuf, outside[i].offset);
+	}
+
+	/* Nor does it grow out of it. */
+	EXPECT_EQ(MAP_FAILED, mremap(last, PAGE, 2 * PAGE, MREMAP_MAYMOVE));
+	EXPECT_EQ(EFAULT, errno);
+	munmap(last, PAGE);
+}
+
+TEST_F(dmabuf, is_never_mapped_privately)
+{
+	EXPECT_MMAP_ERR(EINVAL, SMALL, PROT_READ, MAP_PRIVATE, self->dmabuf, 0);
+	EXPECT_MMAP_ERR(EINVAL, SMALL, RW, MAP_PRIVATE, self->dmabuf, 0);
+	EXPECT_EQ(0, test_query(self->dmabuf).cpu_mappings);
+}
+
+TEST_F(dmabuf, that_is_read_only_is_never_mapped_privately)
+{
+	int dmabuf = test_export(self->source, SMALL, O_RDONLY);
+
+	EXPECT_MMAP_ERR(EINVAL, SMALL, PROT_READ, MAP_PRIVATE, dmabuf, 0);
+	EXPECT_MMAP_ERR(EINVAL, SMALL, RW, MAP_PRIVATE, dmabuf, 0);
+	close(dmabuf);
+}
+
+/* Their number is what a buffer costs. */
+TEST_F(dmabuf, has_no_more_extents_than_huge_pages)
+{
+	const char *missing = need_hugetlb();
+	const size_t size = 32 * HUGE_PAGE;
+	struct vmemexp_export cmd;
+	unsigned char *addr;
+
+	if (missing)
+		SKIP(return, "the kernel has no %s", missing);
+	ASSERT_EQ(0, set_knob(HUGE_PAGES, "32"));
+	addr = map(size, RW, ANON | MAP_HUGETLB, -1);
+	cmd = export_args(addr, size, O_RDWR);
+	test_export_cmd(&cmd);
+	EXPECT_GE(32, cmd.nr_extents);
+	EXPECT_EQ(physical_runs(addr, size).nr, cmd.nr_extents);
+	close(cmd.fd);
+	munmap(addr, size);
+}
+
+/* --- contiguous memory, and what a device gets of it --- */
+
+/*
+ * Where the kernel bounces, it can only do so if its bounce buffers are within
+ * reach of the device; the address behind these, or 0 if there are none.
+ */
+static uint64_t bounce_buffers_end(void)
+{
+	static char log[1 << 20];
+	unsigned long long start, end = 0;
+	int size = klogctl(3, log, sizeof(log) - 1);
+	const char *line = log;
+
+	if (size < 0)
+		return 0;
+	log[size] = '\0';
+	while ((line = strstr(line, "software IO TLB: mapped [mem "))) {
+		if (sscanf(line, "software IO TLB: mapped [mem 0x%llx-0x%llx]",
+			   &start, &end) == 2)
+			break;
+		line++;
+	}
+	return end;
+}
+
+FIXTURE(segments)
+{
+	int fd;
+	struct test_state before;
+	struct memory m;
+};
+
+FIXTURE_VARIANT(segments)
+{
+	void (*make)(struct __test_metadata *_metadata, struct memory *m);
+	const char *(*missing)(void);
+	unsigned int device;
+	unsigned int mask;	/* address bits of the device */
+};
+
+FIXTURE_VARIANT_ADD(segments, hugetlb_for_a_device_that_reaches_it) {
+	.make = make_hugetlb, .missing = need_hugetlb,
+	.device = IMPORTER_DEV_COHERENT, .mask = 64,
+};
+
+FIXTURE_VARIANT_ADD(segments, thp_for_a_device_that_reaches_it) {
+	.make = make_thp, .missing = need_thp,
+	.device = IMPORTER_DEV_COHERENT, .mask = 64,
+};
+
+FIXTURE_VARIANT_ADD(segments, hugetlb_for_a_device_with_32_address_bits) {
+	.make = make_hugetlb, .missing = need_hugetlb,
+	.device = IMPORTER_DEV_MASK32, .mask = 32,
+};
+
+FIXTURE_VARIANT_ADD(segments, hugetlb_for_a_device_with_28_address_bits) {
+	.make = make_hugetlb, .missing = need_hugetlb,
+	.device = IMPORTER_DEV_MASK28, .mask = 28,
+};
+
+FIXTURE_SETUP(segments)
+{
+	const char *missing = variant->missing();
+
+	if (missing)
+		SKIP(return, "the kernel has no %s", missing);
+	skip_without_importer();
+	self->m.size = HUGE_PAGE;
+	test_setup();
+}
+
+FIXTURE_TEARDOWN(segments)
+{
+	test_teardown();
+	restore_system();
+}
+
+TEST_F(segments, are_as_large_as_the_device_can_map)
+{
+	uint64_t limit, bounce_end = bounce_buffers_end();
+	unsigned char *seen = malloc(HUGE_PAGE);
+	int dmabuf, session = test_importer_open();
+	struct importer_info info;
+	unsigned int bits;
+
+	variant->make(_metadata, &self->m);
+	dmabuf = test_export(self->m.addr, HUGE_PAGE, O_RDWR);
+	bits = test_query(dmabuf).address_bits;
+	test_importer_attach(session, dmabuf, variant->device);
+	if (bits > variant->mask && (!bounce_end || (bounce_end - 1) >> variant->mask)) {
+		close(session);
+		close(dmabuf);
+		SKIP(return, "no bounce buffer (swiotlb) below %u address bits",
+		     variant->mask);
+	}
+
+	/* One entry, unless the device is limited by what can be bounced. */
+	limit = test_importer_info(session).max_mapping_size;
+	if (limit > HUGE_PAGE)
+		limit = HUGE_PAGE;
+	limit = limit / PAGE * PAGE;
+	test_importer_map(session, IMPORTER_BIDIRECTIONAL);
+	info = test_importer_info(session);
+	EXPECT_EQ((HUGE_PAGE + limit - 1) / limit, info.orig_nents);
+	EXPECT_GE(limit, info.max_segment);
+	EXPECT_EQ(HUGE_PAGE, info.dma_size);
+	EXPECT_GE(variant->mask, info.address_bits);
+	if (bits > variant->mask) {
+		EXPECT_GE(256 << 10, limit);
+		EXPECT_NE(0, info.nr_bounced);
+	}
+
+	test_importer_read(session, 0, seen, HUGE_PAGE);
+	EXPECT_EQ(0, memcmp(self->m.expect, seen, HUGE_PAGE));
+	test_importer_write(session, 0, change(&self->m, 2), HUGE_PAGE);
+	test_importer_unmap(session);
+	EXPECT_EQ(0, memcmp(self->m.expect, self->m.addr, HUGE_PAGE));
+	close(session);
+	close(dmabuf);
+}
+
+TEST_HARNESS_MAIN
