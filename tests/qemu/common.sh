@@ -6,6 +6,8 @@
 # talk, and the two tables to extend for another kernel or architecture.
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# depmod is where an ordinary user does not look.
+PATH=$PATH:/usr/sbin:/sbin
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/vmemexp
 
 # Progress goes to stderr: stdout belongs to the answer, or to the guest.
