@@ -271,8 +271,11 @@ importer_shadow_find(struct importer_device *idev, dma_addr_t dma, size_t size)
 	lockdep_assert_held(&idev->shadow_lock);
 	list_for_each_entry(shadow, &idev->shadows, node) {
 		if (dma >= shadow->dma && size <= shadow->size &&
-		    dma - shadow->dma <= shadow->size - size)
+		    dma - shadow->dma <= shadow->size - size) {
+			/* Most often the next one is asked for next. */
+			list_rotate_to_front(&shadow->node, &idev->shadows);
 			return shadow;
+		}
 	}
 	return NULL;
 }
@@ -322,7 +325,7 @@ static dma_addr_t importer_shadow_map_phys(struct device *dev, phys_addr_t phys,
 	/* An unmapped page behind each entry, and no address twice. */
 	shadow->dma = idev->next_dma + offset_in_page(phys);
 	idev->next_dma += PAGE_ALIGN(offset_in_page(phys) + size) + PAGE_SIZE;
-	list_add(&shadow->node, &idev->shadows);
+	list_add_tail(&shadow->node, &idev->shadows);
 	idev->nr_mapped++;
 	mutex_unlock(&idev->shadow_lock);
 	return shadow->dma;
