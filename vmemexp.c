@@ -153,7 +153,7 @@ MODULE_PARM_DESC(allow,
 
 /* --- accounting: refuse before doing, on a user that outlives the process --- */
 
-static int vmemexp_charge(struct vmemexp_buf *buf)
+static int vmemexp_charge(struct vmemexp_buf *buf, unsigned long pages)
 {
 	struct user_struct *user = buf->cred->user;
 	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
@@ -165,19 +165,20 @@ static int vmemexp_charge(struct vmemexp_buf *buf)
 	 * dma-buf outlives that. The user is what a limit can be held against.
 	 */
 	do {
-		wanted = charged + buf->npages;
-		if ((wanted > limit || wanted < buf->npages) && !capable(CAP_IPC_LOCK))
+		wanted = charged + pages;
+		if ((wanted > limit || wanted < pages) && !capable(CAP_IPC_LOCK))
 			return -ENOMEM;
 	} while (!atomic_long_try_cmpxchg(&user->locked_vm, &charged, wanted));
 
-	atomic64_add(buf->npages, &buf->mm->pinned_vm);
+	atomic64_add(pages, &buf->mm->pinned_vm);
+	buf->charged += pages;
 	return 0;
 }
 
 static void vmemexp_uncharge(struct vmemexp_buf *buf)
 {
-	atomic64_sub(buf->npages, &buf->mm->pinned_vm);
-	atomic_long_sub(buf->npages, &buf->cred->user->locked_vm);
+	atomic64_sub(buf->charged, &buf->mm->pinned_vm);
+	atomic_long_sub(buf->charged, &buf->cred->user->locked_vm);
 }
 
 /* --- mappings: refuse early what will not work, and say why --- */
@@ -343,7 +344,11 @@ static u32 vmemexp_memory_kind(struct folio *folio)
 	return VMEMEXP_MEMORY_DRIVER;
 }
 
-/* Decides by the pinned pages themselves whether they may be exported. */
+/*
+ * Decides by the pinned pages themselves whether they may be exported, and
+ * counts what is kept from the system by pinning them: whole folios, which
+ * cannot be split any more.
+ */
 static int vmemexp_judge(struct vmemexp_buf *buf, struct page **pages, unsigned long count,
 			 unsigned long addr, struct vmemexp_error *error)
 {
@@ -367,7 +372,12 @@ static int vmemexp_judge(struct vmemexp_buf *buf, struct page **pages, unsigned 
 					    addr + (i << PAGE_SHIFT), -EPERM);
 		buf->memory |= kind;
 
-		/* The folio was judged as a whole: skip its other pages. */
+		/* It may go on where the run or the batch before ended. */
+		if (folio != buf->last_folio)
+			buf->nr_held += folio_nr_pages(folio);
+		buf->last_folio = folio;
+
+		/* It was judged as a whole: skip its other pages. */
 		left = folio_nr_pages(folio) - folio_page_idx(folio, pages[i]);
 		left = min(left, count - i);
 		for (run = 1; run < left && pages[i + run] == pages[i] + run; run++)
@@ -439,9 +449,17 @@ static int vmemexp_pin(struct vmemexp_buf *buf, bool contiguous, struct vmemexp_
 		cond_resched();
 	}
 	free_page((unsigned long)pages);
-	if (!ret)
-		vmemexp_trim(buf);
-	return ret;
+	if (ret)
+		return ret;
+
+	/*
+	 * Each page was charged in advance, but one page of a huge page keeps
+	 * all of it, also when the rest is unmapped.
+	 */
+	if (buf->nr_held > buf->npages && vmemexp_charge(buf, buf->nr_held - buf->npages))
+		return vmemexp_fail(error, VMEMEXP_REASON_LIMIT, buf->start, -ENOMEM);
+	vmemexp_trim(buf);
+	return 0;
 }
 
 static void vmemexp_unpin(struct vmemexp_buf *buf)
@@ -536,7 +554,7 @@ static struct vmemexp_buf *vmemexp_create(unsigned long start, unsigned long npa
 	if (ret)
 		goto err_free;
 
-	ret = vmemexp_charge(buf);
+	ret = vmemexp_charge(buf, npages);
 	if (ret) {
 		vmemexp_fail(error, VMEMEXP_REASON_LIMIT, start, ret);
 		goto err_free;

@@ -46,6 +46,9 @@ struct vmemexp_run {
  * @nr_extents: entries used in @extents
  * @max_extents: entries allocated in @extents
  * @nr_pinned: pages pinned, all of them described by @extents
+ * @nr_held: pages of the folios that they belong to
+ * @last_folio: the folio of the last page pinned, for comparison only
+ * @charged: pages charged to the user: the larger of @npages and @nr_held
  * @cred: the exporter's; its user is charged, and outlives the process
  * @mm: the exporter's, held by mmgrab(): pinned_vm is shown there
  * @notifier: tells when the source range goes away
@@ -80,6 +83,9 @@ struct vmemexp_buf {
 	unsigned long nr_extents;
 	unsigned long max_extents;
 	unsigned long nr_pinned;
+	unsigned long nr_held;
+	const void *last_folio;
+	unsigned long charged;
 
 	const struct cred *cred;
 	struct mm_struct *mm;

@@ -54,7 +54,8 @@
  * What is mapped at the same address later has nothing to do with the dma-buf.
  *
  * The pages count against the exporting user's %RLIMIT_MEMLOCK for as long as
- * they are pinned, also when the exporting process is gone.
+ * they are pinned, also when the exporting process is gone. A huge page that is
+ * exported in part counts as a whole: all of it is kept in memory.
  */
 
 #define VMEMEXP_IOC_MAGIC	0xD7
