@@ -7,6 +7,7 @@
 #include <drm.h>
 #include <linux/dma-heap.h>
 #include <linux/udmabuf.h>
+#include <stddef.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -162,7 +163,8 @@ FIXTURE_VARIANT(request)
 	size_t size;
 	size_t flags_offset;
 	unsigned int known_flags;
-	bool answers;
+	/* Everything from here on is output. */
+	size_t outputs;
 };
 
 FIXTURE_VARIANT_ADD(request, export)
@@ -171,7 +173,7 @@ FIXTURE_VARIANT_ADD(request, export)
 	.size = sizeof(struct vmemexp_export),
 	.flags_offset = 4,
 	.known_flags = VMEMEXP_EXPORT_UNALIGNED | VMEMEXP_EXPORT_CONTIGUOUS,
-	.answers = true,
+	.outputs = offsetof(struct vmemexp_export, fd),
 };
 
 FIXTURE_VARIANT_ADD(request, sync)
@@ -181,6 +183,7 @@ FIXTURE_VARIANT_ADD(request, sync)
 	.flags_offset = 8,
 	.known_flags = VMEMEXP_SYNC_RW | VMEMEXP_SYNC_END |
 		       VMEMEXP_SYNC_OBSERVER,
+	.outputs = sizeof(struct vmemexp_sync),
 };
 
 FIXTURE_VARIANT_ADD(request, query)
@@ -188,7 +191,7 @@ FIXTURE_VARIANT_ADD(request, query)
 	.nr = VMEMEXP_IOC_QUERY,
 	.size = sizeof(struct vmemexp_query),
 	.flags_offset = 8,
-	.answers = true,
+	.outputs = offsetof(struct vmemexp_query, access),
 };
 
 FIXTURE_SETUP(request)
@@ -411,25 +414,23 @@ TEST_F(request, read_only_structure_is_efault_where_there_is_an_answer)
 {
 	put_request(self, variant, self->arg);
 	ASSERT_EQ(0, mprotect(self->arg, page_size(), PROT_READ));
-	if (variant->answers)
+	if (variant->outputs < variant->size)
 		expect_error(_metadata, self, variant, EFAULT, self->arg, 0);
 	else
 		expect_success(_metadata, self, variant, self->arg);
 }
 
-TEST_F(request, structure_whose_second_half_is_read_only_is_efault)
+TEST_F(request, structure_with_a_read_only_half_is_efault_where_there_is_an_answer)
 {
 	char *arg = self->arg + page_size() - variant->size / 2;
+	struct test_state before = get_state();
 	char half[256];
-	struct test_state before;
 
-	if (!variant->answers)
-		return;
 	put_request(self, variant, arg);
 	ASSERT_EQ(0, mprotect(self->arg + page_size(), page_size(), PROT_READ));
 	memcpy(half, arg + variant->size / 2, variant->size / 2);
-	before = get_state();
-	EXPECT_EQ(-EFAULT, _test_ioctl(self->fd, variant->nr, arg));
+	EXPECT_EQ(variant->outputs < variant->size ? -EFAULT : 0,
+		  _test_ioctl(self->fd, variant->nr, arg));
 	EXPECT_EQ(0, memcmp(half, arg + variant->size / 2, variant->size / 2));
 	test_state(&before);
 }
@@ -457,29 +458,21 @@ TEST_F(request, every_unknown_flag_is_einval)
 	ASSERT_EQ(32 - __builtin_popcount(variant->known_flags), unknown);
 }
 
-TEST_F(request, answer_hides_no_poison)
+TEST_F(request, answer_leaves_no_output_as_it_was)
 {
-	char first[256], second[256];
-	size_t same = 0;
+	char before[256], after[256];
 
-	if (!variant->answers)
-		return;
-	/* Bytes that stay as they were under two different poisons. */
-	for (int round = 0; round < 2; round++) {
-		char *arg = round ? second : first;
-		struct vmemexp_export *export = (void *)arg;
-
-		put_request(self, variant, arg);
-		for (size_t i = 0; i < variant->size; i++)
-			if (round && (uint8_t)arg[i] == POISON_BYTE)
-				arg[i] = 0x33;
-		ASSERT_EQ(0, _test_ioctl(self->fd, variant->nr, arg));
-		if (variant->nr == VMEMEXP_IOC_EXPORT)
-			close(export->fd);
+	put_request(self, variant, before);
+	memcpy(after, before, sizeof(after));
+	ASSERT_EQ(0, _test_ioctl(self->fd, variant->nr, after));
+	if (variant->nr == VMEMEXP_IOC_EXPORT)
+		close(((struct vmemexp_export *)after)->fd);
+	/* No answer has a byte that happens to be the poison's. */
+	for (size_t i = 0; i < variant->size; i++) {
+		EXPECT_EQ(i >= variant->outputs, before[i] != after[i]) {
+			TH_LOG("byte %zu", i);
+		}
 	}
-	for (size_t i = 0; i < variant->size; i++)
-		same += (uint8_t)first[i] == POISON_BYTE && second[i] == 0x33;
-	EXPECT_EQ(0, same);
 }
 
 /* ---- EXPORT: the arguments ---- */
@@ -1610,10 +1603,8 @@ FIXTURE_SETUP(other_fd)
 {
 	test_setup();
 	self->other = variant->open();
-	if (variant->missing && self->other < 0) {
-		close(self->fd);
+	if (variant->missing && self->other < 0)
 		SKIP(return, "%s", variant->missing);
-	}
 	if (variant->error == EINVAL)
 		ASSERT_LE(0, self->other);
 }

@@ -1,0 +1,987 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the administrator limits: RLIMIT_MEMLOCK, file descriptors, and the kinds
+ * of memory that may be exported (module parameter allow=).
+ */
+#include <linux/capability.h>
+#include <linux/if_packet.h>
+#include <linux/magic.h>
+#include <pthread.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+
+#include "vmemexp_utils.h"
+
+#define USER		65534
+#define OTHER_USER	65533
+
+#define LIMIT		16
+#define BUF_PAGES	64
+
+/*
+ * The user that pages are charged to is the real one. Root stays the saved one,
+ * so that a test can go back; its capabilities are gone until then.
+ */
+static void become(struct __test_metadata *_metadata, uid_t uid)
+{
+	ASSERT_EQ(0, setresuid(0, 0, 0));
+	ASSERT_EQ(0, setresuid(uid, uid, 0));
+}
+
+static void set_limit(struct __test_metadata *_metadata, rlim_t bytes)
+{
+	struct rlimit limit = { .rlim_cur = bytes, .rlim_max = RLIM_INFINITY };
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
+}
+
+/* Puts CAP_IPC_LOCK alone, or all but it, into the effective set. */
+static void set_ipc_lock(struct __test_metadata *_metadata, bool only)
+{
+	struct __user_cap_header_struct header = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct data[2];
+
+	ASSERT_EQ(0, syscall(SYS_capget, &header, data));
+	for (int i = 0; i < 2; i++)
+		data[i].effective = only ? 0 : data[i].permitted;
+	data[0].effective ^= 1U << CAP_IPC_LOCK;
+	ASSERT_EQ(0, syscall(SYS_capset, &header, data));
+}
+
+/* ---- RLIMIT_MEMLOCK; tests run as USER with a limit of LIMIT pages ---- */
+
+FIXTURE(limit)
+{
+	int fd;
+	struct test_state before;
+	char *buf;
+	/* Opened by root, as no other can. */
+	int session;
+};
+
+FIXTURE_SETUP(limit)
+{
+	test_setup();
+	self->session = open(IMPORTER_PATH, O_RDWR | O_CLOEXEC);
+	self->buf = guard_start(BUF_PAGES * page_size());
+	ASSERT_NE(NULL, self->buf);
+	set_limit(_metadata, LIMIT * page_size());
+	become(_metadata, USER);
+}
+
+FIXTURE_TEARDOWN(limit)
+{
+	close(self->session);
+	setresuid(0, 0, 0);
+	test_teardown();
+}
+
+#define test_export_pages(nr) \
+	test_export(self->buf, (nr) * page_size(), O_RDWR)
+
+/* One page more than the user may still have. */
+#define test_err_limit(nr)						\
+	test_err_export(ENOMEM, VMEMEXP_REASON_LIMIT, self->buf, self->buf, \
+			(nr) * page_size(), O_RDWR)
+
+/* The user has exactly @nr pages left. */
+#define test_budget(nr) do {						\
+	if ((nr) > 0)							\
+		close(test_export_pages(nr));				\
+	test_err_limit((nr) + 1);					\
+} while (0)
+
+TEST_F(limit, is_exact_to_the_page)
+{
+	test_budget(LIMIT);
+	test_err_limit(BUF_PAGES);
+}
+
+TEST_F(limit, bytes_are_rounded_down_to_pages)
+{
+	set_limit(_metadata, (LIMIT + 1) * page_size() - 1);
+	test_budget(LIMIT);
+	set_limit(_metadata, LIMIT * page_size() - 1);
+	test_budget(LIMIT - 1);
+}
+
+TEST_F(limit, of_nothing_allows_nothing)
+{
+	set_limit(_metadata, 0);
+	test_budget(0);
+	set_limit(_metadata, page_size() - 1);
+	test_budget(0);
+}
+
+TEST_F(limit, of_infinity_is_none)
+{
+	set_limit(_metadata, RLIM_INFINITY);
+	close(test_export_pages(BUF_PAGES));
+}
+
+TEST_F(limit, holds_for_read_only_buffers)
+{
+	close(test_export(self->buf, LIMIT * page_size(), O_RDONLY));
+	test_err_export(ENOMEM, VMEMEXP_REASON_LIMIT, self->buf, self->buf,
+			(LIMIT + 1) * page_size(), O_RDONLY);
+}
+
+TEST_F(limit, reason_names_the_unaligned_address)
+{
+	struct vmemexp_export cmd = export_args(self->buf + 100, LIMIT *
+						page_size(), O_RDWR);
+
+	cmd.flags = VMEMEXP_EXPORT_UNALIGNED;
+	test_err_export_cmd(ENOMEM, VMEMEXP_REASON_LIMIT, cmd.vaddr, &cmd);
+	/* The pages touched are what counts. */
+	cmd.length -= 100;
+	test_export_cmd(&cmd);
+	test_budget(0);
+	close(cmd.fd);
+}
+
+TEST_F(limit, several_buffers_add_up)
+{
+	int first = test_export_pages(10);
+	int second = test_export(self->buf + 20 * page_size(),
+				 (LIMIT - 10) * page_size(), O_RDWR);
+
+	test_budget(0);
+	close(second);
+	test_budget(LIMIT - 10);
+	close(first);
+	test_budget(LIMIT);
+}
+
+TEST_F(limit, many_small_buffers_add_up)
+{
+	int fds[LIMIT];
+
+	for (int i = 0; i < LIMIT; i++) {
+		test_budget(LIMIT - i);
+		fds[i] = test_export(self->buf + i * page_size(), page_size(),
+				     O_RDWR);
+	}
+	test_budget(0);
+	for (int i = 0; i < LIMIT; i++)
+		close(fds[i]);
+}
+
+TEST_F(limit, same_page_counts_each_time)
+{
+	int first = test_export_pages(LIMIT / 2);
+	int second = test_export_pages(LIMIT / 2);
+
+	test_budget(0);
+	close(first);
+	test_budget(LIMIT / 2);
+	close(second);
+}
+
+TEST_F(limit, is_free_again_after_close)
+{
+	for (int i = 0; i < 100; i++)
+		close(test_export_pages(LIMIT));
+	test_budget(LIMIT);
+}
+
+TEST_F(limit, is_not_used_up_by_failures)
+{
+	char *hole = self->buf + (LIMIT - 1) * page_size();
+	struct vmemexp_export *read_only = map_anon(page_size());
+	struct vmemexp_export cmd;
+
+	for (int i = 0; i < 2 * LIMIT; i++)
+		test_err_limit(LIMIT + 1);
+
+	*read_only = export_args(self->buf, LIMIT * page_size(), O_RDWR);
+	ASSERT_EQ(0, mprotect(read_only, page_size(), PROT_READ));
+	EXPECT_EQ(-EFAULT, _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT,
+				       read_only));
+	test_budget(LIMIT);
+
+	ASSERT_EQ(0, munmap(hole, page_size()));
+	test_err_export(EFAULT, VMEMEXP_REASON_NOT_MAPPED, hole, self->buf,
+			LIMIT * page_size(), O_RDWR);
+	cmd = export_args(hole + page_size(), 0, O_RDWR);
+	test_err_export_cmd(EINVAL, VMEMEXP_REASON_LENGTH, cmd.vaddr, &cmd);
+	close(test_export(hole + page_size(), LIMIT * page_size(), O_RDWR));
+}
+
+TEST_F(limit, charge_shows_in_proc)
+{
+	long before = accounted_pages();
+	int fd = test_export_pages(LIMIT);
+
+	EXPECT_EQ(before + LIMIT, accounted_pages());
+	close(fd);
+	EXPECT_EQ(before, accounted_pages());
+}
+
+TEST_F(limit, child_does_not_get_its_own)
+{
+	int fd = test_export_pages(LIMIT - 1);
+	pid_t pid = fork();
+
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		struct vmemexp_export cmd = export_args(self->buf, 2 *
+							page_size(), O_RDWR);
+
+		if (_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd) != -ENOMEM)
+			_exit(1);
+		cmd.length = page_size();
+		_exit(_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd) ? 2 : 0);
+	}
+	EXPECT_EQ(0, wait_for_child(pid));
+	test_budget(1);
+	close(fd);
+}
+
+struct race {
+	int device;
+	char *buf;
+	int tries, won;
+	/* Pages held by all at this moment, and the most ever. */
+	int *held, *most;
+};
+
+static void *race_for_pages(void *arg)
+{
+	struct race *race = arg;
+	int now;
+
+	for (int i = 0; i < race->tries; i++) {
+		struct vmemexp_export cmd = export_args(race->buf, (LIMIT - 1) *
+							page_size(), O_RDWR);
+
+		if (_test_ioctl(race->device, VMEMEXP_IOC_EXPORT, &cmd))
+			continue;
+		race->won++;
+		now = __sync_add_and_fetch(race->held, 1);
+		if (now > 1)
+			__sync_lock_test_and_set(race->most, now);
+		sched_yield();
+		__sync_sub_and_fetch(race->held, 1);
+		close(cmd.fd);
+	}
+	return NULL;
+}
+
+TEST_F(limit, racing_threads_do_not_exceed_it)
+{
+	int held = 0, most = 1;
+	struct race race[4];
+	pthread_t threads[4];
+
+	for (int i = 0; i < 4; i++) {
+		race[i] = (struct race){ self->fd, self->buf, 500, 0, &held,
+					 &most };
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, race_for_pages,
+					    &race[i]));
+	}
+	for (int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	EXPECT_EQ(1, most);
+	EXPECT_LT(0, race[0].won + race[1].won + race[2].won + race[3].won);
+	test_budget(LIMIT);
+}
+
+TEST_F(limit, is_each_users_own)
+{
+	int fd = test_export_pages(LIMIT), other;
+
+	become(_metadata, OTHER_USER);
+	test_budget(LIMIT);
+	other = test_export_pages(LIMIT);
+	become(_metadata, USER);
+	test_budget(0);
+	close(fd);
+	test_budget(LIMIT);
+	close(other);
+}
+
+TEST_F(limit, charge_stays_with_the_exporter_whoever_closes)
+{
+	int fd = test_export_pages(LIMIT);
+
+	become(_metadata, OTHER_USER);
+	close(fd);
+	test_budget(LIMIT);
+	become(_metadata, USER);
+	test_budget(LIMIT);
+}
+
+TEST_F(limit, does_not_hold_for_cap_ipc_lock)
+{
+	int fd;
+
+	set_ipc_lock(_metadata, true);
+	fd = test_export_pages(BUF_PAGES);
+	/* It was charged all the same. */
+	become(_metadata, USER);
+	test_budget(0);
+	close(fd);
+	test_budget(LIMIT);
+}
+
+TEST_F(limit, holds_for_root_without_cap_ipc_lock)
+{
+	become(_metadata, 0);
+	set_limit(_metadata, 0);
+	set_ipc_lock(_metadata, false);
+	test_err_limit(1);
+	/* This brings back all capabilities. */
+	become(_metadata, USER);
+	become(_metadata, 0);
+	close(test_export_pages(1));
+}
+
+/* ---- the charge lasts as long as anybody holds the buffer ---- */
+
+enum holder {
+	HOLD_BY_DUP, HOLD_BY_MMAP, HOLD_BY_SOCKET, HOLD_BY_PROCESS,
+	HOLD_BY_ATTACHMENT,
+};
+
+FIXTURE(held)
+{
+	int fd;
+	struct test_state before;
+	char *buf;
+	int session;
+	/* What holds it. */
+	int file;
+	int sockets[2];
+	void *map;
+	pid_t pid;
+};
+
+FIXTURE_VARIANT(held)
+{
+	enum holder holder;
+};
+
+FIXTURE_VARIANT_ADD(held, by_a_duplicate)
+{
+	.holder = HOLD_BY_DUP,
+};
+
+FIXTURE_VARIANT_ADD(held, by_a_mapping)
+{
+	.holder = HOLD_BY_MMAP,
+};
+
+FIXTURE_VARIANT_ADD(held, by_a_message_in_flight)
+{
+	.holder = HOLD_BY_SOCKET,
+};
+
+FIXTURE_VARIANT_ADD(held, by_another_process)
+{
+	.holder = HOLD_BY_PROCESS,
+};
+
+FIXTURE_VARIANT_ADD(held, by_an_importing_device)
+{
+	.holder = HOLD_BY_ATTACHMENT,
+};
+
+FIXTURE_SETUP(held)
+{
+	if (variant->holder == HOLD_BY_ATTACHMENT)
+		skip_without_importer();
+	test_setup();
+	self->session = open(IMPORTER_PATH, O_RDWR | O_CLOEXEC);
+	self->buf = guard_start(BUF_PAGES * page_size());
+	ASSERT_NE(NULL, self->buf);
+	set_limit(_metadata, LIMIT * page_size());
+	become(_metadata, USER);
+}
+
+FIXTURE_TEARDOWN(held)
+{
+	close(self->session);
+	setresuid(0, 0, 0);
+	test_teardown();
+}
+
+static void hold(struct __test_metadata *_metadata, FIXTURE_DATA(held) *self,
+		 enum holder holder, int dmabuf)
+{
+	switch (holder) {
+	case HOLD_BY_DUP:
+		self->file = dup(dmabuf);
+		ASSERT_LE(0, self->file);
+		break;
+	case HOLD_BY_MMAP:
+		self->map = mmap(NULL, page_size(), PROT_READ, MAP_SHARED,
+				 dmabuf, 0);
+		ASSERT_NE(MAP_FAILED, self->map);
+		break;
+	case HOLD_BY_SOCKET:
+		ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0,
+					self->sockets));
+		ASSERT_EQ(0, send_fd(self->sockets[0], dmabuf));
+		break;
+	case HOLD_BY_PROCESS:
+		self->pid = fork();
+		ASSERT_LE(0, self->pid);
+		if (!self->pid) {
+			pause();
+			_exit(0);
+		}
+		break;
+	case HOLD_BY_ATTACHMENT:
+		test_importer_attach(self->session, dmabuf,
+				     IMPORTER_DEV_COHERENT);
+		break;
+	}
+}
+
+static void let_go(struct __test_metadata *_metadata, FIXTURE_DATA(held) *self,
+		   enum holder holder)
+{
+	switch (holder) {
+	case HOLD_BY_DUP:
+		close(self->file);
+		break;
+	case HOLD_BY_MMAP:
+		ASSERT_EQ(0, munmap(self->map, page_size()));
+		break;
+	case HOLD_BY_SOCKET:
+		close(self->sockets[0]);
+		close(self->sockets[1]);
+		break;
+	case HOLD_BY_PROCESS:
+		ASSERT_EQ(0, kill(self->pid, SIGKILL));
+		ASSERT_EQ(128 + SIGKILL, wait_for_child(self->pid));
+		break;
+	case HOLD_BY_ATTACHMENT:
+		test_importer_detach(self->session);
+		break;
+	}
+}
+
+/* References may be dropped a moment after the call that ended them. */
+#define test_budget_soon(nr) do {					\
+	for (int ms = 0; ms < RELEASE_TIMEOUT_MS; ms += 10) {		\
+		struct vmemexp_export cmd = export_args(self->buf,	\
+			(nr) * page_size(), O_RDWR);			\
+									\
+		if (!_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd)) {	\
+			close(cmd.fd);					\
+			break;						\
+		}							\
+		sleep_ms(10);						\
+	}								\
+	test_budget(nr);						\
+} while (0)
+
+TEST_F(held, stays_charged)
+{
+	int fd = test_export_pages(LIMIT);
+
+	hold(_metadata, self, variant->holder, fd);
+	close(fd);
+	test_budget(0);
+	let_go(_metadata, self, variant->holder);
+	test_budget_soon(LIMIT);
+}
+
+TEST_F(held, stays_charged_after_the_source_is_unmapped)
+{
+	int fd = test_export_pages(LIMIT);
+
+	hold(_metadata, self, variant->holder, fd);
+	close(fd);
+	ASSERT_EQ(0, munmap(self->buf, LIMIT * page_size()));
+	self->buf += LIMIT * page_size();
+	test_budget(0);
+	let_go(_metadata, self, variant->holder);
+	test_budget_soon(LIMIT);
+}
+
+TEST_F(held, stays_charged_after_the_exporter_exits)
+{
+	int sockets[2], fd;
+	pid_t pid;
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sockets));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		struct vmemexp_export cmd = export_args(self->buf, LIMIT *
+							page_size(), O_RDWR);
+
+		if (_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd))
+			_exit(1);
+		_exit(send_fd(sockets[1], cmd.fd) ? 2 : 0);
+	}
+	ASSERT_EQ(0, wait_for_child(pid));
+	fd = receive_fd(sockets[0]);
+	ASSERT_LE(0, fd);
+	close(sockets[0]);
+	close(sockets[1]);
+	test_budget(0);
+
+	hold(_metadata, self, variant->holder, fd);
+	close(fd);
+	test_budget(0);
+	let_go(_metadata, self, variant->holder);
+	test_budget_soon(LIMIT);
+}
+
+/* ---- huge pages ---- */
+
+FIXTURE(huge)
+{
+	int fd;
+	struct test_state before;
+	char *buf;
+	size_t size;
+	char old_pool[32];
+};
+
+#define HUGE_POOL "/proc/sys/vm/nr_hugepages"
+
+FIXTURE_SETUP(huge)
+{
+	long kb = read_counter("/proc/meminfo", "Hugepagesize");
+
+	test_setup();
+	if (kb <= 0)
+		SKIP(return, "the kernel has no hugetlb pages");
+	self->size = kb * 1024;
+	ASSERT_LT(0, read_text(HUGE_POOL, self->old_pool,
+			       sizeof(self->old_pool)));
+	ASSERT_EQ(0, write_text(HUGE_POOL, "2"));
+	self->buf = mmap(NULL, self->size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->buf);
+	set_limit(_metadata, self->size);
+	become(_metadata, USER);
+}
+
+FIXTURE_TEARDOWN(huge)
+{
+	setresuid(0, 0, 0);
+	munmap(self->buf, self->size);
+	write_text(HUGE_POOL, self->old_pool);
+	test_teardown();
+}
+
+TEST_F(huge, page_costs_all_its_bytes)
+{
+	set_limit(_metadata, self->size - page_size());
+	test_err_export(ENOMEM, VMEMEXP_REASON_LIMIT, self->buf, self->buf,
+			self->size, O_RDWR);
+	/* Exactly that many are enough. */
+	set_limit(_metadata, self->size);
+	close(test_export(self->buf, self->size, O_RDWR));
+}
+
+TEST_F(huge, pages_add_up)
+{
+	int fd;
+
+	set_limit(_metadata, 2 * self->size - page_size());
+	fd = test_export(self->buf, self->size, O_RDWR);
+	test_err_export(ENOMEM, VMEMEXP_REASON_LIMIT, self->buf, self->buf,
+			self->size, O_RDWR);
+	close(fd);
+}
+
+/* ---- RLIMIT_NOFILE ---- */
+
+FIXTURE(files)
+{
+	int fd;
+	struct test_state before;
+	char *buf;
+	size_t size;
+	struct rlimit old_limit;
+};
+
+FIXTURE_SETUP(files)
+{
+	test_setup();
+	self->size = BUF_PAGES * page_size();
+	self->buf = guard_start(self->size);
+	ASSERT_NE(NULL, self->buf);
+	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &self->old_limit));
+}
+
+FIXTURE_TEARDOWN(files)
+{
+	test_teardown();
+}
+
+/* Lets no file descriptor be opened any more. */
+static void use_up_files(struct __test_metadata *_metadata,
+			 const struct rlimit *old)
+{
+	struct rlimit none = *old;
+	int next = dup(0);
+
+	ASSERT_LE(0, next);
+	close(next);
+	none.rlim_cur = next;
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &none));
+}
+
+TEST_F(files, none_left_is_emfile_and_leaves_nothing)
+{
+	struct vmemexp_export cmd = export_args(self->buf, self->size, O_RDWR);
+	struct vmemexp_export expected = cmd;
+	struct test_state before = get_state();
+	int ret;
+
+	expected.err_reason = VMEMEXP_REASON_NONE;
+	expected.err_addr = 0;
+	use_up_files(_metadata, &self->old_limit);
+	ret = _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd);
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &self->old_limit));
+	EXPECT_EQ(-EMFILE, ret);
+	EXPECT_EQ(0, memcmp(&expected, &cmd, sizeof(cmd)));
+	test_state(&before);
+	EXPECT_EQ(0, accounted_pages());
+
+	test_export_cmd(&cmd);
+	close(cmd.fd);
+}
+
+TEST_F(files, none_left_does_not_hide_a_bad_range)
+{
+	struct vmemexp_export cmd = export_args(self->buf - page_size(),
+						page_size(), O_RDWR);
+	int ret;
+
+	use_up_files(_metadata, &self->old_limit);
+	ret = _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd);
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &self->old_limit));
+	EXPECT_EQ(-EFAULT, ret);
+	EXPECT_EQ(VMEMEXP_REASON_NOT_READABLE, cmd.err_reason);
+}
+
+TEST_F(files, none_left_does_not_hinder_sync_and_query)
+{
+	int fd = test_export(self->buf, self->size, O_RDWR);
+
+	use_up_files(_metadata, &self->old_limit);
+	EXPECT_EQ(self->size, test_query(fd).dmabuf_size);
+	EXPECT_EQ(0, _test_sync(self->fd, fd, VMEMEXP_SYNC_RW, 0, self->size));
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &self->old_limit));
+	close(fd);
+}
+
+/* ---- allow= ---- */
+
+#define ALLOW_DEFAULT	"anon,shmem,hugetlb,driver\n"
+
+FIXTURE(parameter)
+{
+	int fd;
+	struct test_state before;
+	char old[128];
+	char *buf;
+};
+
+FIXTURE_SETUP(parameter)
+{
+	test_setup();
+	ASSERT_LT(0, read_text(VMEMEXP_ALLOW, self->old, sizeof(self->old)));
+	self->buf = guard_start(page_size());
+	ASSERT_NE(NULL, self->buf);
+}
+
+FIXTURE_TEARDOWN(parameter)
+{
+	EXPECT_EQ(0, write_text(VMEMEXP_ALLOW, self->old));
+	test_teardown();
+}
+
+static void expect_allow(struct __test_metadata *_metadata, const char *value)
+{
+	char now[128];
+
+	ASSERT_LT(0, read_text(VMEMEXP_ALLOW, now, sizeof(now)));
+	EXPECT_STREQ(value, now);
+}
+
+TEST_F(parameter, default_is_all_but_file)
+{
+	expect_allow(_metadata, ALLOW_DEFAULT);
+}
+
+TEST_F(parameter, is_not_for_users)
+{
+	become(_metadata, USER);
+	EXPECT_EQ(-EACCES, write_text(VMEMEXP_ALLOW, "file"));
+	ASSERT_EQ(0, setresuid(0, 0, 0));
+	expect_allow(_metadata, self->old);
+}
+
+TEST_F(parameter, takes_every_list_of_kinds)
+{
+	static const char * const names[] = {
+		"anon", "shmem", "hugetlb", "file", "driver",
+	};
+
+	for (unsigned int mask = 1; mask < 1 << ARRAY_SIZE(names); mask++) {
+		char list[128] = "", reverse[128] = "";
+
+		for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+			size_t back = ARRAY_SIZE(names) - 1 - i;
+
+			if (mask & (1 << i)) {
+				strcat(list, *list ? "," : "");
+				strcat(list, names[i]);
+			}
+			if (mask & (1 << back)) {
+				strcat(reverse, *reverse ? "," : "");
+				strcat(reverse, names[back]);
+			}
+		}
+		strcat(list, "\n");
+		EXPECT_EQ(0, write_text(VMEMEXP_ALLOW, list));
+		expect_allow(_metadata, list);
+		EXPECT_EQ(0, write_text(VMEMEXP_ALLOW, reverse));
+		expect_allow(_metadata, list);
+	}
+}
+
+TEST_F(parameter, unknown_kind_is_einval_and_changes_nothing)
+{
+	static const char * const bad[] = {
+		"nonsense", "pfnmap", "ANON", "ano", "anonx", "anon,nonsense",
+		"nonsense,anon", "anon;shmem", "anon shmem", "anon,,shmem",
+		",anon", "anon,", ",", "1", "all",
+	};
+
+	ASSERT_EQ(0, write_text(VMEMEXP_ALLOW, "hugetlb"));
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		EXPECT_EQ(-EINVAL, write_text(VMEMEXP_ALLOW, bad[i])) {
+			TH_LOG("\"%s\"", bad[i]);
+		}
+		expect_allow(_metadata, "hugetlb\n");
+	}
+}
+
+TEST_F(parameter, empty_list_allows_nothing)
+{
+	ASSERT_EQ(0, write_text(VMEMEXP_ALLOW, "\n"));
+	expect_allow(_metadata, "\n");
+	test_err_export(EPERM, VMEMEXP_REASON_KIND, self->buf, self->buf,
+			page_size(), O_RDWR);
+}
+
+TEST_F(parameter, change_leaves_live_buffers_alone)
+{
+	int fd = test_export(self->buf, page_size(), O_RDWR);
+	char *map;
+
+	ASSERT_EQ(0, write_text(VMEMEXP_ALLOW, "file"));
+	map = mmap(NULL, page_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		   0);
+	ASSERT_NE(MAP_FAILED, map);
+	map[0] = 'x';
+	EXPECT_EQ('x', self->buf[0]);
+	munmap(map, page_size());
+	EXPECT_EQ(VMEMEXP_MEMORY_ANON, test_query(fd).memory);
+	test_sync(fd, VMEMEXP_SYNC_RW, 0, page_size());
+	close(fd);
+}
+
+TEST_F(parameter, names_the_first_page_of_a_kind_that_is_refused)
+{
+	const size_t page = page_size();
+	char *buf = map_anon(4 * page);
+
+	ASSERT_NE(MAP_FAILED, buf);
+	ASSERT_EQ(buf + 2 * page, mmap(buf + 2 * page, 2 * page,
+				       PROT_READ | PROT_WRITE, MAP_SHARED |
+				       MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	ASSERT_EQ(0, write_text(VMEMEXP_ALLOW, "anon"));
+	test_err_export(EPERM, VMEMEXP_REASON_KIND, buf + 2 * page, buf,
+			4 * page, O_RDWR);
+	ASSERT_EQ(0, write_text(VMEMEXP_ALLOW, "shmem"));
+	test_err_export(EPERM, VMEMEXP_REASON_KIND, buf, buf, 4 * page, O_RDWR);
+	ASSERT_EQ(0, write_text(VMEMEXP_ALLOW, "anon,shmem"));
+	close(test_export(buf, 4 * page, O_RDWR));
+}
+
+FIXTURE(kind)
+{
+	int fd;
+	struct test_state before;
+	char old[128];
+	char *buf;
+	size_t size;
+};
+
+FIXTURE_VARIANT(kind)
+{
+	const char *alone, *all_others;
+	unsigned int memory;
+	unsigned int fd_flags;
+	void *(*map)(size_t *size);
+	const char *missing;
+};
+
+static void *map_anonymous(size_t *size)
+{
+	return map_anon(*size);
+}
+
+static void *map_shared_anonymous(size_t *size)
+{
+	return mmap(NULL, *size, PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+}
+
+static void *map_hugetlb(size_t *size)
+{
+	*size = read_counter("/proc/meminfo", "Hugepagesize") * 1024;
+	write_text(HUGE_POOL, "1");
+	return mmap(NULL, *size, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+}
+
+/* Some file that is not in memory alone. */
+static void *map_page_cache(size_t *size)
+{
+	char candidates[2][256] = { "/proc/self/exe" };
+	void *map = MAP_FAILED;
+	struct utsname name;
+
+	uname(&name);
+	snprintf(candidates[1], sizeof(candidates[1]),
+		 "/lib/modules/%s/modules.dep", name.release);
+	for (int i = 0; i < 2 && map == MAP_FAILED; i++) {
+		int fd = open(candidates[i], O_RDONLY);
+		struct statfs fs;
+
+		if (fd >= 0 && !fstatfs(fd, &fs) && fs.f_type != TMPFS_MAGIC &&
+		    fs.f_type != (int)RAMFS_MAGIC)
+			map = mmap(NULL, *size, PROT_READ, MAP_SHARED, fd, 0);
+		close(fd);
+	}
+	return map;
+}
+
+/* The ring of a packet socket: pages that a driver put into the mapping. */
+static void *map_packet_ring(size_t *size)
+{
+	int fd = socket(AF_PACKET, SOCK_RAW, 0);
+	struct tpacket_req ring = {
+		.tp_block_size = *size,
+		.tp_block_nr = 1,
+		.tp_frame_size = *size,
+		.tp_frame_nr = 1,
+	};
+	void *map = MAP_FAILED;
+
+	if (fd >= 0 && !setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring,
+				   sizeof(ring)))
+		map = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+			   0);
+	close(fd);
+	return map;
+}
+
+FIXTURE_VARIANT_ADD(kind, anon)
+{
+	.alone = "anon",
+	.all_others = "shmem,hugetlb,file,driver",
+	.memory = VMEMEXP_MEMORY_ANON,
+	.fd_flags = O_RDWR,
+	.map = map_anonymous,
+};
+
+FIXTURE_VARIANT_ADD(kind, shmem)
+{
+	.alone = "shmem",
+	.all_others = "anon,hugetlb,file,driver",
+	.memory = VMEMEXP_MEMORY_SHMEM,
+	.fd_flags = O_RDWR,
+	.map = map_shared_anonymous,
+};
+
+FIXTURE_VARIANT_ADD(kind, hugetlb)
+{
+	.alone = "hugetlb",
+	.all_others = "anon,shmem,file,driver",
+	.memory = VMEMEXP_MEMORY_HUGETLB,
+	.fd_flags = O_RDWR,
+	.map = map_hugetlb,
+	.missing = "the kernel has no hugetlb pages",
+};
+
+FIXTURE_VARIANT_ADD(kind, file)
+{
+	.alone = "file",
+	.all_others = "anon,shmem,hugetlb,driver",
+	.memory = VMEMEXP_MEMORY_FILE,
+	.fd_flags = O_RDONLY,
+	.map = map_page_cache,
+	.missing = "there is no file outside of tmpfs and ramfs",
+};
+
+FIXTURE_VARIANT_ADD(kind, driver)
+{
+	.alone = "driver",
+	.all_others = "anon,shmem,hugetlb,file",
+	.memory = VMEMEXP_MEMORY_DRIVER,
+	.fd_flags = O_RDWR,
+	.map = map_packet_ring,
+	.missing = "the kernel has no packet sockets",
+};
+
+FIXTURE_SETUP(kind)
+{
+	test_setup();
+	ASSERT_LT(0, read_text(VMEMEXP_ALLOW, self->old, sizeof(self->old)));
+	self->size = page_size();
+	self->buf = variant->map(&self->size);
+	if (self->buf == MAP_FAILED && variant->missing)
+		SKIP(return, "%s", variant->missing);
+	ASSERT_NE(MAP_FAILED, self->buf);
+}
+
+FIXTURE_TEARDOWN(kind)
+{
+	EXPECT_EQ(0, write_text(VMEMEXP_ALLOW, self->old));
+	munmap(self->buf, self->size);
+	write_text(HUGE_POOL, "0");
+	test_teardown();
+}
+
+TEST_F(kind, is_refused_if_only_others_are_allowed)
+{
+	ASSERT_EQ(0, write_text(VMEMEXP_ALLOW, variant->all_others));
+	test_err_export(EPERM, VMEMEXP_REASON_KIND, self->buf, self->buf,
+			self->size, variant->fd_flags);
+	test_err_export(EPERM, VMEMEXP_REASON_KIND, self->buf, self->buf,
+			self->size, O_RDONLY);
+}
+
+TEST_F(kind, is_exported_if_it_alone_is_allowed)
+{
+	struct vmemexp_export cmd = export_args(self->buf, self->size,
+						variant->fd_flags);
+
+	ASSERT_EQ(0, write_text(VMEMEXP_ALLOW, variant->alone));
+	test_export_cmd(&cmd);
+	EXPECT_EQ(variant->memory, cmd.memory);
+	EXPECT_EQ(variant->memory, test_query(cmd.fd).memory);
+	close(cmd.fd);
+}
+
+TEST_HARNESS_MAIN
