@@ -1,0 +1,1060 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * How long the pages of a dma-buf live, and that they are given back: whatever
+ * the exporter does with its memory, in whatever order references are dropped,
+ * and however a process ends.
+ *
+ * Every fixture ends with the pins and open files that it began with.
+ */
+#include "vmemexp_utils.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#define PAGES		4
+#define SIZE		(PAGES * page_size())
+
+#define RW		(PROT_READ | PROT_WRITE)
+
+/* Somebody without privileges, and what he may pin. */
+#define NOBODY		65534
+#define LIMIT_PAGES	8
+
+/* For children: a failure is the exit status, and a line on stderr. */
+#define CHECK(condition) do {						\
+	if (!(condition)) {						\
+		dprintf(2, "# %s:%d: child: not so: %s\n", __FILE__,	\
+			__LINE__, #condition);				\
+		_exit(KSFT_FAIL);					\
+	}								\
+} while (0)
+
+static bool is_pattern(const volatile void *p, unsigned int seed)
+{
+	return first_difference(p, SIZE, seed) == -1;
+}
+
+/* Waits for what another process or a release brings about a moment later. */
+#define EXPECT_SOON(expected, seen) do {				\
+	for (int ms = 0; (seen) != (expected) && ms < RELEASE_TIMEOUT_MS; ms += 10) \
+		sleep_ms(10);						\
+	EXPECT_EQ(expected, seen);					\
+} while (0)
+
+/* What the dma-buf holds, by a mapping of its own and by a device. */
+static void __check_contents(struct __test_metadata *_metadata, int dmabuf,
+			     unsigned int seed)
+{
+	void *view = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, dmabuf, 0);
+	int session = test_importer_open();
+	void *read = malloc(SIZE);
+
+	ASSERT_NE(MAP_FAILED, view);
+	EXPECT_EQ(-1, first_difference(view, SIZE, seed));
+	munmap(view, SIZE);
+
+	test_importer_attach(session, dmabuf, IMPORTER_DEV_COHERENT);
+	test_importer_map(session, IMPORTER_TO_DEVICE);
+	test_importer_read(session, 0, read, SIZE);
+	EXPECT_EQ(-1, first_difference(read, SIZE, seed));
+	close(session);
+	free(read);
+}
+
+#define check_contents(dmabuf, seed) \
+	__check_contents(_metadata, dmabuf, seed)
+
+static void *__map_dmabuf(struct __test_metadata *_metadata, int dmabuf)
+{
+	void *view = mmap(NULL, SIZE, RW, MAP_SHARED, dmabuf, 0);
+
+	ASSERT_NE(MAP_FAILED, view);
+	return view;
+}
+
+#define map_dmabuf(dmabuf) __map_dmabuf(_metadata, dmabuf)
+
+/* A session that holds all that a session can hold. */
+static int __hold_by_importer(struct __test_metadata *_metadata, int dmabuf)
+{
+	int session = test_importer_open();
+
+	test_importer_attach(session, dmabuf, IMPORTER_DEV_COHERENT);
+	test_importer_map(session, IMPORTER_BIDIRECTIONAL);
+	test_importer_vmap(session);
+	return session;
+}
+
+#define hold_by_importer(dmabuf) __hold_by_importer(_metadata, dmabuf)
+
+/* --- references --- */
+
+FIXTURE(reference)
+{
+	int fd;
+	struct test_state before;
+	unsigned char *source;
+	int dmabuf;
+};
+
+FIXTURE_SETUP(reference)
+{
+	skip_without_importer();
+	test_setup();
+	self->source = map_anon(SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)self->source);
+	fill(self->source, SIZE, 1);
+	self->dmabuf = test_export(self->source, SIZE, O_RDWR);
+}
+
+FIXTURE_TEARDOWN(reference)
+{
+	close(self->dmabuf);
+	test_teardown();
+}
+
+enum holder { SOURCE, DRIVER, DMABUF, MAPPING, IMPORTER, NR_HOLDERS };
+
+#define NR_ORDERS	(5 * 4 * 3 * 2 * 1)
+
+/* The @nth order of all holders. */
+static void get_order(int nth, enum holder *order)
+{
+	enum holder left[] = { SOURCE, DRIVER, DMABUF, MAPPING, IMPORTER };
+
+	for (int n = NR_HOLDERS; n; nth /= n, n--) {
+		*order++ = left[nth % n];
+		left[nth % n] = left[n - 1];
+	}
+}
+
+static void try_order(struct __test_metadata *_metadata, const enum holder *order)
+{
+	long expected, pins = pinned_pages();
+	int driver = open(VMEMEXP_PATH, O_RDWR | O_CLOEXEC);
+	void *source = map_anon(SIZE), *mapping, *seen = malloc(SIZE);
+	bool held[] = { true, true, true, true, true };
+	int dmabuf, session;
+
+	fill(source, SIZE, 2);
+	dmabuf = __test_export_range(_metadata, driver, source, SIZE, O_RDWR);
+	mapping = map_dmabuf(dmabuf);
+	session = hold_by_importer(dmabuf);
+
+	for (int i = 0; i < NR_HOLDERS; i++) {
+		switch (order[i]) {
+		case SOURCE:
+			munmap(source, SIZE);
+			break;
+		case DRIVER:
+			close(driver);
+			break;
+		case DMABUF:
+			close(dmabuf);
+			break;
+		case MAPPING:
+			munmap(mapping, SIZE);
+			break;
+		default:
+			close(session);
+			break;
+		}
+		held[order[i]] = false;
+
+		expected = pins;
+		if (held[DMABUF] || held[MAPPING] || held[IMPORTER])
+			expected += PAGES;
+		EXPECT_SOON(expected, pinned_pages());
+		EXPECT_TRUE(!held[SOURCE] || is_pattern(source, 2));
+		EXPECT_TRUE(!held[MAPPING] || is_pattern(mapping, 2));
+		if (held[DMABUF])
+			check_contents(dmabuf, 2);
+		if (held[IMPORTER]) {
+			test_importer_read(session, 0, seen, SIZE);
+			EXPECT_EQ(-1, first_difference(seen, SIZE, 2));
+		}
+	}
+	free(seen);
+}
+
+TEST_F_TIMEOUT(reference, of_whatever_kind_is_dropped_in_any_order, 120)
+{
+	enum holder order[NR_HOLDERS];
+
+	for (int i = 0; i < NR_ORDERS && !_metadata->exit_code; i++) {
+		get_order(i, order);
+		try_order(_metadata, order);
+	}
+}
+
+#define EXPECT_COUNTS(nr_attached, nr_mapped, nr_vmapped, nr_mmapped) do { \
+	struct vmemexp_query query = test_query(self->dmabuf);		\
+									\
+	EXPECT_EQ(nr_attached, query.attachments);			\
+	EXPECT_EQ(nr_mapped, query.mappings);				\
+	EXPECT_EQ(nr_vmapped, query.vmaps);				\
+	EXPECT_EQ(nr_mmapped, query.cpu_mappings);			\
+} while (0)
+
+TEST_F(reference, is_counted_step_by_step_up_and_down)
+{
+	int one = test_importer_open(), two = test_importer_open();
+	unsigned char *mapping;
+
+	EXPECT_COUNTS(0, 0, 0, 0);
+	test_importer_attach(one, self->dmabuf, IMPORTER_DEV_COHERENT);
+	EXPECT_COUNTS(1, 0, 0, 0);
+	test_importer_map(one, IMPORTER_BIDIRECTIONAL);
+	EXPECT_COUNTS(1, 1, 0, 0);
+	test_importer_attach(two, self->dmabuf, IMPORTER_DEV_SHADOW);
+	EXPECT_COUNTS(2, 1, 0, 0);
+	test_importer_map(two, IMPORTER_TO_DEVICE);
+	EXPECT_COUNTS(2, 2, 0, 0);
+	test_importer_vmap(one);
+	EXPECT_COUNTS(2, 2, 1, 0);
+	test_importer_vmap(two);
+	EXPECT_COUNTS(2, 2, 2, 0);
+
+	mapping = map_dmabuf(self->dmabuf);
+	EXPECT_COUNTS(2, 2, 2, 1);
+	/* A hole in the middle leaves two. */
+	munmap(mapping + page_size(), page_size());
+	EXPECT_COUNTS(2, 2, 2, 2);
+	munmap(mapping, page_size());
+	EXPECT_COUNTS(2, 2, 2, 1);
+	munmap(mapping, SIZE);
+	EXPECT_COUNTS(2, 2, 2, 0);
+	/* It is the dma-buf's mapping, whoever hands it out. */
+	mapping = map_dmabuf(two);
+	EXPECT_COUNTS(2, 2, 2, 1);
+
+	/* What fails counts nothing. */
+	EXPECT_EQ(-EBUSY, _test_importer_map(one, IMPORTER_BIDIRECTIONAL));
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, SIZE, RW, MAP_PRIVATE, self->dmabuf, 0));
+	EXPECT_COUNTS(2, 2, 2, 1);
+
+	test_importer_vunmap(two);
+	EXPECT_COUNTS(2, 2, 1, 1);
+	test_importer_unmap(one);
+	EXPECT_COUNTS(2, 1, 1, 1);
+	test_importer_vunmap(one);
+	EXPECT_COUNTS(2, 1, 0, 1);
+	test_importer_detach(one);
+	EXPECT_COUNTS(1, 1, 0, 1);
+	/* A process that dies closes it like this. */
+	close(two);
+	EXPECT_COUNTS(0, 0, 0, 1);
+	munmap(mapping, SIZE);
+	EXPECT_COUNTS(0, 0, 0, 0);
+	close(one);
+}
+
+TEST_F(reference, by_mapping_is_inherited_by_a_child)
+{
+	unsigned char *mapping = map_dmabuf(self->dmabuf);
+	int go[2];
+	pid_t child;
+	char byte;
+
+	ASSERT_EQ(0, pipe2(go, O_CLOEXEC));
+	child = fork();
+	if (!child) {
+		close(go[1]);
+		close(self->dmabuf);
+		CHECK(is_pattern(mapping, 1));
+		fill(mapping, SIZE, 2);
+		/* Until the parent has nothing left. */
+		read(go[0], &byte, 1);
+		CHECK(is_pattern(mapping, 2));
+		_exit(KSFT_PASS);
+	}
+	close(go[0]);
+	EXPECT_SOON(2, test_query(self->dmabuf).cpu_mappings);
+	EXPECT_SOON(true, is_pattern(mapping, 2));
+	EXPECT_TRUE(is_pattern(self->source, 2));
+
+	munmap(mapping, SIZE);
+	munmap(self->source, SIZE);
+	close(self->dmabuf);
+	self->dmabuf = -1;
+	EXPECT_EQ(self->before.pins + PAGES, pinned_pages());
+	close(go[1]);
+	EXPECT_EQ(KSFT_PASS, wait_for_child(child));
+	EXPECT_SOON(self->before.pins, pinned_pages());
+}
+
+#define BUFFERS	"/sys/kernel/debug/vmemexp/buffers"
+
+/* The line of inode @ino in the list of live buffers. */
+static bool find_buffer(unsigned long ino, char *line, size_t size)
+{
+	FILE *f = fopen(BUFFERS, "re");
+	bool found = false;
+
+	while (f && !found && fgets(line, size, f))
+		found = strtoul(line, NULL, 10) == ino;
+	if (f)
+		fclose(f);
+	return found;
+}
+
+TEST_F(reference, shows_in_the_list_of_live_buffers)
+{
+	int session = hold_by_importer(self->dmabuf);
+	unsigned char *mapping = map_dmabuf(self->dmabuf);
+	char comm[32], line[256], expected[256];
+	struct stat list, dmabuf;
+
+	ASSERT_EQ(0, stat(BUFFERS, &list));
+	EXPECT_EQ(S_IFREG | 0400, list.st_mode);
+	EXPECT_EQ(0, list.st_uid);
+
+	ASSERT_EQ(0, fstat(self->dmabuf, &dmabuf));
+	ASSERT_LT(0, read_text("/proc/self/comm", comm, sizeof(comm)));
+	munmap(self->source, page_size());
+	snprintf(expected, sizeof(expected),
+		 "%lu %zu rw anon %llu 1 1 1 1 stale %u %d %s",
+		 (unsigned long)dmabuf.st_ino, SIZE,
+		 (unsigned long long)test_query(self->dmabuf).nr_extents,
+		 getuid(), getpid(), comm);
+	ASSERT_TRUE(find_buffer(dmabuf.st_ino, line, sizeof(line)));
+	EXPECT_STREQ(expected, line);
+
+	close(session);
+	munmap(mapping, SIZE);
+	close(self->dmabuf);
+	self->dmabuf = -1;
+	EXPECT_SOON(false, find_buffer(dmabuf.st_ino, line, sizeof(line)));
+}
+
+/* --- what the exporter does with its range --- */
+
+/* A page on either side of the range is mapped, too. */
+struct range {
+	unsigned char *addr;
+	int memfd;		/* -1: private anonymous memory */
+};
+
+FIXTURE(range)
+{
+	int fd;
+	struct test_state before;
+	struct range range;
+	int dmabuf;
+};
+
+static int do_munmap(const struct range *range)
+{
+	return munmap(range->addr, SIZE);
+}
+
+static int do_munmap_a_page(const struct range *range)
+{
+	return munmap(range->addr + SIZE - page_size(), page_size());
+}
+
+static int do_munmap_neighbours(const struct range *range)
+{
+	return munmap(range->addr - page_size(), page_size()) ||
+	       munmap(range->addr + SIZE, page_size());
+}
+
+static int do_mremap(const struct range *range)
+{
+	/* To where it cannot stay. */
+	void *to = mmap(NULL, SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return mremap(range->addr, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
+		      to) == MAP_FAILED;
+}
+
+static int do_shrink(const struct range *range)
+{
+	return mremap(range->addr, SIZE, page_size(), 0) == MAP_FAILED;
+}
+
+static int do_map_over(const struct range *range)
+{
+	unsigned char *other = mmap(range->addr, SIZE, RW,
+				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+
+	if (other == MAP_FAILED)
+		return -1;
+	fill(other, SIZE, 5);
+	return 0;
+}
+
+static int do_madv_dontneed(const struct range *range)
+{
+	return madvise(range->addr, SIZE, MADV_DONTNEED);
+}
+
+static int do_madv_remove(const struct range *range)
+{
+	return madvise(range->addr, SIZE, MADV_REMOVE);
+}
+
+static int do_truncate(const struct range *range)
+{
+	return ftruncate(range->memfd, 0);
+}
+
+static int do_mprotect(const struct range *range)
+{
+	return mprotect(range->addr, SIZE, PROT_NONE) ||
+	       mprotect(range->addr, SIZE, PROT_READ);
+}
+
+static int do_write(const struct range *range)
+{
+	fill(range->addr, SIZE, 1);
+	return 0;
+}
+
+static int do_compact(const struct range *range)
+{
+	return madvise(range->addr, SIZE, MADV_COLD) ||
+	       write_text("/proc/sys/vm/compact_memory", "1");
+}
+
+static int do_fork(const struct range *range)
+{
+	pid_t child = fork();
+
+	if (!child) {
+		munmap(range->addr, SIZE);
+		_exit(KSFT_PASS);
+	}
+	return wait_for_child(child);
+}
+
+static int do_vfork_and_exec(const struct range *range)
+{
+	pid_t child = vfork();
+
+	if (!child) {
+		execl("/proc/self/exe", "lifetime_test", "--exit", NULL);
+		_exit(KSFT_FAIL);
+	}
+	return range->addr ? wait_for_child(child) : -1;
+}
+
+FIXTURE_VARIANT(range)
+{
+	int (*act)(const struct range *range);
+	bool stale;
+	bool shared;
+};
+
+FIXTURE_VARIANT_ADD(range, munmap) {
+	.act = do_munmap, .stale = true,
+};
+
+FIXTURE_VARIANT_ADD(range, munmap_of_a_page) {
+	.act = do_munmap_a_page, .stale = true,
+};
+
+FIXTURE_VARIANT_ADD(range, munmap_of_neighbours) {
+	.act = do_munmap_neighbours,
+};
+
+FIXTURE_VARIANT_ADD(range, munmap_of_shared_memory) {
+	.act = do_munmap, .stale = true, .shared = true,
+};
+
+FIXTURE_VARIANT_ADD(range, mremap) {
+	.act = do_mremap, .stale = true,
+};
+
+FIXTURE_VARIANT_ADD(range, mremap_to_a_smaller_size) {
+	.act = do_shrink, .stale = true,
+};
+
+FIXTURE_VARIANT_ADD(range, mmap_over_it) {
+	.act = do_map_over, .stale = true,
+};
+
+FIXTURE_VARIANT_ADD(range, madv_dontneed) {
+	.act = do_madv_dontneed,
+};
+
+FIXTURE_VARIANT_ADD(range, madv_remove) {
+	.act = do_madv_remove, .shared = true,
+};
+
+FIXTURE_VARIANT_ADD(range, truncation) {
+	.act = do_truncate, .shared = true,
+};
+
+FIXTURE_VARIANT_ADD(range, mprotect) {
+	.act = do_mprotect,
+};
+
+FIXTURE_VARIANT_ADD(range, writing) {
+	.act = do_write,
+};
+
+FIXTURE_VARIANT_ADD(range, compaction) {
+	.act = do_compact,
+};
+
+FIXTURE_VARIANT_ADD(range, fork) {
+	.act = do_fork,
+};
+
+FIXTURE_VARIANT_ADD(range, vfork_and_exec) {
+	.act = do_vfork_and_exec,
+};
+
+FIXTURE_SETUP(range)
+{
+	size_t size = SIZE + 2 * page_size();
+	unsigned char *area;
+
+	skip_without_importer();
+	test_setup();
+	self->range.memfd = -1;
+	if (variant->shared) {
+		self->range.memfd = memfd_create("vmemexp test", MFD_CLOEXEC);
+		ASSERT_LE(0, self->range.memfd);
+		ASSERT_EQ(0, ftruncate(self->range.memfd, size));
+	}
+	area = mmap(NULL, size, RW, variant->shared ? MAP_SHARED :
+		    MAP_PRIVATE | MAP_ANONYMOUS, self->range.memfd, 0);
+	ASSERT_NE(MAP_FAILED, (void *)area);
+	self->range.addr = area + page_size();
+	fill(self->range.addr, SIZE, 1);
+	self->dmabuf = test_export(self->range.addr, SIZE, O_RDWR);
+}
+
+FIXTURE_TEARDOWN(range)
+{
+	close(self->dmabuf);
+	if (self->range.memfd >= 0)
+		close(self->range.memfd);
+	test_teardown();
+}
+
+/* Takes and writes a lot of memory, and would meet a page that was freed. */
+static void use_up_memory(void)
+{
+	size_t size = 32 << 20;
+	void *memory = map_anon(size);
+
+	memset(memory, 0xee, size);
+	munmap(memory, size);
+}
+
+TEST_F(range, is_left_without_any_effect_on_the_dmabuf)
+{
+	unsigned int stale = variant->stale ? VMEMEXP_STATE_STALE : 0;
+	unsigned char *mapping = map_dmabuf(self->dmabuf), *later;
+
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query(self->dmabuf).state);
+	ASSERT_EQ(0, variant->act(&self->range));
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED | stale, test_query(self->dmabuf).state);
+
+	use_up_memory();
+	EXPECT_EQ(-1, first_difference(mapping, SIZE, 1));
+	check_contents(self->dmabuf, 1);
+	EXPECT_EQ(self->before.pins + PAGES, pinned_pages());
+
+	/* What is mapped there later has nothing to do with it. */
+	later = mmap(self->range.addr, SIZE, RW,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)later);
+	fill(later, SIZE, 3);
+	fill(mapping, SIZE, 4);
+	check_contents(self->dmabuf, 4);
+	EXPECT_EQ(-1, first_difference(later, SIZE, 3));
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE,
+		  test_query(self->dmabuf).state);
+	munmap(mapping, SIZE);
+}
+
+/* --- fork --- */
+
+FIXTURE(fork)
+{
+	int fd;
+	struct test_state before;
+};
+
+FIXTURE_VARIANT(fork)
+{
+	int flags;
+	unsigned int fd_flags;
+};
+
+FIXTURE_VARIANT_ADD(fork, private_read_write) {
+	.flags = MAP_PRIVATE, .fd_flags = O_RDWR,
+};
+
+FIXTURE_VARIANT_ADD(fork, private_read_only) {
+	.flags = MAP_PRIVATE, .fd_flags = O_RDONLY,
+};
+
+FIXTURE_VARIANT_ADD(fork, shared_read_write) {
+	.flags = MAP_SHARED, .fd_flags = O_RDWR,
+};
+
+FIXTURE_VARIANT_ADD(fork, shared_read_only) {
+	.flags = MAP_SHARED, .fd_flags = O_RDONLY,
+};
+
+FIXTURE_SETUP(fork)
+{
+	skip_without_importer();
+	test_setup();
+}
+
+FIXTURE_TEARDOWN(fork)
+{
+	test_teardown();
+}
+
+TEST_F(fork, leaves_private_pages_to_the_parent_and_shares_shared_ones)
+{
+	bool shared = variant->flags == MAP_SHARED;
+	int to_child[2], dmabuf;
+	unsigned char *source;
+	pid_t child;
+	char byte;
+
+	source = mmap(NULL, SIZE, RW, variant->flags | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)source);
+	fill(source, SIZE, 1);
+	dmabuf = test_export(source, SIZE, variant->fd_flags);
+	ASSERT_EQ(0, pipe2(to_child, O_CLOEXEC));
+
+	child = fork();
+	if (!child) {
+		close(to_child[1]);
+		CHECK(is_pattern(source, 1));
+		/* Until the parent has written. */
+		read(to_child[0], &byte, 1);
+		CHECK(is_pattern(source, shared ? 2 : 1));
+		fill(source, SIZE, 3);
+		_exit(KSFT_PASS);
+	}
+	close(to_child[0]);
+	sleep_ms(50);
+	fill(source, SIZE, 2);
+	check_contents(dmabuf, 2);
+	close(to_child[1]);
+	EXPECT_EQ(KSFT_PASS, wait_for_child(child));
+
+	check_contents(dmabuf, shared ? 3 : 2);
+	EXPECT_EQ(-1, first_difference(source, SIZE, shared ? 3 : 2));
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query(dmabuf).state);
+	close(dmabuf);
+}
+
+/* --- processes that end --- */
+
+FIXTURE(process)
+{
+	int fd;
+	struct test_state before;
+	int sock[2];
+};
+
+FIXTURE_SETUP(process)
+{
+	skip_without_importer();
+	test_setup();
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0,
+				self->sock));
+}
+
+FIXTURE_TEARDOWN(process)
+{
+	close(self->sock[0]);
+	close(self->sock[1]);
+	test_teardown();
+}
+
+/* In a child: one byte from or to the other end, which must be alive. */
+#define CHECK_RECEIVE(sock) do {					\
+	char byte;							\
+									\
+	CHECK(read(sock, &byte, 1) == 1);				\
+} while (0)
+
+#define CHECK_SEND(sock)	CHECK(write(sock, "x", 1) == 1)
+
+#define ASSERT_RECEIVE(sock) do {					\
+	char byte;							\
+									\
+	ASSERT_EQ(1, read(sock, &byte, 1));				\
+} while (0)
+
+#define ASSERT_SEND(sock)	ASSERT_EQ(1, write(sock, "x", 1))
+
+/* In a child: fresh memory with contents, and a dma-buf of it. */
+static unsigned char *export_fresh(int fd, unsigned int fd_flags, int *dmabuf)
+{
+	unsigned char *source = map_anon(SIZE);
+	struct vmemexp_export cmd = export_args(source, SIZE, fd_flags);
+
+	CHECK((void *)source != MAP_FAILED);
+	fill(source, SIZE, 1);
+	CHECK(_test_ioctl(fd, VMEMEXP_IOC_EXPORT, &cmd) == 0);
+	*dmabuf = cmd.fd;
+	return source;
+}
+
+TEST_F(process, that_receives_the_fd_works_on_the_same_bytes_and_outlives_the_exporter)
+{
+	unsigned char *mapping, *source;
+	int dmabuf;
+	pid_t child;
+
+	child = fork();
+	if (!child) {
+		close(self->sock[0]);
+		source = export_fresh(self->fd, O_RDWR | O_CLOEXEC, &dmabuf);
+		CHECK(send_fd(self->sock[1], dmabuf) == 0);
+		CHECK_RECEIVE(self->sock[1]);
+		CHECK(is_pattern(source, 2));
+		fill(source, SIZE, 3);
+		CHECK_SEND(self->sock[1]);
+		CHECK_RECEIVE(self->sock[1]);
+		_exit(KSFT_PASS);
+	}
+	dmabuf = receive_fd(self->sock[0]);
+	ASSERT_LE(0, dmabuf);
+	mapping = map_dmabuf(dmabuf);
+	EXPECT_EQ(-1, first_difference(mapping, SIZE, 1));
+	fill(mapping, SIZE, 2);
+	ASSERT_SEND(self->sock[0]);
+	ASSERT_RECEIVE(self->sock[0]);
+	EXPECT_EQ(-1, first_difference(mapping, SIZE, 3));
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query(dmabuf).state);
+
+	ASSERT_SEND(self->sock[0]);
+	EXPECT_EQ(KSFT_PASS, wait_for_child(child));
+	EXPECT_SOON(VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE,
+		    test_query(dmabuf).state);
+	use_up_memory();
+	EXPECT_EQ(-1, first_difference(mapping, SIZE, 3));
+	fill(mapping, SIZE, 4);
+	check_contents(dmabuf, 4);
+	munmap(mapping, SIZE);
+	EXPECT_EQ(self->before.pins + PAGES, pinned_pages());
+	close(dmabuf);
+}
+
+/* What a program that was executed finds; the exit statuses of "--check". */
+enum { FOUND_DATA, FOUND_NO_FD, FOUND_WRONG };
+
+static int check_after_exec(int dmabuf)
+{
+	struct vmemexp_query query = query_args(dmabuf);
+	int ret, driver = open(VMEMEXP_PATH, O_RDWR);
+	void *mapping;
+
+	ret = _test_ioctl(driver, VMEMEXP_IOC_QUERY, &query);
+	if (ret == -EBADF)
+		return FOUND_NO_FD;
+	if (ret || query.state != (VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE))
+		return FOUND_WRONG;
+	mapping = mmap(NULL, SIZE, RW, MAP_SHARED, dmabuf, 0);
+	if (mapping == MAP_FAILED || !is_pattern(mapping, 1))
+		return FOUND_WRONG;
+	return FOUND_DATA;
+}
+
+static pid_t exporter_that_executes(int fd, unsigned int fd_flags)
+{
+	pid_t child = fork();
+	char number[16];
+	int dmabuf;
+
+	if (child)
+		return child;
+	export_fresh(fd, fd_flags, &dmabuf);
+	snprintf(number, sizeof(number), "%d", dmabuf);
+	execl("/proc/self/exe", "lifetime_test", "--check", number, NULL);
+	_exit(KSFT_FAIL);
+}
+
+TEST_F(process, that_calls_exec_keeps_the_dmabuf_unless_it_is_close_on_exec)
+{
+	pid_t keeps = exporter_that_executes(self->fd, O_RDWR);
+	pid_t drops = exporter_that_executes(self->fd, O_RDWR | O_CLOEXEC);
+
+	EXPECT_EQ(FOUND_DATA, wait_for_child(keeps));
+	EXPECT_EQ(FOUND_NO_FD, wait_for_child(drops));
+	EXPECT_SOON(self->before.pins, pinned_pages());
+}
+
+static long elapsed_ms(const struct timespec *start)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (now.tv_sec - start->tv_sec) * 1000 +
+	       (now.tv_nsec - start->tv_nsec) / 1000000;
+}
+
+TEST_F(process, that_is_killed_in_the_middle_of_a_large_export_ends_promptly)
+{
+	const size_t size = 384UL << 20;
+	const long all = size / page_size();
+	struct vmemexp_export cmd;
+	struct timespec killed;
+	long pins = 0;
+	pid_t child;
+
+	child = fork();
+	if (!child) {
+		cmd = export_args(map_anon(size), size, O_RDWR);
+		/* By huge pages it would be over too soon. */
+		prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+		CHECK(_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd) == 0);
+		CHECK(!"killed before the export was done");
+	}
+	for (int ms = 0; pins < all / 16 && ms < 20000; ms++) {
+		sleep_ms(1);
+		pins = pinned_pages() - self->before.pins;
+	}
+	ASSERT_EQ(0, kill(child, SIGKILL));
+	clock_gettime(CLOCK_MONOTONIC, &killed);
+	EXPECT_EQ(128 + SIGKILL, wait_for_child(child));
+	EXPECT_GT(5000, elapsed_ms(&killed));
+	EXPECT_LE(all / 16, pins);
+	EXPECT_GT(all, pins);
+	EXPECT_SOON(self->before.pins, pinned_pages());
+}
+
+TEST_F(process, that_is_killed_with_everything_held_leaves_nothing)
+{
+	unsigned char *mapping;
+	int dmabuf, session;
+	pid_t child;
+
+	child = fork();
+	if (!child) {
+		export_fresh(self->fd, O_RDWR, &dmabuf);
+		mapping = mmap(NULL, SIZE, RW, MAP_SHARED, dmabuf, 0);
+		CHECK((void *)mapping != MAP_FAILED);
+		session = open(IMPORTER_PATH, O_RDWR);
+		CHECK(_test_importer_attach(session, dmabuf, IMPORTER_DEV_SHADOW) == 0);
+		CHECK(_test_importer_map(session, IMPORTER_BIDIRECTIONAL) == 0);
+		CHECK(_test_ioctl(session, IMPORTER_IOC_VMAP, NULL) == 0);
+		CHECK_SEND(self->sock[1]);
+		for (;;)
+			fill(mapping, SIZE, 1);
+	}
+	ASSERT_RECEIVE(self->sock[0]);
+	EXPECT_EQ(self->before.pins + PAGES, pinned_pages());
+	ASSERT_EQ(0, kill(child, SIGKILL));
+	EXPECT_EQ(128 + SIGKILL, wait_for_child(child));
+	EXPECT_SOON(self->before.pins, pinned_pages());
+}
+
+/* --- threads --- */
+
+#define RACE_PAGES	64
+#define RACE_MS		3000
+
+struct race {
+	unsigned char *addr;
+	bool over;
+};
+
+static void *unmap_and_map(void *arg)
+{
+	struct race *race = arg;
+
+	for (unsigned int i = 0; !__atomic_load_n(&race->over, __ATOMIC_RELAXED); i += 7) {
+		unsigned char *page = race->addr + i % RACE_PAGES * page_size();
+
+		munmap(page, page_size());
+		mmap(page, page_size(), RW,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		/* Time for an export that nothing happens to. */
+		if (i % 16 == 0)
+			sleep_ms(1);
+	}
+	return NULL;
+}
+
+TEST_F(process, that_unmaps_while_it_exports_gets_all_or_nothing)
+{
+	const size_t size = RACE_PAGES * page_size();
+	struct race race = { .addr = map_anon(size) };
+	unsigned long good = 0, bad = 0;
+	struct vmemexp_export cmd;
+	struct timespec start;
+	pthread_t thread;
+	void *mapping;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, unmap_and_map, &race));
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	while ((good < 100 || bad < 100) && elapsed_ms(&start) < RACE_MS) {
+		cmd = export_args(race.addr, size, O_RDWR);
+		if (_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd) == 0) {
+			good++;
+			mapping = mmap(NULL, size, RW, MAP_SHARED, cmd.fd, 0);
+			ASSERT_NE(MAP_FAILED, mapping);
+			fill(mapping, size, 1);
+			munmap(mapping, size);
+			close(cmd.fd);
+			continue;
+		}
+		bad++;
+		ASSERT_EQ(EFAULT, errno);
+		/* The page may be back when the driver looks for the reason. */
+		ASSERT_TRUE(cmd.err_reason == VMEMEXP_REASON_NOT_MAPPED ||
+			    cmd.err_reason == VMEMEXP_REASON_UNPINNABLE);
+		ASSERT_EQ(0, cmd.err_addr % page_size());
+		ASSERT_LE(to_u64(race.addr), cmd.err_addr);
+		ASSERT_GT(to_u64(race.addr) + size, cmd.err_addr);
+	}
+	__atomic_store_n(&race.over, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	EXPECT_NE(0, good);
+	EXPECT_NE(0, bad);
+	munmap(race.addr, size);
+}
+
+/* --- the module --- */
+
+static int unload(void)
+{
+	return syscall(SYS_delete_module, "vmemexp", O_NONBLOCK) ? -errno : 0;
+}
+
+TEST_F(process, that_holds_anything_keeps_the_module_loaded)
+{
+	int dmabuf = -1, session;
+	void *mapping;
+	pid_t child;
+
+	/* The exporter is gone before we look. */
+	child = fork();
+	if (!child) {
+		export_fresh(self->fd, O_RDWR, &dmabuf);
+		_exit(send_fd(self->sock[1], dmabuf) ? KSFT_FAIL : KSFT_PASS);
+	}
+	dmabuf = receive_fd(self->sock[0]);
+	ASSERT_LE(0, dmabuf);
+	EXPECT_EQ(KSFT_PASS, wait_for_child(child));
+
+	/* The driver's file alone is tried last: it is needed again. */
+	close(self->fd);
+	EXPECT_EQ(-EWOULDBLOCK, unload());
+	mapping = map_dmabuf(dmabuf);
+	close(dmabuf);
+	EXPECT_EQ(-EWOULDBLOCK, unload());
+	EXPECT_EQ(-1, first_difference(mapping, SIZE, 1));
+
+	self->fd = open(VMEMEXP_PATH, O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, self->fd);
+	munmap(mapping, SIZE);
+	EXPECT_EQ(-EWOULDBLOCK, unload());
+
+	mapping = map_anon(SIZE);
+	dmabuf = test_export(mapping, SIZE, O_RDWR);
+	session = hold_by_importer(dmabuf);
+	close(dmabuf);
+	close(self->fd);
+	EXPECT_EQ(-EWOULDBLOCK, unload());
+	self->fd = open(VMEMEXP_PATH, O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, self->fd);
+	close(session);
+}
+
+/* --- what the user is charged --- */
+
+/* In a child: no privileges, and a limit of LIMIT_PAGES. */
+static void become_nobody(void)
+{
+	struct rlimit limit = { LIMIT_PAGES * page_size(), LIMIT_PAGES * page_size() };
+
+	CHECK(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
+	CHECK(setresgid(NOBODY, NOBODY, NOBODY) == 0);
+	CHECK(setresuid(NOBODY, NOBODY, NOBODY) == 0);
+}
+
+static int export_pages(int fd, size_t pages, struct vmemexp_export *cmd)
+{
+	*cmd = export_args(map_anon(pages * page_size()), pages * page_size(), O_RDWR);
+	return _test_ioctl(fd, VMEMEXP_IOC_EXPORT, cmd);
+}
+
+/* What a new process of the same user gets when it exports @pages. */
+static int result_for_nobody(int fd, size_t pages)
+{
+	struct vmemexp_export cmd;
+	pid_t child = fork();
+
+	if (!child) {
+		become_nobody();
+		_exit(-export_pages(fd, pages, &cmd));
+	}
+	return -wait_for_child(child);
+}
+
+TEST_F(process, is_charged_until_the_last_reference_is_gone_even_when_it_has_ended)
+{
+	struct vmemexp_export cmd;
+	void *mapping;
+	int dmabuf;
+	pid_t child;
+
+	ASSERT_EQ(0, result_for_nobody(self->fd, LIMIT_PAGES));
+	ASSERT_EQ(-ENOMEM, result_for_nobody(self->fd, LIMIT_PAGES + 1));
+
+	child = fork();
+	if (!child) {
+		become_nobody();
+		CHECK(export_pages(self->fd, LIMIT_PAGES, &cmd) == 0);
+		dmabuf = cmd.fd;
+		CHECK(accounted_pages() == LIMIT_PAGES);
+		munmap((void *)(uintptr_t)cmd.vaddr, cmd.length);
+		CHECK(export_pages(self->fd, 1, &cmd) == -ENOMEM);
+		CHECK(cmd.err_reason == VMEMEXP_REASON_LIMIT);
+		CHECK(send_fd(self->sock[1], dmabuf) == 0);
+		_exit(KSFT_PASS);
+	}
+	dmabuf = receive_fd(self->sock[0]);
+	ASSERT_LE(0, dmabuf);
+	EXPECT_EQ(KSFT_PASS, wait_for_child(child));
+
+	EXPECT_EQ(-ENOMEM, result_for_nobody(self->fd, 1));
+	mapping = map_dmabuf(dmabuf);
+	close(dmabuf);
+	EXPECT_EQ(-ENOMEM, result_for_nobody(self->fd, 1));
+	munmap(mapping, SIZE);
+	EXPECT_SOON(0, result_for_nobody(self->fd, LIMIT_PAGES));
+}
+
+TEST_F(process, is_shown_what_it_has_pinned)
+{
+	void *source = map_anon(SIZE);
+	long before = accounted_pages();
+	int dmabuf = test_export(source, SIZE, O_RDWR);
+
+	EXPECT_EQ(before + PAGES, accounted_pages());
+	munmap(source, SIZE);
+	EXPECT_EQ(before + PAGES, accounted_pages());
+	close(dmabuf);
+	EXPECT_SOON(before, accounted_pages());
+}
+
+/* Other than itself, the tests execute this program with an argument. */
+int main(int argc, char **argv)
+{
+	if (argc == 2 && !strcmp(argv[1], "--exit"))
+		return 0;
+	if (argc == 3 && !strcmp(argv[1], "--check"))
+		return check_after_exec(atoi(argv[2]));
+	return test_harness_run(argc, argv);
+}
