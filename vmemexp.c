@@ -457,7 +457,7 @@ static int vmemexp_pin(struct vmemexp_buf *buf, bool contiguous, struct vmemexp_
 	 * all of it, also when the rest is unmapped.
 	 */
 	if (buf->nr_held > buf->npages && vmemexp_charge(buf, buf->nr_held - buf->npages))
-		return vmemexp_fail(error, VMEMEXP_REASON_LIMIT, buf->start, -ENOMEM);
+		return vmemexp_fail(error, VMEMEXP_REASON_LIMIT, buf->start + buf->offset, -ENOMEM);
 	vmemexp_trim(buf);
 	return 0;
 }
@@ -529,8 +529,8 @@ static void vmemexp_destroy(struct vmemexp_buf *buf)
 	vmemexp_free(buf);
 }
 
-static struct vmemexp_buf *vmemexp_create(unsigned long start, unsigned long npages, bool writable,
-					  bool contiguous, struct vmemexp_error *error)
+static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
+					  struct vmemexp_error *error)
 {
 	struct vmemexp_buf *buf;
 	int ret;
@@ -539,9 +539,11 @@ static struct vmemexp_buf *vmemexp_create(unsigned long start, unsigned long npa
 	if (!buf)
 		return ERR_PTR(-ENOMEM);
 
-	buf->start = start;
-	buf->npages = npages;
-	buf->writable = writable;
+	buf->start = arg->vaddr & PAGE_MASK;
+	buf->offset = arg->vaddr - buf->start;
+	buf->length = arg->length;
+	buf->npages = PAGE_ALIGN(buf->offset + buf->length) >> PAGE_SHIFT;
+	buf->writable = (arg->fd_flags & O_ACCMODE) == O_RDWR;
 	buf->cred = get_current_cred();
 	buf->mm = current->mm;
 	mmgrab(buf->mm);
@@ -554,9 +556,9 @@ static struct vmemexp_buf *vmemexp_create(unsigned long start, unsigned long npa
 	if (ret)
 		goto err_free;
 
-	ret = vmemexp_charge(buf, npages);
+	ret = vmemexp_charge(buf, buf->npages);
 	if (ret) {
-		vmemexp_fail(error, VMEMEXP_REASON_LIMIT, start, ret);
+		vmemexp_fail(error, VMEMEXP_REASON_LIMIT, arg->vaddr, ret);
 		goto err_free;
 	}
 
@@ -565,7 +567,7 @@ static struct vmemexp_buf *vmemexp_create(unsigned long start, unsigned long npa
 	if (ret)
 		goto err_uncharge;
 
-	ret = vmemexp_pin(buf, contiguous, error);
+	ret = vmemexp_pin(buf, arg->flags & VMEMEXP_EXPORT_CONTIGUOUS, error);
 	if (ret) {
 		vmemexp_destroy(buf);
 		return ERR_PTR(ret);
@@ -1062,7 +1064,7 @@ static struct dma_buf *vmemexp_get_dmabuf(int fd)
 
 /* --- VMEMEXP_IOC_EXPORT --- */
 
-static int vmemexp_check_export(struct vmemexp_export *arg, struct vmemexp_error *error)
+static int vmemexp_check_export(const struct vmemexp_export *arg, struct vmemexp_error *error)
 {
 	u64 end = arg->vaddr + arg->length;
 
@@ -1092,26 +1094,17 @@ static int vmemexp_check_export(struct vmemexp_export *arg, struct vmemexp_error
 	return 0;
 }
 
-static struct dma_buf *vmemexp_export(struct vmemexp_export *arg, struct vmemexp_error *error)
+static struct dma_buf *vmemexp_export(const struct vmemexp_export *arg, struct vmemexp_error *error)
 {
 	DEFINE_DMA_BUF_EXPORT_INFO(info);
-	unsigned long start, npages;
 	struct vmemexp_buf *buf;
 	struct dma_buf *dmabuf;
-	bool writable;
 
-	start = arg->vaddr & PAGE_MASK;
-	npages = PAGE_ALIGN(arg->vaddr + arg->length - start) >> PAGE_SHIFT;
-	writable = (arg->fd_flags & O_ACCMODE) == O_RDWR;
-
-	buf = vmemexp_create(start, npages, writable, arg->flags & VMEMEXP_EXPORT_CONTIGUOUS,
-			     error);
+	buf = vmemexp_create(arg, error);
 	if (IS_ERR(buf))
 		return ERR_CAST(buf);
-	buf->offset = arg->vaddr - start;
-	buf->length = arg->length;
 
-	info.ops = writable ? &vmemexp_dma_buf_ops : &vmemexp_ro_dma_buf_ops;
+	info.ops = buf->writable ? &vmemexp_dma_buf_ops : &vmemexp_ro_dma_buf_ops;
 	info.size = vmemexp_size(buf);
 	info.flags = arg->fd_flags & O_ACCMODE;
 	info.priv = buf;
