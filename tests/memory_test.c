@@ -14,7 +14,6 @@
 
 #include <linux/if_packet.h>
 #include <linux/memfd.h>
-#include <sys/klog.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/shm.h>
@@ -1650,29 +1649,6 @@ TEST_F(dmabuf, has_no_more_extents_than_huge_pages)
 }
 
 /* --- contiguous memory, and what a device gets of it --- */
-
-/*
- * Where the kernel bounces, it can only do so if its bounce buffers are within
- * reach of the device; the address behind these, or 0 if there are none.
- */
-static uint64_t bounce_buffers_end(void)
-{
-	static char log[1 << 20];
-	unsigned long long start, end = 0;
-	int size = klogctl(3, log, sizeof(log) - 1);
-	const char *line = log;
-
-	if (size < 0)
-		return 0;
-	log[size] = '\0';
-	while ((line = strstr(line, "software IO TLB: mapped [mem "))) {
-		if (sscanf(line, "software IO TLB: mapped [mem 0x%llx-0x%llx]",
-			   &start, &end) == 2)
-			break;
-		line++;
-	}
-	return end;
-}
 
 FIXTURE(segments)
 {

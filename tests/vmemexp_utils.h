@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/klog.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -283,6 +284,29 @@ static inline void sleep_ms(unsigned int ms)
 	struct timespec t = { ms / 1000, (ms % 1000) * 1000000L };
 
 	nanosleep(&t, NULL);
+}
+
+/*
+ * Where the kernel bounces, it can only do so if its bounce buffers are within
+ * reach of the device; the address behind these, or 0 if there are none.
+ */
+static inline uint64_t bounce_buffers_end(void)
+{
+	static char log[1 << 20];
+	unsigned long long start, end = 0;
+	int size = klogctl(3, log, sizeof(log) - 1);
+	const char *line = log;
+
+	if (size < 0)
+		return 0;
+	log[size] = '\0';
+	while ((line = strstr(line, "software IO TLB: mapped [mem "))) {
+		if (sscanf(line, "software IO TLB: mapped [mem 0x%llx-0x%llx]",
+			   &start, &end) == 2)
+			break;
+		line++;
+	}
+	return end;
 }
 
 /* ---- what must be the same after as before ---- */
