@@ -538,33 +538,97 @@ TEST_F(held, stays_charged_after_the_exporter_exits)
 	test_budget_soon(LIMIT);
 }
 
-/* ---- huge pages ---- */
+/* ---- huge pages: all of one is kept in memory, whatever part is exported ---- */
+
+#define HUGE_POOL "/proc/sys/vm/nr_hugepages"
+
+#define NR_HUGE	3
+
+static size_t hugetlb_size(void)
+{
+	long kb = read_counter("/proc/meminfo", "Hugepagesize");
+
+	return kb > 0 ? kb * 1024 : 0;
+}
+
+static size_t thp_size(void)
+{
+	char text[32];
+
+	if (read_text("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
+		      text, sizeof(text)) < 0)
+		return 0;
+	return strtoul(text, NULL, 10);
+}
 
 FIXTURE(huge)
 {
 	int fd;
 	struct test_state before;
+	/* NR_HUGE huge pages of @size bytes each. */
 	char *buf;
 	size_t size;
+	/* As many bytes in small pages. */
+	char *small;
 	char old_pool[32];
 };
 
-#define HUGE_POOL "/proc/sys/vm/nr_hugepages"
+FIXTURE_VARIANT(huge)
+{
+	size_t (*size)(void);
+	const char *missing;
+	bool hugetlb;
+};
+
+FIXTURE_VARIANT_ADD(huge, hugetlb)
+{
+	.size = hugetlb_size,
+	.missing = "hugetlb pages",
+	.hugetlb = true,
+};
+
+FIXTURE_VARIANT_ADD(huge, transparent)
+{
+	.size = thp_size,
+	.missing = "transparent huge pages",
+};
+
+static char *map_hugetlb_pages(size_t size)
+{
+	return mmap(NULL, NR_HUGE * size, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+}
+
+static char *map_transparent(struct __test_metadata *_metadata, size_t size)
+{
+	char *area = map_anon((NR_HUGE + 1) * size);
+
+	ASSERT_NE(MAP_FAILED, area);
+	area += -(uintptr_t)area & (size - 1);
+	ASSERT_EQ(0, madvise(area, NR_HUGE * size, MADV_HUGEPAGE));
+	for (int i = 0; i < NR_HUGE; i++)
+		area[i * size] = 1;
+	/* Not only asked for. */
+	ASSERT_EQ(0, madvise(area, NR_HUGE * size, MADV_COLLAPSE));
+	return area;
+}
 
 FIXTURE_SETUP(huge)
 {
-	long kb = read_counter("/proc/meminfo", "Hugepagesize");
-
 	test_setup();
-	if (kb <= 0)
-		SKIP(return, "the kernel has no hugetlb pages");
-	self->size = kb * 1024;
+	self->size = variant->size();
+	if (!self->size)
+		SKIP(return, "the kernel has no %s", variant->missing);
 	ASSERT_LT(0, read_text(HUGE_POOL, self->old_pool,
 			       sizeof(self->old_pool)));
-	ASSERT_EQ(0, write_text(HUGE_POOL, "2"));
-	self->buf = mmap(NULL, self->size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	ASSERT_EQ(0, write_text(HUGE_POOL, "3"));
+	self->buf = variant->hugetlb ? map_hugetlb_pages(self->size) :
+				       map_transparent(_metadata, self->size);
 	ASSERT_NE(MAP_FAILED, self->buf);
+	self->small = map_anon(NR_HUGE * self->size);
+	ASSERT_NE(MAP_FAILED, self->small);
+	ASSERT_EQ(0, madvise(self->small, NR_HUGE * self->size,
+			     MADV_NOHUGEPAGE));
 	set_limit(_metadata, self->size);
 	become(_metadata, USER);
 }
@@ -572,30 +636,96 @@ FIXTURE_SETUP(huge)
 FIXTURE_TEARDOWN(huge)
 {
 	setresuid(0, 0, 0);
-	munmap(self->buf, self->size);
+	munmap(self->buf, NR_HUGE * self->size);
 	write_text(HUGE_POOL, self->old_pool);
 	test_teardown();
 }
 
-TEST_F(huge, page_costs_all_its_bytes)
-{
-	set_limit(_metadata, self->size - page_size());
-	test_err_export(ENOMEM, VMEMEXP_REASON_LIMIT, self->buf, self->buf,
-			self->size, O_RDWR);
-	/* Exactly that many are enough. */
-	set_limit(_metadata, self->size);
-	close(test_export(self->buf, self->size, O_RDWR));
-}
+/* The user has exactly @bytes left. */
+#define test_bytes_left(bytes) do {					\
+	size_t left = bytes;						\
+									\
+	if (left)							\
+		close(test_export(self->small, left, O_RDWR));		\
+	test_err_export(ENOMEM, VMEMEXP_REASON_LIMIT, self->small,	\
+			self->small, left + page_size(), O_RDWR);	\
+} while (0)
 
-TEST_F(huge, pages_add_up)
+TEST_F(huge, page_costs_all_its_bytes)
 {
 	int fd;
 
-	set_limit(_metadata, 2 * self->size - page_size());
-	fd = test_export(self->buf, self->size, O_RDWR);
+	set_limit(_metadata, self->size - page_size());
 	test_err_export(ENOMEM, VMEMEXP_REASON_LIMIT, self->buf, self->buf,
 			self->size, O_RDWR);
+	test_bytes_left(self->size - page_size());
+
+	/* And no more. */
+	set_limit(_metadata, self->size);
+	fd = test_export(self->buf, self->size, O_RDWR);
+	EXPECT_EQ((long)(self->size / page_size()), accounted_pages());
+	test_bytes_left(0);
 	close(fd);
+	test_bytes_left(self->size);
+}
+
+TEST_F(huge, part_of_a_page_costs_the_whole)
+{
+	char *part = self->buf + self->size - page_size();
+	int fd;
+
+	set_limit(_metadata, self->size - page_size());
+	test_err_export(ENOMEM, VMEMEXP_REASON_LIMIT, part, part, page_size(),
+			O_RDWR);
+	test_bytes_left(self->size - page_size());
+
+	set_limit(_metadata, self->size + page_size());
+	fd = test_export(part, page_size(), O_RDWR);
+	EXPECT_EQ((long)(self->size / page_size()), accounted_pages());
+	test_bytes_left(page_size());
+	close(fd);
+	EXPECT_EQ(0, accounted_pages());
+	test_bytes_left(self->size + page_size());
+}
+
+TEST_F(huge, parts_of_two_pages_cost_both)
+{
+	char *part = self->buf + self->size - page_size();
+	int fd;
+
+	set_limit(_metadata, 2 * self->size - page_size());
+	test_err_export(ENOMEM, VMEMEXP_REASON_LIMIT, part, part,
+			2 * page_size(), O_RDWR);
+	set_limit(_metadata, 2 * self->size);
+	fd = test_export(part, 2 * page_size(), O_RDWR);
+	test_bytes_left(0);
+	close(fd);
+	test_bytes_left(2 * self->size);
+}
+
+TEST_F(huge, a_buffer_for_each_part_adds_up)
+{
+	int fds[NR_HUGE];
+
+	set_limit(_metadata, NR_HUGE * self->size);
+	for (int i = 0; i < NR_HUGE; i++) {
+		fds[i] = test_export(self->buf + i * self->size, page_size(),
+				     O_RDWR);
+		test_bytes_left((NR_HUGE - 1 - i) * self->size);
+	}
+	for (int i = 0; i < NR_HUGE; i++)
+		close(fds[i]);
+	test_bytes_left(NR_HUGE * self->size);
+}
+
+TEST_F(huge, part_costs_the_whole_after_the_rest_is_unmapped)
+{
+	int fd = test_export(self->buf, page_size(), O_RDWR);
+
+	ASSERT_EQ(0, munmap(self->buf, self->size));
+	test_bytes_left(0);
+	close(fd);
+	test_bytes_left(self->size);
 }
 
 /* ---- RLIMIT_NOFILE ---- */
@@ -848,7 +978,7 @@ static void *map_shared_anonymous(size_t *size)
 
 static void *map_hugetlb(size_t *size)
 {
-	*size = read_counter("/proc/meminfo", "Hugepagesize") * 1024;
+	*size = hugetlb_size();
 	write_text(HUGE_POOL, "1");
 	return mmap(NULL, *size, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);

@@ -8,10 +8,6 @@
  */
 #include "vmemexp_utils.h"
 
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE	25
-#endif
-
 #define SCATTERED_PAGES	24
 /* Half of a huge page: several entries of what swiotlb can map at once. */
 #define HUGE_PAGE	(2UL << 20)

@@ -56,6 +56,11 @@ static inline uint64_t to_u64(const volatile void *p)
 	return (uintptr_t)p;
 }
 
+/* Since 6.1: makes huge pages now, or tells why not. */
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+
 /* ---- files ---- */
 
 /* Returns the number of bytes, or a negative errno; @text is terminated. */
