@@ -978,6 +978,8 @@ static void become_nobody(void)
 {
 	struct rlimit limit = { LIMIT_PAGES * page_size(), LIMIT_PAGES * page_size() };
 
+	/* A huge page would be charged whole. */
+	CHECK(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
 	CHECK(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
 	CHECK(setresgid(NOBODY, NOBODY, NOBODY) == 0);
 	CHECK(setresuid(NOBODY, NOBODY, NOBODY) == 0);

@@ -1186,8 +1186,22 @@ static void check_read_only_mapping(struct __test_metadata *_metadata, int fd,
 static void check_read_only_device(struct __test_metadata *_metadata, int dmabuf,
 				   const struct memory *m)
 {
+	struct importer_attach dynamic = {
+		.dmabuf_fd = dmabuf,
+		.device = IMPORTER_DEV_COHERENT,
+		.flags = IMPORTER_ATTACH_DYNAMIC,
+	};
 	unsigned char *seen = malloc(m->size);
 	int session = test_importer_open();
+	int ret;
+
+	/* For a dynamic importer, kernels up to 6.12 map it in both directions. */
+	ret = _test_ioctl(session, IMPORTER_IOC_ATTACH, &dynamic);
+	if (!ret) {
+		ret = _test_importer_map(session, IMPORTER_BIDIRECTIONAL);
+		test_importer_detach(session);
+	}
+	EXPECT_EQ(-EACCES, ret);
 
 	test_importer_attach(session, dmabuf, IMPORTER_DEV_COHERENT);
 	EXPECT_EQ(-EACCES, _test_importer_map(session, IMPORTER_BIDIRECTIONAL));
