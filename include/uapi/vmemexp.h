@@ -3,7 +3,7 @@
  * vmemexp: export user virtual memory as a dma-buf
  *
  * This header is the ABI of /dev/vmemexp and the only source of its reference:
- * Documentation/vmemexp.rst is generated from the comments below.
+ * Documentation/vmemexp-api.rst is generated from the comments below.
  */
 #ifndef _UAPI_VMEMEXP_H
 #define _UAPI_VMEMEXP_H
@@ -272,17 +272,17 @@ struct vmemexp_export {
  *
  * Errors, in the order of the checks, after those common to all ioctls:
  *
- * ======== ===================================================================
- * EINVAL   @flags has neither READ nor WRITE, @length is 0, or @stride is
- *          smaller than @length with more than one row.
- * EBADF    @fd is not open.
- * EINVAL   @fd is not a dma-buf, or one of another driver; or a range is not
- *          inside the dma-buf.
+ * ========== =================================================================
+ * EINVAL     @flags has neither READ nor WRITE, @length is 0, or @stride is
+ *            smaller than @length with more than one row.
+ * EBADF      @fd is not open.
+ * EINVAL     @fd is not a dma-buf, or one of another driver; or a range is not
+ *            inside the dma-buf.
  * EOPNOTSUPP %VMEMEXP_SYNC_OBSERVER on a machine whose caches a module cannot
- *          maintain.
- * EINTR    A signal came while waiting for a device or another caller, or a
- *          fatal one during a long run of rows; call again.
- * ======== ===================================================================
+ *            maintain.
+ * EINTR      A signal came while waiting for a device or another caller, or a
+ *            fatal one during a long run of rows; call again.
+ * ========== =================================================================
  */
 struct vmemexp_sync {
 	__u32		size;
