@@ -119,16 +119,25 @@ TEST(alignment_is_8)
 	EXPECT_EQ(8, __alignof__(struct vmemexp_query));
 }
 
+#define IS_SIGNED(x) ((__typeof__(x))(-1) < 1)
+
 TEST(fd_is_signed_and_the_rest_is_not)
 {
-	EXPECT_GT(0, (__typeof__(((struct vmemexp_export *)0)->fd))-1);
-	EXPECT_GT(0, (__typeof__(((struct vmemexp_sync *)0)->fd))-1);
-	EXPECT_GT(0, (__typeof__(((struct vmemexp_query *)0)->fd))-1);
-	EXPECT_LT(0, (__typeof__(((struct vmemexp_export *)0)->flags))-1);
-	EXPECT_LT(0, (__typeof__(((struct vmemexp_export *)0)->vaddr))-1);
-	EXPECT_LT(0, (__typeof__(((struct vmemexp_export *)0)->length))-1);
-	EXPECT_LT(0, (__typeof__(((struct vmemexp_sync *)0)->offset))-1);
-	EXPECT_LT(0, (__typeof__(((struct vmemexp_sync *)0)->rows))-1);
+	struct vmemexp_export export;
+	struct vmemexp_sync sync;
+	struct vmemexp_query query;
+
+	EXPECT_TRUE(IS_SIGNED(export.fd));
+	EXPECT_TRUE(IS_SIGNED(sync.fd));
+	EXPECT_TRUE(IS_SIGNED(query.fd));
+	EXPECT_FALSE(IS_SIGNED(export.flags));
+	EXPECT_FALSE(IS_SIGNED(export.vaddr));
+	EXPECT_FALSE(IS_SIGNED(export.length));
+	EXPECT_FALSE(IS_SIGNED(export.err_addr));
+	EXPECT_FALSE(IS_SIGNED(sync.rows));
+	EXPECT_FALSE(IS_SIGNED(sync.offset));
+	EXPECT_FALSE(IS_SIGNED(sync.stride));
+	EXPECT_FALSE(IS_SIGNED(query.dmabuf_size));
 }
 
 TEST(request_numbers_are_fixed)

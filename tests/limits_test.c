@@ -350,17 +350,21 @@ enum holder {
 	HOLD_BY_ATTACHMENT,
 };
 
+struct hold {
+	int file;
+	int sockets[2];
+	void *map;
+	pid_t pid;
+	/* Of the importer; opened before it is needed. */
+	int session;
+};
+
 FIXTURE(held)
 {
 	int fd;
 	struct test_state before;
 	char *buf;
-	int session;
-	/* What holds it. */
-	int file;
-	int sockets[2];
-	void *map;
-	pid_t pid;
+	struct hold hold;
 };
 
 FIXTURE_VARIANT(held)
@@ -398,7 +402,7 @@ FIXTURE_SETUP(held)
 	if (variant->holder == HOLD_BY_ATTACHMENT)
 		skip_without_importer();
 	test_setup();
-	self->session = open(IMPORTER_PATH, O_RDWR | O_CLOEXEC);
+	self->hold.session = open(IMPORTER_PATH, O_RDWR | O_CLOEXEC);
 	self->buf = guard_start(BUF_PAGES * page_size());
 	ASSERT_NE(NULL, self->buf);
 	set_limit(_metadata, LIMIT * page_size());
@@ -407,64 +411,64 @@ FIXTURE_SETUP(held)
 
 FIXTURE_TEARDOWN(held)
 {
-	close(self->session);
+	close(self->hold.session);
 	setresuid(0, 0, 0);
 	test_teardown();
 }
 
-static void hold(struct __test_metadata *_metadata, FIXTURE_DATA(held) *self,
-		 enum holder holder, int dmabuf)
+static void take_hold(struct __test_metadata *_metadata, enum holder holder,
+		      struct hold *hold, int dmabuf)
 {
 	switch (holder) {
 	case HOLD_BY_DUP:
-		self->file = dup(dmabuf);
-		ASSERT_LE(0, self->file);
+		hold->file = dup(dmabuf);
+		ASSERT_LE(0, hold->file);
 		break;
 	case HOLD_BY_MMAP:
-		self->map = mmap(NULL, page_size(), PROT_READ, MAP_SHARED,
+		hold->map = mmap(NULL, page_size(), PROT_READ, MAP_SHARED,
 				 dmabuf, 0);
-		ASSERT_NE(MAP_FAILED, self->map);
+		ASSERT_NE(MAP_FAILED, hold->map);
 		break;
 	case HOLD_BY_SOCKET:
 		ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0,
-					self->sockets));
-		ASSERT_EQ(0, send_fd(self->sockets[0], dmabuf));
+					hold->sockets));
+		ASSERT_EQ(0, send_fd(hold->sockets[0], dmabuf));
 		break;
 	case HOLD_BY_PROCESS:
-		self->pid = fork();
-		ASSERT_LE(0, self->pid);
-		if (!self->pid) {
+		hold->pid = fork();
+		ASSERT_LE(0, hold->pid);
+		if (!hold->pid) {
 			pause();
 			_exit(0);
 		}
 		break;
 	case HOLD_BY_ATTACHMENT:
-		test_importer_attach(self->session, dmabuf,
+		test_importer_attach(hold->session, dmabuf,
 				     IMPORTER_DEV_COHERENT);
 		break;
 	}
 }
 
-static void let_go(struct __test_metadata *_metadata, FIXTURE_DATA(held) *self,
-		   enum holder holder)
+static void let_go(struct __test_metadata *_metadata, enum holder holder,
+		   const struct hold *hold)
 {
 	switch (holder) {
 	case HOLD_BY_DUP:
-		close(self->file);
+		close(hold->file);
 		break;
 	case HOLD_BY_MMAP:
-		ASSERT_EQ(0, munmap(self->map, page_size()));
+		ASSERT_EQ(0, munmap(hold->map, page_size()));
 		break;
 	case HOLD_BY_SOCKET:
-		close(self->sockets[0]);
-		close(self->sockets[1]);
+		close(hold->sockets[0]);
+		close(hold->sockets[1]);
 		break;
 	case HOLD_BY_PROCESS:
-		ASSERT_EQ(0, kill(self->pid, SIGKILL));
-		ASSERT_EQ(128 + SIGKILL, wait_for_child(self->pid));
+		ASSERT_EQ(0, kill(hold->pid, SIGKILL));
+		ASSERT_EQ(128 + SIGKILL, wait_for_child(hold->pid));
 		break;
 	case HOLD_BY_ATTACHMENT:
-		test_importer_detach(self->session);
+		test_importer_detach(hold->session);
 		break;
 	}
 }
@@ -488,10 +492,10 @@ TEST_F(held, stays_charged)
 {
 	int fd = test_export_pages(LIMIT);
 
-	hold(_metadata, self, variant->holder, fd);
+	take_hold(_metadata, variant->holder, &self->hold, fd);
 	close(fd);
 	test_budget(0);
-	let_go(_metadata, self, variant->holder);
+	let_go(_metadata, variant->holder, &self->hold);
 	test_budget_soon(LIMIT);
 }
 
@@ -499,12 +503,12 @@ TEST_F(held, stays_charged_after_the_source_is_unmapped)
 {
 	int fd = test_export_pages(LIMIT);
 
-	hold(_metadata, self, variant->holder, fd);
+	take_hold(_metadata, variant->holder, &self->hold, fd);
 	close(fd);
 	ASSERT_EQ(0, munmap(self->buf, LIMIT * page_size()));
 	self->buf += LIMIT * page_size();
 	test_budget(0);
-	let_go(_metadata, self, variant->holder);
+	let_go(_metadata, variant->holder, &self->hold);
 	test_budget_soon(LIMIT);
 }
 
@@ -531,10 +535,10 @@ TEST_F(held, stays_charged_after_the_exporter_exits)
 	close(sockets[1]);
 	test_budget(0);
 
-	hold(_metadata, self, variant->holder, fd);
+	take_hold(_metadata, variant->holder, &self->hold, fd);
 	close(fd);
 	test_budget(0);
-	let_go(_metadata, self, variant->holder);
+	let_go(_metadata, variant->holder, &self->hold);
 	test_budget_soon(LIMIT);
 }
 

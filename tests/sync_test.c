@@ -79,19 +79,19 @@ FIXTURE_VARIANT_ADD(sync, bounced_28_bits_huge)
 	.huge = true,
 };
 
-static void make_scattered(struct __test_metadata *_metadata,
-			   FIXTURE_DATA(sync) *self)
+static uint8_t *make_scattered(struct __test_metadata *_metadata)
 {
-	self->size = SCATTERED_PAGES * page_size();
-	self->buf = map_anon(self->size);
-	ASSERT_NE(MAP_FAILED, (void *)self->buf);
-	ASSERT_EQ(0, madvise(self->buf, self->size, MADV_NOHUGEPAGE));
+	const size_t size = SCATTERED_PAGES * page_size();
+	uint8_t *buf = map_anon(size);
+
+	ASSERT_NE(MAP_FAILED, (void *)buf);
+	ASSERT_EQ(0, madvise(buf, size, MADV_NOHUGEPAGE));
 	for (size_t i = 0; i < SCATTERED_PAGES; i++)
-		self->buf[i * 7 % SCATTERED_PAGES * page_size()] = 1;
+		buf[i * 7 % SCATTERED_PAGES * page_size()] = 1;
+	return buf;
 }
 
-static void make_huge(struct __test_metadata *_metadata,
-		      FIXTURE_DATA(sync) *self)
+static uint8_t *make_huge(struct __test_metadata *_metadata)
 {
 	uint8_t *area = map_anon(2 * HUGE_PAGE);
 
@@ -100,8 +100,7 @@ static void make_huge(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, madvise(area, HUGE_PAGE, MADV_HUGEPAGE));
 	*area = 1;
 	ASSERT_EQ(0, madvise(area, HUGE_PAGE, MADV_COLLAPSE));
-	self->buf = area;
-	self->size = HUGE_SIZE;
+	return area;
 }
 
 /* Whether the device sees no byte of the memory itself. */
@@ -127,8 +126,10 @@ FIXTURE_SETUP(sync)
 		     variant->address_bits);
 	test_setup();
 
+	self->size = variant->huge ? HUGE_SIZE : SCATTERED_PAGES * page_size();
 	for (int tries = 0; tries < MAX_TRIES; tries++) {
-		(variant->huge ? make_huge : make_scattered)(_metadata, self);
+		self->buf = variant->huge ? make_huge(_metadata) :
+					    make_scattered(_metadata);
 		self->dmabuf = test_export(self->buf, self->size, O_RDWR);
 		self->session = test_importer_open();
 		ret = _test_importer_attach(self->session, self->dmabuf,
@@ -180,17 +181,12 @@ static void __check_bytes(struct __test_metadata *_metadata, const char *who,
 	}
 }
 
-static void __check_device(struct __test_metadata *_metadata,
-			   const FIXTURE_DATA(sync) *self, int session,
-			   const uint8_t *want)
-{
-	test_importer_read(session, 0, self->seen, self->size);
-	__check_bytes(_metadata, "the device", want, self->seen, self->size);
-}
-
-/* What a device sees that is not the fixture's. */
-#define check_device(session, want) \
-	__check_device(_metadata, self, session, want)
+/* For a device that is not the fixture's, too. */
+#define check_device(session, want) do {				\
+	test_importer_read(session, 0, self->seen, self->size);		\
+	__check_bytes(_metadata, "the device", want, self->seen,	\
+		      self->size);					\
+} while (0)
 
 #define check_cpu() \
 	__check_bytes(_metadata, "the CPU", self->cpu, self->buf, self->size)
@@ -210,27 +206,23 @@ static void copy_rect(uint8_t *to, const uint8_t *from,
 	}
 }
 
-/* The CPU writes all bytes; no two seeds agree in any of them. */
-static void cpu_writes(const FIXTURE_DATA(sync) *self, unsigned int seed)
-{
-	fill(self->cpu, self->size, seed);
-	memcpy(self->buf, self->cpu, self->size);
-}
+/* The CPU writes all bytes; neighbours and seeds differ. */
+#define cpu_writes(seed) do {						\
+	fill(self->cpu, self->size, seed);				\
+	memcpy(self->buf, self->cpu, self->size);			\
+} while (0)
 
-static void __device_writes(struct __test_metadata *_metadata,
-			    const FIXTURE_DATA(sync) *self, int session,
-			    uint8_t *dev, unsigned int seed)
-{
-	fill(dev, self->size, seed);
-	test_importer_write(session, 0, dev, self->size);
-}
+#define other_device_writes(session, dev, seed) do {			\
+	fill(dev, self->size, seed);					\
+	test_importer_write(session, 0, dev, self->size);		\
+} while (0)
 
 #define device_writes(seed) \
-	__device_writes(_metadata, self, self->session, self->dev, seed)
+	other_device_writes(self->session, self->dev, seed)
 
 /* The state that most tests begin with: both see the same. */
 #define map_filled(direction, seed) do {				\
-	cpu_writes(self, seed);						\
+	cpu_writes(seed);						\
 	test_importer_map(self->session, direction);			\
 	memcpy(self->dev, self->cpu, self->size);			\
 	check_both();							\
@@ -270,7 +262,7 @@ static size_t make_rects(struct rect *rects, size_t size)
 TEST_F(sync, without_one_both_see_old_data)
 {
 	map_filled(IMPORTER_BIDIRECTIONAL, 1);
-	cpu_writes(self, 2);
+	cpu_writes(2);
 	check_both();
 	device_writes(3);
 	check_both();
@@ -289,7 +281,7 @@ TEST_F(sync, end_write_shows_the_device_exactly_the_bytes_named)
 	for (size_t i = 0; i < 2 * nr; i++) {
 		const struct rect *rect = &rects[i / 2];
 
-		cpu_writes(self, ++seed);
+		cpu_writes(++seed);
 		sync_rect(VMEMEXP_SYNC_END | flags[i % 2], rect);
 		copy_rect(self->dev, self->cpu, rect);
 		check_both();
@@ -449,7 +441,7 @@ TEST_F(sync, for_an_observer_does_not_touch_devices)
 
 	map_filled(IMPORTER_BIDIRECTIONAL, 1);
 	before = test_importer_info(self->session);
-	cpu_writes(self, 2);
+	cpu_writes(2);
 	device_writes(3);
 	for (unsigned int flags = 1; flags < 8; flags++) {
 		if (flags & VMEMEXP_SYNC_RW)
@@ -467,7 +459,7 @@ TEST_F(sync, for_an_observer_does_not_touch_devices)
 TEST_F(sync, of_dma_buf_does_it_for_the_whole_buffer)
 {
 	map_filled(IMPORTER_BIDIRECTIONAL, 1);
-	cpu_writes(self, 2);
+	cpu_writes(2);
 	test_dmabuf_sync(self->dmabuf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE);
 	memcpy(self->dev, self->cpu, self->size);
 	check_both();
@@ -485,7 +477,7 @@ TEST_F(sync, of_dma_buf_does_it_for_the_whole_buffer)
 TEST_F(sync, of_an_importer_does_it_for_the_whole_buffer)
 {
 	map_filled(IMPORTER_BIDIRECTIONAL, 1);
-	cpu_writes(self, 2);
+	cpu_writes(2);
 	test_importer_end_cpu(self->session, IMPORTER_TO_DEVICE);
 	memcpy(self->dev, self->cpu, self->size);
 	check_both();
@@ -528,7 +520,7 @@ TEST_F(sync, to_device_never_changes_memory)
 TEST_F(sync, to_device_shows_the_device_what_is_synced)
 {
 	map_filled(IMPORTER_TO_DEVICE, 1);
-	cpu_writes(self, 2);
+	cpu_writes(2);
 	test_sync(self->dmabuf, VMEMEXP_SYNC_END | VMEMEXP_SYNC_WRITE, 0,
 		  self->size);
 	memcpy(self->dev, self->cpu, self->size);
@@ -537,7 +529,7 @@ TEST_F(sync, to_device_shows_the_device_what_is_synced)
 
 TEST_F(sync, from_device_never_changes_what_the_device_has)
 {
-	cpu_writes(self, 1);
+	cpu_writes(1);
 	test_importer_map(self->session, IMPORTER_FROM_DEVICE);
 	device_writes(2);
 	test_sync(self->dmabuf, VMEMEXP_SYNC_END | VMEMEXP_SYNC_RW, 0,
@@ -553,7 +545,7 @@ TEST_F(sync, from_device_shows_the_cpu_what_is_synced)
 {
 	const size_t half = self->size / 2 + 5;
 
-	cpu_writes(self, 1);
+	cpu_writes(1);
 	test_importer_map(self->session, IMPORTER_FROM_DEVICE);
 	device_writes(2);
 	test_sync(self->dmabuf, VMEMEXP_SYNC_START | VMEMEXP_SYNC_READ, 0,
@@ -569,7 +561,7 @@ TEST_F(sync, of_what_is_not_mapped_does_nothing)
 	map_filled(IMPORTER_BIDIRECTIONAL, 1);
 	device_writes(2);
 	test_importer_unmap(self->session);
-	cpu_writes(self, 3);
+	cpu_writes(3);
 	test_sync(self->dmabuf, VMEMEXP_SYNC_START | VMEMEXP_SYNC_RW, 0,
 		  self->size);
 	test_sync(self->dmabuf, VMEMEXP_SYNC_END | VMEMEXP_SYNC_RW, 0,
@@ -591,7 +583,7 @@ TEST_F(sync, reaches_two_devices_each_in_its_direction)
 	memcpy(dev2, self->cpu, self->size);
 	check_device(reader, dev2);
 
-	cpu_writes(self, 2);
+	cpu_writes(2);
 	test_sync(self->dmabuf, VMEMEXP_SYNC_END | VMEMEXP_SYNC_WRITE, 100,
 		  self->size / 2);
 	memcpy(self->dev + 100, self->cpu + 100, self->size / 2);
@@ -600,7 +592,7 @@ TEST_F(sync, reaches_two_devices_each_in_its_direction)
 	check_device(reader, dev2);
 
 	/* Only one of them may write. */
-	__device_writes(_metadata, self, reader, dev2, 3);
+	other_device_writes(reader, dev2, 3);
 	device_writes(4);
 	test_sync(self->dmabuf, VMEMEXP_SYNC_START | VMEMEXP_SYNC_READ, 100,
 		  self->size / 2);
@@ -618,7 +610,7 @@ TEST_F(sync, brings_data_from_one_device_to_another)
 	int display = test_importer_open();
 
 	test_importer_attach(display, self->dmabuf, variant->device);
-	cpu_writes(self, 1);
+	cpu_writes(1);
 	test_importer_map(self->session, IMPORTER_FROM_DEVICE);
 	test_importer_map(display, IMPORTER_TO_DEVICE);
 	check_device(display, self->cpu);
@@ -689,12 +681,12 @@ TEST_F(sync, of_a_read_only_buffer_shows_the_device_what_the_owner_wrote)
 	int reader = test_importer_open();
 
 	test_importer_attach(reader, dmabuf, variant->device);
-	cpu_writes(self, 1);
+	cpu_writes(1);
 	test_importer_map(reader, IMPORTER_TO_DEVICE);
 	memcpy(self->dev, self->cpu, self->size);
 	check_device(reader, self->dev);
 
-	cpu_writes(self, 2);
+	cpu_writes(2);
 	for (unsigned int flags = 1; flags < 4; flags++)
 		test_sync(dmabuf, VMEMEXP_SYNC_START | flags, 0, self->size);
 	check_device(reader, self->dev);
