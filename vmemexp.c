@@ -235,6 +235,7 @@ static int vmemexp_pin_failed(const struct vmemexp_buf *buf, unsigned long addr,
 {
 	struct address_space *mapping;
 	struct vm_area_struct *vma;
+	pgoff_t index;
 	int err;
 
 	if (ret == -EINTR || mmap_read_lock_killable(buf->mm))
@@ -251,7 +252,9 @@ static int vmemexp_pin_failed(const struct vmemexp_buf *buf, unsigned long addr,
 		goto unlock;
 
 	mapping = vma->vm_file->f_mapping;
-	if (linear_page_index(vma, addr) >= DIV_ROUND_UP(i_size_read(mapping->host), PAGE_SIZE)) {
+	/* Not linear_page_index(): up to 6.6 it counts huge pages for hugetlb. */
+	index = vma->vm_pgoff + ((addr - vma->vm_start) >> PAGE_SHIFT);
+	if (index >= DIV_ROUND_UP(i_size_read(mapping->host), PAGE_SIZE)) {
 		error->reason = VMEMEXP_REASON_NO_BACKING;
 	} else if (buf->writable && (vma->vm_flags & VM_SHARED) && mapping_can_writeback(mapping)) {
 		/*

@@ -1353,6 +1353,21 @@ static void make_beyond_memfd(struct __test_metadata *_metadata,
 	map_too_much(_metadata, r, MAP_SHARED, memfd(8 * PAGE - 100, 0));
 }
 
+/* Page indices of these files count base pages for some and huge ones for others. */
+static void make_beyond_hugetlb_memfd(struct __test_metadata *_metadata,
+				      struct refusal *r)
+{
+	int fd;
+
+	ASSERT_EQ(0, set_knob(HUGE_PAGES, "8"));
+	fd = memfd(2 * HUGE_PAGE, MFD_HUGETLB);
+	r->size = 2 * HUGE_PAGE;
+	r->bad = HUGE_PAGE;
+	r->addr = map(r->size, RW, MAP_SHARED, fd);
+	ASSERT_EQ(0, ftruncate(fd, HUGE_PAGE));
+	close(fd);
+}
+
 static void make_beyond_private_file(struct __test_metadata *_metadata,
 				     struct refusal *r)
 {
@@ -1489,6 +1504,11 @@ FIXTURE_VARIANT_ADD(refusal, below_growing) {
 FIXTURE_VARIANT_ADD(refusal, beyond_memfd) {
 	.make = make_beyond_memfd, .error = EFAULT,
 	.reason = VMEMEXP_REASON_NO_BACKING,
+};
+
+FIXTURE_VARIANT_ADD(refusal, beyond_hugetlb_memfd) {
+	.make = make_beyond_hugetlb_memfd, .missing = need_hugetlb,
+	.error = EFAULT, .reason = VMEMEXP_REASON_NO_BACKING,
 };
 
 FIXTURE_VARIANT_ADD(refusal, beyond_private_file) {
