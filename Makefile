@@ -21,6 +21,7 @@ lint: ## the tests that need no guest: style, warnings, sparse, cocci, docs, she
 	tools/lint
 
 doc: ## regenerate the reference from the header, and the manual page
+	tools/deps install doc
 	tools/api-doc > Documentation/vmemexp-api.rst.new
 	mv Documentation/vmemexp-api.rst.new Documentation/vmemexp-api.rst
 	$(MAKE) -C tools man
