@@ -150,6 +150,15 @@ static inline int open_files(void)
 	return count;
 }
 
+/* The next file descriptor; one that is reserved is in no directory. */
+static inline int next_file(void)
+{
+	int fd = dup(STDOUT_FILENO);
+
+	close(fd);
+	return fd;
+}
+
 /* ---- memory ---- */
 
 static inline void *map_anon(size_t length)
@@ -319,6 +328,7 @@ static inline uint64_t bounce_buffers_end(void)
 struct test_state {
 	long pins;
 	int files;
+	int next_file;
 };
 
 /* A test that gave up root must be able to take it back for this. */
@@ -329,7 +339,9 @@ static inline struct test_state get_state(void)
 
 	if (euid)
 		seteuid(0);
-	state = (struct test_state){ pinned_pages(), open_files() };
+	state = (struct test_state){
+		pinned_pages(), open_files(), next_file()
+	};
 	if (euid)
 		seteuid(euid);
 	return state;
@@ -348,6 +360,7 @@ static inline void __test_state(struct __test_metadata *_metadata,
 	}
 	EXPECT_EQ(before->pins, now.pins);
 	EXPECT_EQ(before->files, now.files);
+	EXPECT_EQ(before->next_file, now.next_file);
 }
 
 #define test_state(before) __test_state(_metadata, before)
