@@ -1662,6 +1662,27 @@ TEST_F(dmabuf, that_is_read_only_is_never_mapped_privately)
 	close(dmabuf);
 }
 
+/*
+ * MADV_FREE lets the kernel drop pages that nobody has written to since. A
+ * write through the dma-buf leaves no trace in the exporter's page table.
+ */
+TEST_F(dmabuf, keeps_what_was_written_through_it)
+{
+	unsigned char *written = malloc(SMALL);
+	unsigned char *door = map(SMALL, RW, MAP_SHARED, self->dmabuf);
+
+	fill(written, SMALL, 2);
+	ASSERT_EQ(0, madvise(self->source, SMALL, MADV_FREE));
+	memcpy(door, written, SMALL);
+	ASSERT_EQ(0, munmap(door, SMALL));
+	ASSERT_EQ(0, close(self->dmabuf));
+
+	ASSERT_EQ(0, madvise(self->source, SMALL, MADV_PAGEOUT));
+	EXPECT_EQ(0, memcmp(written, self->source, SMALL));
+	free(written);
+	self->dmabuf = open("/dev/null", O_RDONLY);
+}
+
 /* Their number is what a buffer costs. */
 TEST_F(dmabuf, has_no_more_extents_than_huge_pages)
 {
