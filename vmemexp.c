@@ -271,16 +271,11 @@ unlock:
 
 /* --- pinning: pages become extents --- */
 
-/* Makes room for @count more extents, so that recording pages cannot fail. */
-static int vmemexp_reserve(struct vmemexp_buf *buf, unsigned long count)
+/* Moves the extents to an array of @max entries, at least those in use. */
+static int vmemexp_resize(struct vmemexp_buf *buf, unsigned long max)
 {
-	unsigned long max = buf->nr_extents + count;
 	struct vmemexp_run *extents;
 
-	if (max <= buf->max_extents)
-		return 0;
-
-	max = max(max, 2 * buf->max_extents);
 	extents = kvmalloc_array(max, sizeof(*extents), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!extents)
 		return -ENOMEM;
@@ -292,20 +287,14 @@ static int vmemexp_reserve(struct vmemexp_buf *buf, unsigned long count)
 	return 0;
 }
 
-/* Gives back what vmemexp_reserve() took in advance. */
-static void vmemexp_trim(struct vmemexp_buf *buf)
+/* Makes room for @count more extents, so that recording pages cannot fail. */
+static int vmemexp_reserve(struct vmemexp_buf *buf, unsigned long count)
 {
-	struct vmemexp_run *extents;
+	unsigned long max = buf->nr_extents + count;
 
-	if (buf->nr_extents == buf->max_extents)
-		return;
-	extents = kvmalloc_array(buf->nr_extents, sizeof(*extents), GFP_KERNEL_ACCOUNT);
-	if (!extents)
-		return;		/* Too much memory is better than no buffer. */
-	memcpy(extents, buf->extents, buf->nr_extents * sizeof(*extents));
-	kvfree(buf->extents);
-	buf->extents = extents;
-	buf->max_extents = buf->nr_extents;
+	if (max <= buf->max_extents)
+		return 0;
+	return vmemexp_resize(buf, max(max, 2 * buf->max_extents));
 }
 
 static unsigned long vmemexp_extent_pages(const struct vmemexp_buf *buf, unsigned long i)
@@ -461,7 +450,9 @@ static int vmemexp_pin(struct vmemexp_buf *buf, bool contiguous, struct vmemexp_
 	 */
 	if (buf->nr_held > buf->npages && vmemexp_charge(buf, buf->nr_held - buf->npages))
 		return vmemexp_fail(error, VMEMEXP_REASON_LIMIT, buf->start + buf->offset, -ENOMEM);
-	vmemexp_trim(buf);
+	/* Give back what was reserved; too much memory is better than no buffer. */
+	if (buf->nr_extents < buf->max_extents)
+		vmemexp_resize(buf, buf->nr_extents);
 	return 0;
 }
 
