@@ -14,9 +14,12 @@
  *	EFAULT		the argument, or the caller's buffer, is not accessible
  *	EINVAL		a field has an unknown value, or a reserved one is not zero
  *	ENXIO		there is no such region; mmap(), TAKE_AWAY: no SETUP yet
- *	EINVAL		offset and length reach outside of the region
- *	EOPNOTSUPP	CARVEOUT_HOW_PAGES for a region without struct page
- *	EBUSY		SETUP: it has been done
+ *	EINVAL		offset and length reach outside of the region; mmap(): it
+ *			is private and writable, with another way than HOW_REMAP
+ *	EOPNOTSUPP	CARVEOUT_HOW_PAGES for a region without struct page; on
+ *			arm, also for one that is not System RAM
+ *	EBUSY		SETUP: it has been done, or other open files (or mappings
+ *			that hold them) have the region cached in another way
  */
 #ifndef _VMEMEXP_CARVEOUT_H
 #define _VMEMEXP_CARVEOUT_H
@@ -41,7 +44,10 @@
 
 /* Write accesses are refused although the mapping has PROT_WRITE (HOW_FAULT). */
 #define CARVEOUT_READ_ONLY	0x1
-/* What happens at fault number @nr_faults + 1 (HOW_FAULT): it is refused ... */
+/*
+ * What happens at fault number @nr_faults + 1 (HOW_FAULT), one of the two: it
+ * and all later ones are refused ...
+ */
 #define CARVEOUT_THEN_REFUSE	0x2
 /* ... or all pages mapped so far are taken away, and it and others succeed. */
 #define CARVEOUT_THEN_TAKE_AWAY	0x4
@@ -92,7 +98,7 @@ struct carveout_info {
  * @user_ptr: in: address of the caller's buffer
  *
  * The access of the other processor: past the CPUs' caches where the region
- * lies outside of System RAM.
+ * lies outside of System RAM (on amd64 nothing needs to go past them).
  */
 struct carveout_transfer {
 	__u32 region;
