@@ -16,9 +16,12 @@
 #define VMEMEXP_UTILS_H
 
 #include <dirent.h>
+#include <drm.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/dma-buf.h>
+#include <linux/dma-heap.h>
+#include <linux/udmabuf.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -35,10 +38,12 @@
 #include <kselftest_harness.h>
 
 #include "../include/uapi/vmemexp.h"
+#include "carveout/vmemexp_carveout.h"
 #include "importer/vmemexp_importer.h"
 
 #define VMEMEXP_PATH	"/dev/vmemexp"
 #define VMEMEXP_ALLOW	"/sys/module/vmemexp/parameters/allow"
+#define VMEMEXP_CARVEOUTS "/sys/module/vmemexp/parameters/carveouts"
 
 /* What every output field holds before a call. */
 #define POISON_BYTE	0xcc
@@ -452,7 +457,8 @@ static inline int __test_export(struct __test_metadata *_metadata, int fd,
 				     VMEMEXP_MEMORY_SHMEM |
 				     VMEMEXP_MEMORY_HUGETLB |
 				     VMEMEXP_MEMORY_FILE |
-				     VMEMEXP_MEMORY_DRIVER));
+				     VMEMEXP_MEMORY_DRIVER |
+				     VMEMEXP_MEMORY_PFNMAP));
 	ASSERT_EQ(VMEMEXP_REASON_NONE, cmd->err_reason);
 	ASSERT_EQ(0, cmd->err_addr);
 	return cmd->fd;
@@ -698,5 +704,143 @@ __test_importer_info(struct __test_metadata *_metadata, int session)
 
 /* Gives a struct importer_info. */
 #define test_importer_info(session) __test_importer_info(_metadata, session)
+
+/* ---- the stand-in for drivers of carve-outs ---- */
+
+/* For tests and for FIXTURE_SETUP. */
+#define skip_without_carveout() do {					\
+	if (access(CARVEOUT_PATH, F_OK))				\
+		SKIP(return, "the module vmemexp_carveout is not loaded"); \
+} while (0)
+
+/* Returns 0 or a negative errno: there may be no such region. */
+static inline int _test_carveout_info(unsigned int region,
+				      struct carveout_info *info)
+{
+	int fd = open(CARVEOUT_PATH, O_RDWR | O_CLOEXEC);
+	int ret;
+
+	*info = (struct carveout_info){ .region = region };
+	ret = _test_ioctl(fd, CARVEOUT_IOC_INFO, info);
+	close(fd);
+	return ret;
+}
+
+/* Returns a file that maps the region in the way told, or a negative errno. */
+static inline int _test_carveout_open(const struct carveout_setup *setup)
+{
+	struct carveout_setup arg = *setup;
+	int fd = open(CARVEOUT_PATH, O_RDWR | O_CLOEXEC);
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = _test_ioctl(fd, CARVEOUT_IOC_SETUP, &arg);
+	if (!ret)
+		return fd;
+	close(fd);
+	return ret;
+}
+
+/*
+ * What the other processor finds (@request is CARVEOUT_IOC_READ) or writes
+ * (CARVEOUT_IOC_WRITE) at @offset of the region.
+ */
+static inline int _test_carveout_transfer(unsigned long request,
+					  unsigned int region, uint64_t offset,
+					  const volatile void *buf,
+					  size_t length)
+{
+	struct carveout_transfer cmd = {
+		.region = region,
+		.offset = offset,
+		.length = length,
+		.user_ptr = to_u64(buf),
+	};
+	int fd = open(CARVEOUT_PATH, O_RDWR | O_CLOEXEC);
+	int ret = _test_ioctl(fd, request, &cmd);
+
+	close(fd);
+	return ret;
+}
+
+#define test_carveout_read(region, offset, buf, length)			\
+	ASSERT_EQ(0, _test_carveout_transfer(CARVEOUT_IOC_READ, region,	\
+					     offset, buf, length))
+
+#define test_carveout_write(region, offset, buf, length)		\
+	ASSERT_EQ(0, _test_carveout_transfer(CARVEOUT_IOC_WRITE, region, \
+					     offset, buf, length))
+
+/* ---- dma-bufs of other exporters, or -1 if the kernel has none ---- */
+
+static inline int make_udmabuf(size_t size)
+{
+	int device = open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
+	int memfd = memfd_create("udmabuf", MFD_ALLOW_SEALING | MFD_CLOEXEC);
+	struct udmabuf_create cmd = {
+		.memfd = memfd,
+		.flags = UDMABUF_FLAGS_CLOEXEC,
+		.size = size,
+	};
+	int dmabuf = -1;
+
+	if (device >= 0 && memfd >= 0 && !ftruncate(memfd, size) &&
+	    !fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK))
+		dmabuf = ioctl(device, UDMABUF_CREATE, &cmd);
+	close(memfd);
+	close(device);
+	return dmabuf;
+}
+
+static inline int make_heap_dmabuf(size_t size)
+{
+	struct dma_heap_allocation_data cmd = {
+		.len = size,
+		.fd_flags = O_RDWR | O_CLOEXEC,
+	};
+	int heap = open("/dev/dma_heap/system", O_RDWR | O_CLOEXEC);
+	int ret = ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &cmd);
+
+	close(heap);
+	return ret ? -1 : (int)cmd.fd;
+}
+
+/* A dumb buffer of the card, which must be vgem's, exported by PRIME. */
+static inline int make_vgem_dmabuf_of(int card, size_t size)
+{
+	char name[16] = "";
+	struct drm_version version = {
+		.name = name,
+		.name_len = sizeof(name) - 1,
+	};
+	struct drm_mode_create_dumb dumb = {
+		.width = page_size() / 4, .height = size / page_size(),
+		.bpp = 32,
+	};
+	struct drm_prime_handle prime = { .flags = DRM_CLOEXEC | DRM_RDWR };
+
+	if (ioctl(card, DRM_IOCTL_VERSION, &version) || strcmp(name, "vgem") ||
+	    ioctl(card, DRM_IOCTL_MODE_CREATE_DUMB, &dumb))
+		return -1;
+	prime.handle = dumb.handle;
+	return ioctl(card, DRM_IOCTL_PRIME_HANDLE_TO_FD, &prime) ? -1 : prime.fd;
+}
+
+static inline int make_vgem_dmabuf(size_t size)
+{
+	int dmabuf = -1;
+
+	for (int i = 0; i < 8 && dmabuf < 0; i++) {
+		char path[32];
+		int card;
+
+		snprintf(path, sizeof(path), "/dev/dri/card%d", i);
+		card = open(path, O_RDWR | O_CLOEXEC);
+		dmabuf = make_vgem_dmabuf_of(card, size);
+		close(card);
+	}
+	return dmabuf;
+}
 
 #endif /* VMEMEXP_UTILS_H */
