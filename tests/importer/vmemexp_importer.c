@@ -21,6 +21,11 @@
  * stands for, and the CPU reads or writes there. What swiotlb bounces is seen
  * in the bounce buffer. A SHADOW device has dma_map_ops of its own, that give
  * every mapped entry a private copy at a made-up DMA address.
+ *
+ * Memory outside of System RAM is not in the linear map, with or without struct
+ * page. Nothing bounces it and no DMA API call may look after its caches, so a
+ * SHADOW device has no copy of it but works on the memory itself. The CPU that
+ * plays the device goes past its caches there, as the device would.
  */
 
 #include <linux/device.h>
@@ -30,6 +35,7 @@
 #include <linux/dma-resv.h>
 #include <linux/fs.h>
 #include <linux/io.h>
+#include <linux/ioport.h>
 #include <linux/list.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
@@ -149,6 +155,47 @@ static void importer_dma_buf_unmap(struct dma_buf_attachment *attach,
 #define importer_dma_buf_unmap dma_buf_unmap_attachment_unlocked
 #endif
 
+/*
+ * v6.19 knows resources by this attribute, older kernels have operations of
+ * their own for them. The bit is free there.
+ */
+#ifndef DMA_ATTR_MMIO
+#define DMA_ATTR_MMIO BIT(10)
+#endif
+
+/* v6.12 replaced follow_pte(), which took no mapping but the whole mm. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+static int importer_user_pte(unsigned long addr, pgprot_t *pte)
+{
+	struct follow_pfnmap_args args = { .address = addr };
+	int ret = -EFAULT;
+
+	args.vma = vma_lookup(current->mm, addr);
+	if (args.vma)
+		ret = follow_pfnmap_start(&args);
+	if (ret)
+		return ret;
+	/* On arm there is no way back from an entry to its pgprot. */
+	*pte = args.ptep ? __pgprot(pte_val(ptep_get(args.ptep))) : args.pgprot;
+	follow_pfnmap_end(&args);
+	return 0;
+}
+#else
+static int importer_user_pte(unsigned long addr, pgprot_t *pte)
+{
+	spinlock_t *lock;	/* of the page table */
+	pte_t *ptep;
+	int ret;
+
+	ret = follow_pte(current->mm, addr, &ptep, &lock);
+	if (ret)
+		return ret;
+	*pte = __pgprot(pte_val(*ptep));
+	pte_unmap_unlock(ptep, lock);
+	return 0;
+}
+#endif
+
 /* v5.15 lets the map_sg op return an errno, before it was 0. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 15, 0)
 #define IMPORTER_MAP_SG_FAILED (-ENOMEM)
@@ -204,7 +251,8 @@ struct importer_shadow {
 	phys_addr_t phys;
 	size_t size;
 	enum dma_data_direction dir;
-	u8 *copy;
+	bool resource;			/* of dma_map_resource() */
+	u8 *copy;			/* NULL if it sees the memory itself */
 };
 
 struct importer_syncs {
@@ -238,14 +286,26 @@ struct importer_session {
 
 /* --- memory by physical address --- */
 
-/* Page by page: vmalloc space is small on 32 bit machines. */
+static bool importer_is_ram(phys_addr_t phys, size_t size)
+{
+	return region_intersects(phys, size, IORESOURCE_SYSTEM_RAM,
+				 IORES_DESC_NONE) != REGION_DISJOINT;
+}
+
+/*
+ * Page by page: vmalloc space is small on 32 bit machines. What is not in the
+ * linear map is looked at past the caches; on x86, where two mappings must not
+ * differ, this takes on the attribute of one that exists.
+ */
 static int importer_phys_copy(phys_addr_t phys, void *buf, size_t len,
 			      bool write)
 {
 	while (len) {
 		size_t offset = offset_in_page(phys);
 		size_t n = min_t(size_t, len, PAGE_SIZE - offset);
-		void *page = memremap(phys - offset, PAGE_SIZE, MEMREMAP_WB);
+		void *page = memremap(phys - offset, PAGE_SIZE,
+				      importer_is_ram(phys, n) ? MEMREMAP_WB :
+								 MEMREMAP_WC);
 
 		if (!page)
 			return -EOPNOTSUPP;
@@ -289,6 +349,19 @@ static void importer_shadow_free(struct importer_device *idev,
 	kfree(shadow);
 }
 
+/*
+ * On arm and arm64, cache maintenance of what is not in the linear map would
+ * crash, so map and unmap have to leave it out; RAM is no resource.
+ */
+static bool importer_shadow_attrs_fit(const struct importer_shadow *shadow,
+				      unsigned long attrs)
+{
+	if (shadow->resource || attrs & DMA_ATTR_MMIO)
+		return shadow->resource && attrs & DMA_ATTR_MMIO &&
+		       !importer_is_ram(shadow->phys, shadow->size);
+	return shadow->copy || attrs & DMA_ATTR_SKIP_CPU_SYNC;
+}
+
 static dma_addr_t importer_shadow_map_phys(struct device *dev, phys_addr_t phys,
 					   size_t size,
 					   enum dma_data_direction dir,
@@ -297,31 +370,32 @@ static dma_addr_t importer_shadow_map_phys(struct device *dev, phys_addr_t phys,
 	struct importer_device *idev = dev_get_drvdata(dev);
 	struct importer_shadow *shadow;
 
-#ifdef DMA_ATTR_MMIO
-	/* No memory to keep a copy of, and no caches in between. */
-	if (attrs & DMA_ATTR_MMIO)
-		return DMA_MAPPING_ERROR;
-#endif
 	shadow = kzalloc(sizeof(*shadow), GFP_KERNEL);
 	if (!shadow)
 		return DMA_MAPPING_ERROR;
-	shadow->copy = __vmalloc(size, GFP_KERNEL | __GFP_NOWARN);
-	if (!shadow->copy)
-		goto err_free;
 	shadow->phys = phys;
 	shadow->size = size;
 	shadow->dir = dir;
+	shadow->resource = attrs & DMA_ATTR_MMIO;
 
-	/*
-	 * Copy whatever the direction is: a device that writes a part of the
-	 * memory must leave the rest as it was when all is copied back.
-	 */
-	if (attrs & DMA_ATTR_SKIP_CPU_SYNC)
-		memset(shadow->copy, IMPORTER_SHADOW_POISON, size);
-	else if (importer_phys_copy(phys, shadow->copy, size, false))
-		goto err_free_copy;
+	if (!shadow->resource && importer_is_ram(phys, size)) {
+		shadow->copy = __vmalloc(size, GFP_KERNEL | __GFP_NOWARN);
+		if (!shadow->copy)
+			goto err_free;
+		/*
+		 * Copy whatever the direction is: a device that writes a part
+		 * of the memory must leave the rest as it was when all is
+		 * copied back.
+		 */
+		if (attrs & DMA_ATTR_SKIP_CPU_SYNC)
+			memset(shadow->copy, IMPORTER_SHADOW_POISON, size);
+		else if (importer_phys_copy(phys, shadow->copy, size, false))
+			goto err_free_copy;
+	}
 
 	mutex_lock(&idev->shadow_lock);
+	if (!importer_shadow_attrs_fit(shadow, attrs))
+		idev->nr_errors++;
 	/* An unmapped page behind each entry, and no address twice. */
 	shadow->dma = idev->next_dma + offset_in_page(phys);
 	idev->next_dma += PAGE_ALIGN(offset_in_page(phys) + size) + PAGE_SIZE;
@@ -347,10 +421,11 @@ static void importer_shadow_unmap(struct device *dev, dma_addr_t dma,
 	mutex_lock(&idev->shadow_lock);
 	shadow = importer_shadow_find(idev, dma, size);
 	if (!shadow || shadow->dma != dma || shadow->size != size ||
-	    shadow->dir != dir)
+	    shadow->dir != dir || !importer_shadow_attrs_fit(shadow, attrs))
 		idev->nr_errors++;
 	if (shadow) {
-		if (dir != DMA_TO_DEVICE && !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
+		if (shadow->copy && dir != DMA_TO_DEVICE &&
+		    !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
 			importer_phys_copy(shadow->phys, shadow->copy,
 					   shadow->size, true);
 		importer_shadow_free(idev, shadow);
@@ -367,6 +442,23 @@ static dma_addr_t importer_shadow_map_page(struct device *dev,
 {
 	return importer_shadow_map_phys(dev, page_to_phys(page) + offset, size,
 					dir, attrs);
+}
+
+static dma_addr_t importer_shadow_map_resource(struct device *dev,
+					       phys_addr_t phys, size_t size,
+					       enum dma_data_direction dir,
+					       unsigned long attrs)
+{
+	return importer_shadow_map_phys(dev, phys, size, dir,
+					attrs | DMA_ATTR_MMIO);
+}
+
+static void importer_shadow_unmap_resource(struct device *dev, dma_addr_t dma,
+					   size_t size,
+					   enum dma_data_direction dir,
+					   unsigned long attrs)
+{
+	importer_shadow_unmap(dev, dma, size, dir, attrs | DMA_ATTR_MMIO);
 }
 #endif
 
@@ -420,10 +512,10 @@ static void importer_shadow_sync(struct device *dev, dma_addr_t dma,
 	syncs->calls++;
 	syncs->bytes += size;
 	shadow = importer_shadow_find(idev, dma, size);
-	if (!shadow ||
+	if (!shadow || !shadow->copy ||
 	    (shadow->dir != dir && shadow->dir != DMA_BIDIRECTIONAL))
 		idev->nr_errors++;
-	if (shadow && copies) {
+	if (shadow && shadow->copy && copies) {
 		size_t offset = dma - shadow->dma;
 
 		importer_phys_copy(shadow->phys + offset, shadow->copy + offset,
@@ -479,6 +571,8 @@ static const struct dma_map_ops importer_shadow_ops = {
 #else
 	.map_page = importer_shadow_map_page,
 	.unmap_page = importer_shadow_unmap,
+	.map_resource = importer_shadow_map_resource,
+	.unmap_resource = importer_shadow_unmap_resource,
 #endif
 	.map_sg = importer_shadow_map_sg,
 	.unmap_sg = importer_shadow_unmap_sg,
@@ -499,12 +593,28 @@ static int importer_shadow_copy(struct importer_device *idev, dma_addr_t dma,
 	shadow = importer_shadow_find(idev, dma, len);
 	if (!shadow)
 		ret = -EOPNOTSUPP;
+	else if (!shadow->copy)
+		ret = importer_phys_copy(shadow->phys + (dma - shadow->dma),
+					 buf, len, write);
 	else if (write)
 		memcpy(shadow->copy + (dma - shadow->dma), buf, len);
 	else
 		memcpy(buf, shadow->copy + (dma - shadow->dma), len);
 	mutex_unlock(&idev->shadow_lock);
 	return ret;
+}
+
+static bool importer_shadow_is_copy(struct importer_device *idev,
+				    dma_addr_t dma, size_t len)
+{
+	struct importer_shadow *shadow;
+	bool copy;
+
+	mutex_lock(&idev->shadow_lock);
+	shadow = importer_shadow_find(idev, dma, len);
+	copy = shadow && shadow->copy;
+	mutex_unlock(&idev->shadow_lock);
+	return copy;
 }
 
 /* --- fake devices --- */
@@ -830,34 +940,35 @@ static int importer_transfer(struct importer_session *s, void __user *argp,
 
 /* --- INFO --- */
 
-/* Without pages, or with pages that the core disguised, nobody can tell. */
+/* If the core disguised the pages, or entries were merged, nobody can tell. */
 static bool importer_knows_pages(const struct sg_table *sgt)
 {
-	struct scatterlist *sg;
-	unsigned int i;
+	return !IS_ENABLED(CONFIG_DMABUF_DEBUG) &&
+	       sgt->nents == sgt->orig_nents;
+}
 
-	if (IS_ENABLED(CONFIG_DMABUF_DEBUG) || sgt->nents != sgt->orig_nents)
-		return false;
-	for_each_sgtable_sg(sgt, sg, i)
-		if (!sg_page(sg))
-			return false;
-	return true;
+/* Whether the device sees the segment through a copy. */
+static bool importer_is_bounced(struct importer_device *idev,
+				struct scatterlist *sg)
+{
+	dma_addr_t dma = sg_dma_address(sg);
+
+	if (importer_models[idev->nr].shadow)
+		return importer_shadow_is_copy(idev, dma, sg_dma_len(sg));
+	return sg_page(sg) && dma_to_phys(&idev->pdev->dev, dma) != sg_phys(sg);
 }
 
 static void importer_info_map(struct importer_session *s,
 			      struct importer_info *info)
 {
-	struct device *dev = &s->idev->pdev->dev;
+	bool pages = importer_knows_pages(s->sgt);
 	struct scatterlist *sg;
 	bool contiguous = true;
-	bool shadow, pages;
 	unsigned int i;
 	u64 end = 0;
 
-	shadow = importer_models[s->idev->nr].shadow;
-	pages = !(info->flags & IMPORTER_INFO_IOMMU) &&
-		importer_knows_pages(s->sgt);
-	if (shadow || pages)
+	if (importer_models[s->idev->nr].shadow ||
+	    (pages && !(info->flags & IMPORTER_INFO_IOMMU)))
 		info->flags |= IMPORTER_INFO_BOUNCED;
 	info->direction = s->dir;
 	info->nents = s->sgt->nents;
@@ -878,8 +989,11 @@ static void importer_info_map(struct importer_session *s,
 			info->min_segment = len;
 		if (len > info->max_segment)
 			info->max_segment = len;
-		if (shadow || (pages && dma_to_phys(dev, dma) != sg_phys(sg)))
+		if (info->flags & IMPORTER_INFO_BOUNCED &&
+		    importer_is_bounced(s->idev, sg))
 			info->nr_bounced++;
+		if (pages && !sg_page(sg))
+			info->flags |= IMPORTER_INFO_PAGELESS;
 	}
 }
 
@@ -926,6 +1040,139 @@ static int importer_info(struct importer_session *s, void __user *argp)
 	}
 	mutex_unlock(&s->lock);
 	return copy_to_user(argp, &info, sizeof(info)) ? -EFAULT : 0;
+}
+
+/* --- CACHE --- */
+
+#if defined(CONFIG_X86)
+#define IMPORTER_PTE_CACHE	_PAGE_CACHE_MASK
+#elif defined(CONFIG_ARM64)
+#define IMPORTER_PTE_CACHE	PTE_ATTRINDX_MASK
+#elif defined(CONFIG_ARM)
+#define IMPORTER_PTE_CACHE	L_PTE_MT_MASK
+#endif
+
+static bool importer_same_cache(pgprot_t a, pgprot_t b)
+{
+	return !((pgprot_val(a) ^ pgprot_val(b)) & IMPORTER_PTE_CACHE);
+}
+
+static u32 importer_cache_of_pte(pgprot_t pte)
+{
+	if (importer_same_cache(pte, PAGE_KERNEL))
+		return IMPORTER_CACHE_CACHED;
+	if (importer_same_cache(pte, pgprot_writecombine(PAGE_KERNEL)))
+		return IMPORTER_CACHE_WRITECOMBINE;
+	if (importer_same_cache(pte, pgprot_noncached(PAGE_KERNEL)))
+		return IMPORTER_CACHE_UNCACHED;
+	return IMPORTER_CACHE_OTHER;
+}
+
+/*
+ * The kernel's page tables are not open to modules: x86 has a function that
+ * looks into them, on arm and arm64 the MMU itself is asked, which answers with
+ * an attribute as in the MAIR. Without LPAE it gives another answer.
+ */
+#if defined(CONFIG_X86)
+static int importer_kernel_cache(const void *vaddr, u32 *cache)
+{
+	unsigned int level;
+	pte_t *pte = lookup_address((unsigned long)vaddr, &level);
+
+	if (!pte)
+		return -EFAULT;
+	*cache = importer_cache_of_pte(__pgprot(pte_val(*pte)));
+	return 0;
+}
+#elif defined(CONFIG_ARM64) || defined(CONFIG_ARM_LPAE)
+static u64 importer_translate(const void *vaddr)
+{
+	unsigned long flags;
+	u64 par;
+
+	local_irq_save(flags);
+#ifdef CONFIG_ARM64
+	asm volatile("at s1e1r, %0" : : "r" (vaddr));
+	isb();
+	asm volatile("mrs %0, par_el1" : "=r" (par));
+#else
+	asm volatile("mcr p15, 0, %0, c7, c8, 0" : : "r" (vaddr));
+	isb();
+	asm volatile("mrrc p15, 0, %Q0, %R0, c7" : "=r" (par));
+#endif
+	local_irq_restore(flags);
+	return par;
+}
+
+static int importer_kernel_cache(const void *vaddr, u32 *cache)
+{
+	u64 par = importer_translate(vaddr);
+
+	if (par & 1)
+		return -EFAULT;
+	switch (par >> 56) {
+	case 0xff:
+		*cache = IMPORTER_CACHE_CACHED;
+		break;
+	case 0x44:
+		*cache = IMPORTER_CACHE_WRITECOMBINE;
+		break;
+	case 0x00:
+		*cache = IMPORTER_CACHE_UNCACHED;
+		break;
+	default:
+		*cache = IMPORTER_CACHE_OTHER;
+	}
+	return 0;
+}
+#else
+static int importer_kernel_cache(const void *vaddr, u32 *cache)
+{
+	return -EOPNOTSUPP;
+}
+#endif
+
+static int importer_user_cache(unsigned long addr, u32 *cache)
+{
+	pgprot_t pte;
+	int ret;
+
+	mmap_read_lock(current->mm);
+	ret = importer_user_pte(addr, &pte);
+	mmap_read_unlock(current->mm);
+	if (ret)
+		return -EFAULT;
+	*cache = importer_cache_of_pte(pte);
+	return 0;
+}
+
+static int importer_vmap_cache(struct importer_session *s, u32 *cache)
+{
+	int ret = -ENXIO;
+
+	mutex_lock(&s->lock);
+	if (iosys_map_is_set(&s->map))
+		ret = importer_kernel_cache(s->map.vaddr, cache);
+	mutex_unlock(&s->lock);
+	return ret;
+}
+
+static int importer_cache(struct importer_session *s, void __user *argp)
+{
+	struct importer_cache arg;
+	int ret;
+
+	if (copy_from_user(&arg, argp, sizeof(arg)))
+		return -EFAULT;
+	if (arg.flags & ~IMPORTER_CACHE_OF_VMAP)
+		return -EINVAL;
+	if (arg.flags & IMPORTER_CACHE_OF_VMAP)
+		ret = importer_vmap_cache(s, &arg.cache);
+	else
+		ret = importer_user_cache(arg.address, &arg.cache);
+	if (ret)
+		return ret;
+	return copy_to_user(argp, &arg, sizeof(arg)) ? -EFAULT : 0;
 }
 
 /* --- the device node --- */
@@ -997,6 +1244,8 @@ static long importer_ioctl(struct file *file, unsigned int cmd,
 		return importer_dir_step(s, argp, importer_end_cpu);
 	case IMPORTER_IOC_INFO:
 		return importer_info(s, argp);
+	case IMPORTER_IOC_CACHE:
+		return importer_cache(s, argp);
 	default:
 		return -ENOTTY;
 	}

@@ -28,7 +28,8 @@
  *			made the device
  *	EINVAL		offset and length reach outside what may be accessed
  *	EOPNOTSUPP	READ and WRITE: the device is behind an IOMMU, or the
- *			memory behind a DMA address cannot be reached by the CPU
+ *			memory behind a DMA address cannot be reached by the CPU;
+ *			CACHE: the CPU does not tell
  *	ESTALE		READ and WRITE: the exporter has moved the memory of a
  *			dynamic attachment, it must be mapped anew
  *	ENOMEM		as ever
@@ -73,8 +74,14 @@
  * reads as IMPORTER_SHADOW_POISON until it is synced. So a sync that is missing,
  * too late, too wide or for the wrong direction shows as wrong data without any
  * boot parameter; INFO counts the calls. Every entry that the exporter maps is
- * one segment, with a gap behind it. Resources (dma_map_resource()) cannot be
- * mapped. EOPNOTSUPP at ATTACH where the kernel has neither CONFIG_DMA_OPS nor
+ * one segment, with a gap behind it.
+ *
+ * Of memory outside of System RAM it has no copy, but works on the memory
+ * itself: no DMA API call may keep the caches of what is not in the linear map.
+ * Such memory has to be mapped as a resource (dma_map_resource()) or, if it has
+ * struct pages, with DMA_ATTR_SKIP_CPU_SYNC, and never be synced.
+ *
+ * EOPNOTSUPP at ATTACH where the kernel has neither CONFIG_DMA_OPS nor
  * CONFIG_ARCH_HAS_DMA_OPS.
  */
 #define IMPORTER_DEV_SHADOW	5
@@ -141,10 +148,12 @@ struct importer_transfer {
 
 /* The device's addresses are translated by an IOMMU. */
 #define IMPORTER_INFO_IOMMU	0x1
-/* @nr_bounced is known: every entry has a page, or is a SHADOW device's. */
+/* @nr_bounced is known; not with CONFIG_DMABUF_DEBUG, but for SHADOW. */
 #define IMPORTER_INFO_BOUNCED	0x2
 /* The kernel mapping is I/O memory (iosys_map.is_iomem). */
 #define IMPORTER_INFO_VMAP_IOMEM 0x4
+/* There are entries without a struct page; not told with CONFIG_DMABUF_DEBUG. */
+#define IMPORTER_INFO_PAGELESS	0x8
 
 /**
  * struct importer_info - argument of IMPORTER_IOC_INFO
@@ -159,8 +168,8 @@ struct importer_transfer {
  * @nents: out: number of DMA segments
  * @orig_nents: out: number of entries that the exporter mapped
  * @address_bits: out: bits that the highest DMA address needs
- * @nr_bounced: out: number of segments whose DMA address is not that of their
- *	memory
+ * @nr_bounced: out: number of segments that the device sees through a copy:
+ *	their DMA address is not that of their page, or SHADOW has a copy
  * @dma_size: out: sum of the DMA segments in bytes
  * @dma_contiguous: out: bytes from the start that are contiguous in DMA
  *	addresses, what a device without scatter-gather could use
@@ -173,7 +182,9 @@ struct importer_transfer {
  * @nr_mapped: out: entries that are mapped for this device now
  * @nr_errors: out: wrong uses of the DMA API seen, much as
  *	CONFIG_DMA_API_DEBUG would: a sync or unmap of what is not mapped, in
- *	a direction that does not fit the mapping's, or an unmap of a part
+ *	a direction that does not fit the mapping's, or an unmap of a part;
+ *	cache maintenance of memory outside of System RAM, System RAM mapped
+ *	as a resource, or a resource unmapped as something else
  *
  * Never fails but for EFAULT. Fields from @device on are 0 without an
  * attachment, those from @nents to @max_segment without a mapping, and those
@@ -203,6 +214,33 @@ struct importer_info {
 	__aligned_u64 nr_errors;
 };
 
+/* How a page is cached, in importer_cache.cache. */
+
+#define IMPORTER_CACHE_OTHER		0
+#define IMPORTER_CACHE_CACHED		1
+#define IMPORTER_CACHE_WRITECOMBINE	2
+#define IMPORTER_CACHE_UNCACHED		3
+
+/* Not a page of the caller, but the first one of the kernel mapping (VMAP). */
+#define IMPORTER_CACHE_OF_VMAP	0x1
+
+/**
+ * struct importer_cache - argument of IMPORTER_IOC_CACHE
+ * @address: in: address in a mapping of page frames (VM_PFNMAP), as those of
+ *	dma-bufs are; EFAULT if it is none, or if no page is there. Ignored
+ *	with IMPORTER_CACHE_OF_VMAP
+ * @flags: in: IMPORTER_CACHE_OF_VMAP
+ * @cache: out: IMPORTER_CACHE_*, what the page table says
+ *
+ * Needs no attachment. With IMPORTER_CACHE_OF_VMAP, ENXIO without a kernel
+ * mapping, and EOPNOTSUPP on arm without LPAE.
+ */
+struct importer_cache {
+	__aligned_u64 address;
+	__u32 flags;
+	__u32 cache;
+};
+
 #define IMPORTER_MAGIC		0xe7
 
 /* Attach a new device to a dma-buf; EBUSY if one is attached. */
@@ -225,5 +263,6 @@ struct importer_info {
 #define IMPORTER_IOC_BEGIN_CPU	_IOW(IMPORTER_MAGIC, 0x0a, struct importer_direction)
 #define IMPORTER_IOC_END_CPU	_IOW(IMPORTER_MAGIC, 0x0b, struct importer_direction)
 #define IMPORTER_IOC_INFO	_IOR(IMPORTER_MAGIC, 0x0c, struct importer_info)
+#define IMPORTER_IOC_CACHE	_IOWR(IMPORTER_MAGIC, 0x0d, struct importer_cache)
 
 #endif /* _VMEMEXP_IMPORTER_H */
