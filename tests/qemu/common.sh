@@ -50,14 +50,16 @@ EXIT_FAIL=97
 EXIT_LOST=98
 EXIT_HARNESS=99
 
-# Sets, for kernel VERSION:
+# Sets, for kernel VERSION on Debian architecture ARCH:
 #   suite    whose packages fill a root file system for it
 #   pockets  where Debian keeps its kernel packages
 #   display  a display whose driver imports dma-bufs, or the best there is
 #   display_driver
 version_row()
 {
-	case $1 in
+	local version=$1 arch=$2
+
+	case $version in
 	6.1)
 		suite=bookworm
 		pockets="bookworm bookworm-security"
@@ -68,17 +70,24 @@ version_row()
 	6.12)
 		suite=bookworm
 		pockets="bookworm bookworm-security"
+		# Debian 12 has it in its security updates alone, whose index for
+		# armhf is often broken. Debian 13's own kernel is the same version.
+		[[ $arch != armhf ]] || pockets=trixie
 		display=cirrus-vga
 		display_driver=cirrus
 		;;
 	*)
-		usage_error "no such kernel version: $1 (known: 6.1 6.12)"
+		usage_error "no such kernel version: $version (known: 6.1 6.12)"
 		;;
 	esac
 }
 
 # Sets, for Debian architecture ARCH:
 #   flavour       last part of the name of its kernel packages
+#   packages_group
+#                 group of tools/deps that brings what is needed for it
+#   compiler      for its modules: that of the build machine's Debian 12, by which
+#                 its kernels are compiled, but not Debian 13's
 #   qemu machine  program and machine
 #   cpu           model; not "max", with which two CPUs sometimes die early in
 #                 an oops in int3 under multi-threaded TCG
@@ -88,13 +97,34 @@ arch_row()
 	case $1 in
 	amd64)
 		flavour=amd64
+		packages_group=run
+		compiler=gcc-12
 		qemu='qemu-system-x86_64'
 		machine=pc
 		cpu=Haswell-noTSX,-pcid,-x2apic,-tsc-deadline,-invpcid,-fma
 		console=ttyS0
 		;;
+	armhf)
+		flavour=armmp-lpae
+		packages_group=arm
+		compiler=arm-linux-gnueabihf-gcc-12
+		qemu='qemu-system-arm'
+		# RAM ends at 4 GiB: QEMU does not walk page tables above that.
+		machine=virt,gic-version=2,highmem=off
+		cpu=cortex-a15
+		console=ttyAMA0
+		;;
+	arm64)
+		flavour=arm64
+		packages_group=arm
+		compiler=aarch64-linux-gnu-gcc-12
+		qemu='qemu-system-aarch64'
+		machine=virt,gic-version=2
+		cpu=cortex-a57
+		console=ttyAMA0
+		;;
 	*)
-		usage_error "no such architecture: $1 (known: amd64)"
+		usage_error "no such architecture: $1 (known: amd64 armhf arm64)"
 		;;
 	esac
 }
