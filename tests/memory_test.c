@@ -2,107 +2,22 @@
 /*
  * Every kind of memory that can be exported, and every kind that must not be.
  *
- * Each kind is a variant of the fixture "memory": a make_*() function produces
- * a range of it with known contents. The tests then export it in four ways
- * (read-write and read-only, page aligned and unaligned) and look at the bytes
- * from every side. /proc/self/pagemap is the oracle for what is physically
- * there. The fixture "refusal" does the same for what has to fail.
+ * Each kind is a variant of the fixture "memory": a make_*() function, here or
+ * in vmemexp_memory.h, produces a range of it with known contents. The tests
+ * then export it in four ways (read-write and read-only, page aligned and
+ * unaligned) and look at the bytes from every side. The fixture "refusal" does
+ * the same for what has to fail.
  *
  * Tests need CAP_SYS_ADMIN, for pagemap as for swap, huge pages and mounts.
  */
-#include "vmemexp_utils.h"
+#include "vmemexp_memory.h"
 
-#include <linux/if_packet.h>
-#include <linux/memfd.h>
-#include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/shm.h>
-#include <sys/stat.h>
-#include <sys/swap.h>
 #include <sys/syscall.h>
 
-/* The same on amd64, arm64 and armhf as Debian builds them; setup checks. */
-#define PAGE		4096UL
-#define PAGES		17
-#define SMALL		(PAGES * PAGE)
-#define HUGE_PAGE	(2UL << 20)
-
-/* Part of a buffer: some pages in the middle. */
-#define PART_START	(5 * PAGE)
-#define PART_SIZE	(3 * PAGE)
-
-/* What is left out at the ends of an unaligned range. */
-#define CUT_FRONT	123
-#define CUT_BACK	77
-
-/* --- the system: what a test changes there, its teardown restores --- */
-
-#define RAM_DISK	"/dev/ram0"
-#define MOUNT_POINT	"/tmp/vmemexp-ext4"
-#define HUGE_PAGES	"/proc/sys/vm/nr_hugepages"
 #define KSM		"/sys/kernel/mm/ksm/"
 
-static bool swapping, mounted;
-
-/* Files of /proc and /sys that were written, and what they held before. */
-static struct knob {
-	const char *path;
-	char before[256];
-} knobs[8];
-
-static int set_knob(const char *path, const char *text)
-{
-	struct knob *knob = knobs;
-
-	while (knob->path && strcmp(knob->path, path))
-		knob++;
-	if (!knob->path && read_text(path, knob->before, sizeof(knob->before)) >= 0)
-		knob->path = path;
-	return write_text(path, text);
-}
-
-static void restore_system(void)
-{
-	if (swapping)
-		swapoff(RAM_DISK);
-	if (mounted)
-		umount2(MOUNT_POINT, MNT_DETACH);
-	for (struct knob *knob = knobs; knob->path; knob++)
-		write_text(knob->path, knob->before);
-}
-
-static bool run(const char *command)
-{
-	return system(command) == 0;
-}
-
-/* What unmounts is done a moment after the last process that used it is gone. */
-static void wait_for_disk(struct __test_metadata *_metadata)
-{
-	int fd = -1;
-
-	for (int tries = 0; fd < 0 && tries < 100; tries++) {
-		fd = open(RAM_DISK, O_RDWR | O_EXCL | O_CLOEXEC);
-		if (fd < 0)
-			sleep_ms(20);
-	}
-	ASSERT_LE(0, fd);
-	close(fd);
-}
-
 /* What a kind needs of the kernel: the name of what is missing, or NULL. */
-
-static const char *need_ram_disk(void)
-{
-	run("modprobe -q brd rd_nr=1 rd_size=65536");
-	return access(RAM_DISK, F_OK) ? "brd (RAM disk)" : NULL;
-}
-
-static const char *need_ext4(void)
-{
-	run("modprobe -q ext4");
-	return run("grep -q ext4 /proc/filesystems") ? need_ram_disk() : "ext4";
-}
 
 static const char *need_swap(void)
 {
@@ -112,28 +27,6 @@ static const char *need_swap(void)
 static const char *need_ksm(void)
 {
 	return access(KSM "run", F_OK) ? "KSM" : NULL;
-}
-
-static const char *need_thp(void)
-{
-	return access("/sys/kernel/mm/transparent_hugepage/enabled", F_OK) ?
-	       "transparent huge pages" : NULL;
-}
-
-static const char *need_hugetlb(void)
-{
-	return access("/sys/kernel/mm/hugepages/hugepages-2048kB", F_OK) ?
-	       "hugetlb pages of 2 MiB" : NULL;
-}
-
-static const char *need_packet(void)
-{
-	int fd = socket(AF_PACKET, SOCK_RAW, 0);
-
-	if (fd < 0)
-		return "packet sockets";
-	close(fd);
-	return NULL;
 }
 
 static const char *need_secretmem(void)
@@ -146,111 +39,6 @@ static const char *need_secretmem(void)
 	return NULL;
 }
 
-/* --- the oracle: which page frames are behind a range --- */
-
-#define PAGEMAP_PRESENT	0x8000000000000000ULL
-#define PAGEMAP_SWAPPED	0x4000000000000000ULL
-#define PAGEMAP_PFN	0x007fffffffffffffULL
-
-/* The entries of @size bytes; to be freed. */
-static uint64_t *__read_pagemap(struct __test_metadata *_metadata,
-				const unsigned char *addr, size_t size)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	size_t bytes = size / PAGE * sizeof(uint64_t);
-	uint64_t *entries = malloc(bytes);
-
-	ASSERT_EQ((ssize_t)bytes,
-		  pread64(fd, entries, bytes,
-			  to_u64(addr) / PAGE * sizeof(uint64_t)));
-	close(fd);
-	return entries;
-}
-
-#define read_pagemap(addr, size) __read_pagemap(_metadata, addr, size)
-
-struct runs {
-	uint64_t nr;		/* physically contiguous runs */
-	uint64_t min, max;	/* bytes in the smallest and the largest */
-	size_t second;		/* offset of the second one, if there is one */
-	unsigned int address_bits;
-};
-
-static struct runs __physical_runs(struct __test_metadata *_metadata,
-				   const unsigned char *addr, size_t size)
-{
-	uint64_t *entries = read_pagemap(addr, size);
-	uint64_t pfn, next = 0, highest = 0;
-	struct runs r = { .min = size };
-	size_t run = 0;
-
-	for (size_t i = 0; i < size / PAGE; i++) {
-		pfn = entries[i] & PAGEMAP_PFN;
-		ASSERT_NE(0, entries[i] & PAGEMAP_PRESENT);
-		ASSERT_NE(0, pfn);
-		if (i && pfn != next) {
-			if (!r.nr++)
-				r.second = i * PAGE;
-			r.min = run < r.min ? run : r.min;
-			run = 0;
-		}
-		run += PAGE;
-		r.max = run > r.max ? run : r.max;
-		highest = pfn > highest ? pfn : highest;
-		next = pfn + 1;
-	}
-	r.nr++;
-	r.min = run < r.min ? run : r.min;
-	r.address_bits = 64 - __builtin_clzll((highest + 1) * PAGE - 1);
-	free(entries);
-	return r;
-}
-
-#define physical_runs(addr, size) __physical_runs(_metadata, addr, size)
-
-/* --- a range of memory --- */
-
-struct memory {
-	unsigned char *addr;
-	size_t size;
-	unsigned char *expect;	/* what the range should hold now */
-	unsigned char *writer;	/* an address to write it at, if any */
-	unsigned char *alias;	/* the same memory, mapped elsewhere, if any */
-	unsigned char *bystander;	/* what must keep its contents, if any */
-	unsigned char *original;	/* the contents of @bystander */
-	pid_t child;		/* shares the range, if there is one */
-	bool permanent;		/* part of the program: not to be unmapped */
-};
-
-static void *__map(struct __test_metadata *_metadata, size_t size, int prot,
-		   int flags, int fd)
-{
-	void *addr = mmap(NULL, size, prot, flags, fd, 0);
-
-	ASSERT_NE(MAP_FAILED, addr) {
-		TH_LOG("mmap: %s", strerror(errno));
-	}
-	return addr;
-}
-
-#define map(size, prot, flags, fd) __map(_metadata, size, prot, flags, fd)
-
-#define RW		(PROT_READ | PROT_WRITE)
-#define ANON		(MAP_PRIVATE | MAP_ANONYMOUS)
-
-/* The range is writable: give it contents. */
-static void __write_contents(struct __test_metadata *_metadata,
-			     struct memory *m, unsigned int seed)
-{
-	m->writer = m->addr;
-	m->expect = malloc(m->size);
-	ASSERT_NE(NULL, m->expect);
-	fill(m->expect, m->size, seed);
-	memcpy(m->addr, m->expect, m->size);
-}
-
-#define write_contents(m, seed) __write_contents(_metadata, m, seed)
-
 /* The range, or a file behind it, has contents already. */
 static void __take_contents(struct __test_metadata *_metadata,
 			    struct memory *m, const void *contents)
@@ -261,16 +49,6 @@ static void __take_contents(struct __test_metadata *_metadata,
 }
 
 #define take_contents(m, contents) __take_contents(_metadata, m, contents)
-
-/*
- * Fault pages in so that neighbours in the range are none in memory: whichever
- * way the kernel hands out pages, it is not in steps of 7.
- */
-static void touch_scattered(unsigned char *addr)
-{
-	for (size_t i = 0; i < PAGES; i++)
-		*(volatile unsigned char *)(addr + i * 7 % PAGES * PAGE) = 0;
-}
 
 static void unmake(struct memory *m)
 {
@@ -291,30 +69,11 @@ static void unmake(struct memory *m)
 
 /* --- anonymous memory --- */
 
-static void make_anon(struct __test_metadata *_metadata, struct memory *m)
-{
-	m->addr = map(m->size, RW, ANON, -1);
-	touch_scattered(m->addr);
-	write_contents(m, 1);
-}
-
 static void make_untouched(struct __test_metadata *_metadata, struct memory *m)
 {
 	m->addr = map(m->size, RW, ANON, -1);
 	m->writer = m->addr;
 	m->expect = calloc(1, m->size);
-}
-
-static void make_thp(struct __test_metadata *_metadata, struct memory *m)
-{
-	unsigned char *area = map(m->size + HUGE_PAGE, RW, ANON, -1);
-
-	ASSERT_EQ(0, prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0));
-	m->addr = area + (-(uintptr_t)area & (HUGE_PAGE - 1));
-	ASSERT_EQ(0, madvise(m->addr, m->size, MADV_HUGEPAGE));
-	write_contents(m, 1);
-	/* Not only asked for. */
-	ASSERT_LE(HUGE_PAGE, physical_runs(m->addr, m->size).min);
 }
 
 static void make_swapped(struct __test_metadata *_metadata, struct memory *m)
@@ -470,52 +229,6 @@ static void make_zero_shared(struct __test_metadata *_metadata,
 	write_contents(m, 1);
 }
 
-static void make_shared_anon(struct __test_metadata *_metadata,
-			     struct memory *m)
-{
-	m->addr = map(m->size, RW, MAP_SHARED | MAP_ANONYMOUS, -1);
-	/* The length of 0 makes it a second mapping. */
-	m->alias = mremap(m->addr, 0, m->size, MREMAP_MAYMOVE);
-	ASSERT_NE(MAP_FAILED, (void *)m->alias);
-	write_contents(m, 1);
-}
-
-static int __memfd(struct __test_metadata *_metadata, size_t size,
-		   unsigned int flags)
-{
-	int fd = memfd_create("vmemexp test", flags | MFD_CLOEXEC);
-
-	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, ftruncate(fd, size));
-	return fd;
-}
-
-#define memfd(size, flags) __memfd(_metadata, size, flags)
-
-/* Maps @fd, and closes it. */
-static void share(struct __test_metadata *_metadata, struct memory *m, int fd)
-{
-	m->addr = map(m->size, RW, MAP_SHARED, fd);
-	m->alias = map(m->size, RW, MAP_SHARED, fd);
-	close(fd);
-	write_contents(m, 1);
-}
-
-static void make_memfd(struct __test_metadata *_metadata, struct memory *m)
-{
-	share(_metadata, m, memfd(m->size, 0));
-}
-
-static void make_posix_shm(struct __test_metadata *_metadata, struct memory *m)
-{
-	int fd = shm_open("/vmemexp-test", O_RDWR | O_CREAT | O_EXCL, 0600);
-
-	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, shm_unlink("/vmemexp-test"));
-	ASSERT_EQ(0, ftruncate(fd, m->size));
-	share(_metadata, m, fd);
-}
-
 static void make_sysv_shm(struct __test_metadata *_metadata, struct memory *m)
 {
 	int id = shmget(IPC_PRIVATE, m->size, 0600);
@@ -556,13 +269,6 @@ static void make_memfd_sealed(struct __test_metadata *_metadata,
 
 /* --- huge pages --- */
 
-static void make_hugetlb(struct __test_metadata *_metadata, struct memory *m)
-{
-	ASSERT_EQ(0, set_knob(HUGE_PAGES, "8"));
-	m->addr = map(m->size, RW, ANON | MAP_HUGETLB, -1);
-	write_contents(m, 1);
-}
-
 static void make_hugetlb_untouched(struct __test_metadata *_metadata,
 				   struct memory *m)
 {
@@ -572,57 +278,7 @@ static void make_hugetlb_untouched(struct __test_metadata *_metadata,
 	m->expect = calloc(1, m->size);
 }
 
-static void make_hugetlb_memfd(struct __test_metadata *_metadata,
-			       struct memory *m)
-{
-	ASSERT_EQ(0, set_knob(HUGE_PAGES, "8"));
-	share(_metadata, m, memfd(m->size, MFD_HUGETLB));
-}
-
 /* --- files --- */
-
-/* A file on a file system that writes back to a disk; has contents. */
-static int __ext4_file(struct __test_metadata *_metadata, size_t size)
-{
-	unsigned char *contents = malloc(size);
-	int fd;
-
-	if (!mounted) {
-		wait_for_disk(_metadata);
-		mkdir(MOUNT_POINT, 0700);
-		ASSERT_TRUE(run("mke2fs -q " RAM_DISK " >/dev/null 2>&1"));
-		ASSERT_EQ(0, mount(RAM_DISK, MOUNT_POINT, "ext4", 0, NULL));
-		mounted = true;
-	}
-	fd = open(MOUNT_POINT "/file", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC,
-		  0600);
-	ASSERT_LE(0, fd);
-	fill(contents, size, 9);
-	ASSERT_EQ((ssize_t)size, write(fd, contents, size));
-	free(contents);
-	return fd;
-}
-
-#define ext4_file(size) __ext4_file(_metadata, size)
-
-/* Copies of its pages must be exported, never the pages of the file. */
-static void map_file(struct __test_metadata *_metadata, struct memory *m, int prot)
-{
-	int fd = ext4_file(m->size);
-
-	m->addr = map(m->size, prot, MAP_PRIVATE, fd);
-	m->bystander = map(m->size, PROT_READ, MAP_SHARED, fd);
-	m->original = malloc(m->size);
-	memcpy(m->original, m->bystander, m->size);
-	close(fd);
-}
-
-static void make_file_written(struct __test_metadata *_metadata,
-			      struct memory *m)
-{
-	map_file(_metadata, m, RW);
-	write_contents(m, 1);
-}
 
 static void make_file_never_written(struct __test_metadata *_metadata,
 				    struct memory *m)
@@ -641,18 +297,6 @@ static void make_file_read_only(struct __test_metadata *_metadata,
 	take_contents(m, m->original);
 }
 
-/* The file itself, once the administrator allows it. */
-static void make_file_shared(struct __test_metadata *_metadata,
-			     struct memory *m)
-{
-	int fd = ext4_file(m->size);
-
-	ASSERT_EQ(0, set_knob(VMEMEXP_ALLOW, "anon,file"));
-	m->addr = map(m->size, RW, MAP_SHARED, fd);
-	close(fd);
-	write_contents(m, 1);
-}
-
 /* --- others --- */
 
 static void make_two_kinds(struct __test_metadata *_metadata, struct memory *m)
@@ -662,25 +306,6 @@ static void make_two_kinds(struct __test_metadata *_metadata, struct memory *m)
 
 	m->addr = map(m->size, RW, ANON, -1);
 	ASSERT_EQ(m->addr, mmap(m->addr, half, RW, MAP_SHARED | MAP_FIXED, fd, 0));
-	close(fd);
-	write_contents(m, 1);
-}
-
-/* A packet socket's ring: pages that a driver inserted one by one. */
-static void make_driver(struct __test_metadata *_metadata, struct memory *m)
-{
-	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-	struct tpacket_req ring = {
-		.tp_block_size = PAGE,
-		.tp_block_nr = PAGES,
-		.tp_frame_size = PAGE,
-		.tp_frame_nr = PAGES,
-	};
-
-	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring,
-				sizeof(ring)));
-	m->addr = map(m->size, RW, MAP_SHARED, fd);
 	close(fd);
 	write_contents(m, 1);
 }
@@ -928,41 +553,6 @@ static void __end(struct __test_metadata *_metadata, struct exported *e)
 #define for_each_way()							\
 	for (const struct way *way = ways + (variant->rdwr_errno ? 2 : 0); \
 	     way < ways + ARRAY_SIZE(ways); way++)
-
-/* Offset of the first byte that differs, or -1. */
-static long first_wrong(const unsigned char *expect, const unsigned char *seen,
-			size_t size)
-{
-	size_t i = 0;
-
-	if (!memcmp(expect, seen, size))
-		return -1;
-	while (expect[i] == seen[i])
-		i++;
-	return i;
-}
-
-#define EXPECT_SAME(expect, seen, size) \
-	EXPECT_EQ(-1, first_wrong(expect, seen, size))
-
-/* The source range, wherever it is mapped, shows what was written to @m. */
-#define EXPECT_IN_SOURCE(m) do {					\
-	EXPECT_SAME((m)->expect, (m)->addr, (m)->size);			\
-	EXPECT_SAME((m)->expect, (m)->alias ?: (m)->addr, (m)->size);	\
-} while (0)
-
-/* Change what @m should hold, in full or in the middle. */
-static unsigned char *change(struct memory *m, unsigned int seed)
-{
-	fill(m->expect, m->size, seed);
-	return m->expect;
-}
-
-static unsigned char *change_part(struct memory *m, unsigned int seed)
-{
-	fill(m->expect + PART_START, PART_SIZE, seed);
-	return m->expect + PART_START;
-}
 
 /* --- the same bytes, seen from every side --- */
 
