@@ -705,6 +705,30 @@ __test_importer_info(struct __test_metadata *_metadata, int session)
 /* Gives a struct importer_info. */
 #define test_importer_info(session) __test_importer_info(_metadata, session)
 
+/* What the dma-buf begins with, by a mapping of its own and for a device. */
+static inline void __test_contents(struct __test_metadata *_metadata,
+				   int dmabuf, size_t length, unsigned int seed)
+{
+	void *view = mmap(NULL, length, PROT_READ, MAP_SHARED, dmabuf, 0);
+	int session = test_importer_open();
+	void *read = malloc(length);
+
+	ASSERT_NE(MAP_FAILED, view);
+	EXPECT_EQ(-1, first_difference(view, length, seed));
+	munmap(view, length);
+
+	test_importer_attach(session, dmabuf, IMPORTER_DEV_COHERENT);
+	test_importer_map(session, IMPORTER_TO_DEVICE);
+	test_importer_read(session, 0, read, length);
+	EXPECT_EQ(-1, first_difference(read, length, seed));
+	close(session);
+	free(read);
+}
+
+/* Expects what fill() writes for @seed. */
+#define test_contents(dmabuf, length, seed) \
+	__test_contents(_metadata, dmabuf, length, seed)
+
 /* ---- the stand-in for drivers of carve-outs ---- */
 
 /* For tests and for FIXTURE_SETUP. */
