@@ -29,9 +29,21 @@ static const char *need_ksm(void)
 	return access(KSM "run", F_OK) ? "KSM" : NULL;
 }
 
+/* Not every architecture has it. */
+static int new_memfd_secret(unsigned int flags)
+{
+#ifdef SYS_memfd_secret
+	return syscall(SYS_memfd_secret, flags);
+#else
+	(void)flags;
+	errno = ENOSYS;
+	return -1;
+#endif
+}
+
 static const char *need_secretmem(void)
 {
-	int fd = syscall(SYS_memfd_secret, 0);
+	int fd = new_memfd_secret(0);
 
 	if (fd < 0)
 		return "memfd_secret (secretmem.enable=1)";
@@ -987,7 +999,7 @@ static void make_kind_not_allowed(struct __test_metadata *_metadata,
 static void make_secret_memory(struct __test_metadata *_metadata,
 			       struct refusal *r)
 {
-	int fd = syscall(SYS_memfd_secret, O_CLOEXEC);
+	int fd = new_memfd_secret(O_CLOEXEC);
 
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, ftruncate(fd, PAGE));
