@@ -63,6 +63,8 @@ version_row()
 	6.1)
 		suite=bookworm
 		pockets="bookworm bookworm-security"
+		# The index of the security updates for armhf is often broken.
+		[[ $arch != armhf ]] || pockets=bookworm
 		# Stays in video memory, so it can show but not import.
 		display=bochs-display
 		display_driver=bochs
@@ -70,8 +72,8 @@ version_row()
 	6.12)
 		suite=bookworm
 		pockets="bookworm bookworm-security"
-		# Debian 12 has it in its security updates alone, whose index for
-		# armhf is often broken. Debian 13's own kernel is the same version.
+		# Debian 12 has it in its security updates alone. Debian 13's own
+		# kernel is the same version.
 		[[ $arch != armhf ]] || pockets=trixie
 		display=cirrus-vga
 		display_driver=cirrus
