@@ -383,11 +383,11 @@ static dma_addr_t importer_shadow_map_phys(struct device *dev, phys_addr_t phys,
 		if (!shadow->copy)
 			goto err_free;
 		/*
-		 * Copy whatever the direction is: a device that writes a part
-		 * of the memory must leave the rest as it was when all is
-		 * copied back.
+		 * A device that writes a part of the memory must leave the rest
+		 * as it was when all is copied back. So for FROM_DEVICE, as
+		 * swiotlb does, copy even if nobody asks for it.
 		 */
-		if (attrs & DMA_ATTR_SKIP_CPU_SYNC)
+		if (attrs & DMA_ATTR_SKIP_CPU_SYNC && dir != DMA_FROM_DEVICE)
 			memset(shadow->copy, IMPORTER_SHADOW_POISON, size);
 		else if (importer_phys_copy(phys, shadow->copy, size, false))
 			goto err_free_copy;
@@ -1079,9 +1079,15 @@ static int importer_kernel_cache(const void *vaddr, u32 *cache)
 	unsigned int level;
 	pte_t *pte = lookup_address((unsigned long)vaddr, &level);
 
+	pgprot_t prot;
+
 	if (!pte)
 		return -EFAULT;
-	*cache = importer_cache_of_pte(__pgprot(pte_val(*pte)));
+	prot = __pgprot(pte_val(*pte));
+	/* Entries for large pages have it in other bits. */
+	if (level != PG_LEVEL_4K)
+		prot = pgprot_large_2_4k(prot);
+	*cache = importer_cache_of_pte(prot);
 	return 0;
 }
 #elif defined(CONFIG_ARM64) || defined(CONFIG_ARM_LPAE)

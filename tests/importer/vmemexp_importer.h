@@ -71,10 +71,10 @@
  * is mapped, refreshed when a range is synced for the device, and written back
  * when it is synced for the CPU or unmapped; a sync or unmap that names a
  * direction does no more than that. Memory mapped with DMA_ATTR_SKIP_CPU_SYNC
- * reads as IMPORTER_SHADOW_POISON until it is synced. So a sync that is missing,
- * too late, too wide or for the wrong direction shows as wrong data without any
- * boot parameter; INFO counts the calls. Every entry that the exporter maps is
- * one segment, with a gap behind it.
+ * reads as IMPORTER_SHADOW_POISON until it is synced, unless FROM_DEVICE. So a
+ * sync that is missing, too late, too wide or for the wrong direction shows as
+ * wrong data without any boot parameter; INFO counts the calls. Every entry
+ * that the exporter maps is one segment, with a gap behind it.
  *
  * Of memory outside of System RAM it has no copy, but works on the memory
  * itself: no DMA API call may keep the caches of what is not in the linear map.
