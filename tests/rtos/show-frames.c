@@ -152,11 +152,26 @@ static void show_frame(struct kms *kms, const struct shared *shared,
 		    VMEMEXP_SYNC_END | VMEMEXP_SYNC_READ);
 }
 
-static void run_command(const char *command)
+/*
+ * Runs the command while the frame is on the screen. Meanwhile the RTOS goes on
+ * as far as it may, which is up to the buffer that is shown.
+ */
+static void hold_frame(struct kms *kms, const struct shared *shared,
+		       uint32_t frame, const uint32_t *framebuffers,
+		       const char *command)
 {
+	uint32_t last = frame + RTOS_NR_BUFFERS - 1;
+
+	wait_for_frame(shared, last);
+	/* A driver that copies is to show what is in the buffer by now. */
+	show_frame(kms, shared, frame, framebuffers);
+	printf("shown:    frame %u; the RTOS has drawn %u\n", frame, last);
 	fflush(stdout);
 	if (system(command))
 		errx(EXIT_FAILURE, "%s failed", command);
+	if (frames_drawn(shared) != last)
+		errx(EXIT_FAILURE, "the RTOS has drawn over frame %u while it was shown",
+		     frame);
 }
 
 static uint32_t parse_frame(const char *text, uint32_t after)
@@ -203,9 +218,7 @@ int main(int argc, char **argv)
 			/* The frame before has left the screen. */
 			release_frame(&shared, frame - 1);
 		}
-		printf("shown:    frame %u; the RTOS has drawn %u\n", frame,
-		       frames_drawn(&shared));
-		run_command(argv[2]);
+		hold_frame(&kms, &shared, frame, framebuffers, argv[2]);
 	}
 	kms_close(&kms);
 	return EXIT_SUCCESS;
