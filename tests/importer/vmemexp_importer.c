@@ -34,6 +34,7 @@
 #include <linux/dma-map-ops.h>
 #include <linux/dma-resv.h>
 #include <linux/fs.h>
+#include <linux/highmem.h>
 #include <linux/io.h>
 #include <linux/ioport.h>
 #include <linux/list.h>
@@ -293,10 +294,17 @@ static bool importer_is_ram(phys_addr_t phys, size_t size)
 }
 
 /*
- * Page by page: vmalloc space is small on 32 bit machines. What is not in the
- * linear map is looked at past the caches; on x86, where two mappings must not
- * differ, this takes on the attribute of one that exists.
+ * How to look at memory as a device would: past the caches, unless it is in the
+ * linear map. On x86 all devices snoop, and two mappings must not differ: there
+ * a cached one takes on the attribute of one that exists, and no other does.
  */
+static unsigned long importer_memremap_flags(phys_addr_t phys, size_t size)
+{
+	return IS_ENABLED(CONFIG_X86) || importer_is_ram(phys, size) ?
+	       MEMREMAP_WB : MEMREMAP_WC;
+}
+
+/* Page by page: vmalloc space is small on 32 bit machines. */
 static int importer_phys_copy(phys_addr_t phys, void *buf, size_t len,
 			      bool write)
 {
@@ -304,8 +312,7 @@ static int importer_phys_copy(phys_addr_t phys, void *buf, size_t len,
 		size_t offset = offset_in_page(phys);
 		size_t n = min_t(size_t, len, PAGE_SIZE - offset);
 		void *page = memremap(phys - offset, PAGE_SIZE,
-				      importer_is_ram(phys, n) ? MEMREMAP_WB :
-								 MEMREMAP_WC);
+				      importer_memremap_flags(phys, n));
 
 		if (!page)
 			return -EOPNOTSUPP;
