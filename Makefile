@@ -12,6 +12,10 @@ run: ## show a malloc'ed picture on a screen in QEMU, and compare every pixel
 	tools/deps install run
 	tools/run-demo
 
+run-rtos: ## show what a second CPU draws beside Linux, in QEMU, and compare every pixel
+	tools/deps install arm
+	tests/rtos/run
+
 check: ## all tests that a change must pass
 	tools/deps install check
 	tests/check
@@ -36,4 +40,4 @@ distclean-cache: ## remove the kernels and packages that the tests have fetched
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
-.PHONY: all run check lint doc clean distclean-cache help
+.PHONY: all run run-rtos check lint doc clean distclean-cache help
