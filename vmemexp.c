@@ -22,6 +22,19 @@
  *   vmemexp_attach      one attached device: its own scatterlist, and while it
  *     segments[]        is mapped the DMA addresses that syncs go to
  *
+ * There are three sources of extents:
+ *
+ *   pages               pinned; mm/ keeps them for us (vmemexp_pin())
+ *   page frames         that a driver mapped without page accounting, above all
+ *                       the carve-out of another processor: nothing can be
+ *                       pinned, so only memory that the administrator lists as
+ *                       permanent may be exported (vmemexp_walk())
+ *   another dma-buf     whose mapping it is: that one is handed out, no second
+ *                       one is made (vmemexp_reuse())
+ *
+ * Memory outside of System RAM (!is_ram) is not in the kernel's linear map. The
+ * DMA API's cache maintenance and bounce buffers, which go there, never see it.
+ *
  * Nothing can fail after the file descriptor has been installed: user space may
  * have closed it before the ioctl returns.
  *
@@ -39,8 +52,9 @@
  *                             while it pins; the core holds it around mmap
  *   dma_resv                  the core holds it around map, unmap, vmap, vunmap
  *                             (since 6.2)
+ *   vmemexp_carveouts_lock    the list of carve-outs; nothing is taken inside
  *   vmemexp_buffers_lock      the list of buffers
- *   vmemexp_buf.lock          attachments, what they map, the kernel mapping
+ *   vmemexp_buf.lock          attachments, what they map, kernel mappings
  *
  * Pages are pinned under none of the others. The mmap operation takes no lock
  * at all, since it runs under the mmap_lock. The notifier callback runs under
@@ -55,6 +69,9 @@
 #include <linux/debugfs.h>
 #include <linux/fs.h>
 #include <linux/hugetlb.h>
+#include <linux/io.h>
+#include <linux/ioport.h>
+#include <linux/magic.h>
 #include <linux/math64.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
@@ -78,6 +95,9 @@
 /* Pinning may lose a race against migration; the next try usually wins. */
 #define VMEMEXP_PIN_TRIES	3
 
+/* One fault may bring a page, another one write access to it. */
+#define VMEMEXP_FAULT_TRIES	4
+
 static LIST_HEAD(vmemexp_buffers);
 static DEFINE_MUTEX(vmemexp_buffers_lock);
 
@@ -85,11 +105,12 @@ static DEFINE_MUTEX(vmemexp_buffers_lock);
 
 /* The names of the VMEMEXP_MEMORY_* bits, in their order. */
 static const char * const vmemexp_memory_names[] = {
-	"anon", "shmem", "hugetlb", "file", "driver",
+	"anon", "shmem", "hugetlb", "file", "driver", "pfnmap", "dmabuf",
 };
 
 static unsigned int vmemexp_allow = VMEMEXP_MEMORY_ANON | VMEMEXP_MEMORY_SHMEM |
-				    VMEMEXP_MEMORY_HUGETLB | VMEMEXP_MEMORY_DRIVER;
+				    VMEMEXP_MEMORY_HUGETLB | VMEMEXP_MEMORY_DRIVER |
+				    VMEMEXP_MEMORY_PFNMAP | VMEMEXP_MEMORY_DMABUF;
 
 /* Writes the names of the bits in @mask, separated by commas, to @buffer. */
 static int vmemexp_print_memory(char *buffer, size_t size, unsigned int mask)
@@ -149,7 +170,123 @@ static const struct kernel_param_ops vmemexp_allow_ops = {
 /* Writable at run time: it concerns exports to come, and nothing is cached. */
 module_param_cb(allow, &vmemexp_allow_ops, &vmemexp_allow, 0644);
 MODULE_PARM_DESC(allow,
-		 "kinds of memory that may be exported: any of anon,shmem,hugetlb,file,driver (default: all but file; file is read-only)");
+		 "kinds of memory that may be exported: any of anon,shmem,hugetlb,file,driver,pfnmap,dmabuf (default: all but file; file is read-only)");
+
+/* --- carveouts=: page frames that, the administrator says, are never freed --- */
+
+#define VMEMEXP_MAX_CARVEOUTS	16
+
+struct vmemexp_carveout {
+	u64 base;
+	u64 size;
+};
+
+struct vmemexp_carveouts {
+	struct vmemexp_carveout ranges[VMEMEXP_MAX_CARVEOUTS];
+	unsigned int count;
+};
+
+static struct vmemexp_carveouts vmemexp_carveouts;
+static DEFINE_SPINLOCK(vmemexp_carveouts_lock);
+
+/* Adds "base:size" to @list. */
+static int vmemexp_add_carveout(struct vmemexp_carveouts *list, const char *text)
+{
+	struct vmemexp_carveout new, *old;
+	char *end;
+
+	if (list->count == VMEMEXP_MAX_CARVEOUTS)
+		return -EINVAL;
+	new.base = memparse(text, &end);
+	if (end == text || *end != ':')
+		return -EINVAL;
+	text = end + 1;
+	new.size = memparse(text, &end);
+	if (end == text || *end)
+		return -EINVAL;
+
+	if (!new.size || new.base + new.size < new.base)
+		return -EINVAL;
+	if (!IS_ALIGNED(new.base, PAGE_SIZE) || !IS_ALIGNED(new.size, PAGE_SIZE))
+		return -EINVAL;
+	for (old = list->ranges; old < list->ranges + list->count; old++)
+		if (new.base < old->base + old->size && old->base < new.base + new.size)
+			return -EINVAL;
+
+	list->ranges[list->count++] = new;
+	return 0;
+}
+
+static int vmemexp_carveouts_set(const char *val, const struct kernel_param *kp)
+{
+	char *copy = kstrdup(val, GFP_KERNEL);
+	struct vmemexp_carveouts list = {};
+	char *rest, *text;
+	int ret = 0;
+
+	if (!copy)
+		return -ENOMEM;
+
+	rest = strim(copy);
+	if (!*rest)
+		rest = NULL;
+	while (!ret && (text = strsep(&rest, ",")))
+		ret = vmemexp_add_carveout(&list, text);
+	kfree(copy);
+	if (ret)
+		return ret;
+
+	spin_lock(&vmemexp_carveouts_lock);
+	vmemexp_carveouts = list;
+	spin_unlock(&vmemexp_carveouts_lock);
+	return 0;
+}
+
+static int vmemexp_carveouts_get(char *buffer, const struct kernel_param *kp)
+{
+	const struct vmemexp_carveout *range;
+	unsigned int i;
+	int len = 0;
+
+	/* Nobody writes meanwhile: parameters have a lock of their own. */
+	for (i = 0; i < vmemexp_carveouts.count; i++) {
+		range = &vmemexp_carveouts.ranges[i];
+		len += scnprintf(buffer + len, PAGE_SIZE - len, "%s0x%llx:0x%llx",
+				 i ? "," : "", range->base, range->size);
+	}
+	return len + scnprintf(buffer + len, PAGE_SIZE - len, "\n");
+}
+
+static const struct kernel_param_ops vmemexp_carveouts_ops = {
+	.set = vmemexp_carveouts_set,
+	.get = vmemexp_carveouts_get,
+};
+
+/* Physical addresses are not for everybody to read. */
+module_param_cb(carveouts, &vmemexp_carveouts_ops, NULL, 0600);
+MODULE_PARM_DESC(carveouts,
+		 "physical memory that is reserved for good and may be exported where a driver maps it without page accounting: base:size,... in bytes (default: none)");
+
+static bool vmemexp_is_carveout(unsigned long pfn)
+{
+	const struct vmemexp_carveout *range;
+	u64 addr = PFN_PHYS(pfn);
+	bool found = false;
+
+	spin_lock(&vmemexp_carveouts_lock);
+	for (range = vmemexp_carveouts.ranges;
+	     !found && range < vmemexp_carveouts.ranges + vmemexp_carveouts.count; range++)
+		found = addr >= range->base && addr - range->base < range->size;
+	spin_unlock(&vmemexp_carveouts_lock);
+	return found;
+}
+
+/* REGION_INTERSECTS: all of it is System RAM, REGION_DISJOINT: nothing, or REGION_MIXED. */
+static int vmemexp_is_system_ram(unsigned long pfn, unsigned long pages)
+{
+	return region_intersects(PFN_PHYS(pfn), pages << PAGE_SHIFT, IORESOURCE_SYSTEM_RAM,
+				 IORES_DESC_NONE);
+}
 
 /* --- accounting: refuse before doing, on a user that outlives the process --- */
 
@@ -196,22 +333,70 @@ static int vmemexp_fail(struct vmemexp_error *error, u32 reason, unsigned long a
 	return ret;
 }
 
-static int vmemexp_check_vma(const struct vmemexp_buf *buf, const struct vm_area_struct *vma,
-			     unsigned long addr, struct vmemexp_error *error)
+static int vmemexp_check_access(const struct vm_area_struct *vma, bool write, unsigned long addr,
+				struct vmemexp_error *error)
 {
 	if (!vma)
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_MAPPED, addr, -EFAULT);
-	if (vma->vm_flags & (VM_IO | VM_PFNMAP))
-		return vmemexp_fail(error, VMEMEXP_REASON_PFNMAP, addr, -EPERM);
 	/* Also for O_RDWR: no dma-buf is write-only. */
 	if (!(vma->vm_flags & VM_READ))
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_READABLE, addr, -EFAULT);
-	if (buf->writable && !(vma->vm_flags & VM_WRITE))
+	if (write && !(vma->vm_flags & VM_WRITE))
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_WRITABLE, addr, -EACCES);
 	return 0;
 }
 
-static int vmemexp_check_range(const struct vmemexp_buf *buf, struct vmemexp_error *error)
+static bool vmemexp_is_pfnmap(const struct vm_area_struct *vma)
+{
+	return vma->vm_flags & (VM_IO | VM_PFNMAP);
+}
+
+/* The dma-buf that @vma maps, or NULL if it maps none or does not show which part. */
+static struct dma_buf *vmemexp_vma_dmabuf(struct vm_area_struct *vma)
+{
+	struct dma_buf *dmabuf;
+	unsigned long pages;
+
+	if (!vma || !vma->vm_file || !(vma->vm_flags & VM_MAYSHARE))
+		return NULL;
+	if (file_inode(vma->vm_file)->i_sb->s_magic != DMA_BUF_MAGIC)
+		return NULL;
+	dmabuf = vma->vm_file->private_data;
+	/* Some DRM drivers leave an offset of their own there, always beyond. */
+	pages = dmabuf->size >> PAGE_SHIFT;
+	if (vma->vm_pgoff > pages || vma_pages(vma) > pages - vma->vm_pgoff)
+		return NULL;
+	return dmabuf;
+}
+
+/* Whether @vma fits to what was found at the begin of the range. */
+static int vmemexp_check_vma(const struct vmemexp_buf *buf, struct vm_area_struct *vma,
+			     unsigned long addr, struct vmemexp_error *error)
+{
+	int ret = vmemexp_check_access(vma, buf->writable, addr, error);
+
+	if (ret)
+		return ret;
+	/* A range that begins in a mapping of a dma-buf does not come here. */
+	if (vmemexp_is_pfnmap(vma) != buf->pfnmap || vmemexp_vma_dmabuf(vma))
+		return vmemexp_fail(error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
+	if (!buf->pfnmap) {
+		if (vmemexp_prot_cache(vma->vm_page_prot) != buf->prot_cache)
+			return vmemexp_fail(error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
+		return 0;
+	}
+
+	if (vma->vm_file != buf->file)
+		return vmemexp_fail(error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
+	if (!VMEMEXP_PROT_CACHE_MASK || !(READ_ONCE(vmemexp_allow) & VMEMEXP_MEMORY_PFNMAP))
+		return vmemexp_fail(error, VMEMEXP_REASON_KIND, addr, -EPERM);
+	/* What was copied on write there is an anonymous page, and nobody keeps it. */
+	if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE)
+		return vmemexp_fail(error, VMEMEXP_REASON_PRIVATE, addr, -EPERM);
+	return 0;
+}
+
+static int vmemexp_check_range(struct vmemexp_buf *buf, struct vmemexp_error *error)
 {
 	unsigned long addr = buf->start, end = addr + vmemexp_size(buf);
 	struct vm_area_struct *vma;
@@ -219,6 +404,15 @@ static int vmemexp_check_range(const struct vmemexp_buf *buf, struct vmemexp_err
 
 	if (mmap_read_lock_killable(buf->mm))
 		return -EINTR;
+	vma = vma_lookup(buf->mm, addr);
+	if (vma) {
+		buf->pfnmap = vmemexp_is_pfnmap(vma);
+		buf->memory = buf->pfnmap ? VMEMEXP_MEMORY_PFNMAP : 0;
+		buf->prot_cache = vmemexp_prot_cache(vma->vm_page_prot);
+		/* The driver behind it must stay, since nothing else is held. */
+		if (buf->pfnmap && vma->vm_file)
+			buf->file = get_file(vma->vm_file);
+	}
 	while (!ret && addr < end) {
 		vma = vma_lookup(buf->mm, addr);
 		ret = vmemexp_check_vma(buf, vma, addr, error);
@@ -299,24 +493,26 @@ static int vmemexp_reserve(struct vmemexp_buf *buf, unsigned long count)
 
 static unsigned long vmemexp_extent_pages(const struct vmemexp_buf *buf, unsigned long i)
 {
-	unsigned long end = i + 1 < buf->nr_extents ? buf->extents[i + 1].start : buf->nr_pinned;
+	unsigned long end = i + 1 < buf->nr_extents ? buf->extents[i + 1].start : buf->nr_recorded;
 
 	return end - buf->extents[i].start;
 }
 
-static void vmemexp_record(struct vmemexp_buf *buf, struct page **pages, unsigned long count)
+static unsigned long vmemexp_extent_addr(const struct vmemexp_buf *buf, unsigned long i)
+{
+	return buf->start + (buf->extents[i].start << PAGE_SHIFT);
+}
+
+static void vmemexp_record(struct vmemexp_buf *buf, unsigned long pfn)
 {
 	struct vmemexp_run *last = buf->extents + buf->nr_extents - 1;
-	unsigned long i, pfn;
 
-	for (i = 0; i < count; i++, buf->nr_pinned++) {
-		pfn = page_to_pfn(pages[i]);
-		if (buf->nr_extents && pfn == last->base + (buf->nr_pinned - last->start))
-			continue;
+	if (!buf->nr_extents || pfn != last->base + (buf->nr_recorded - last->start)) {
 		last = &buf->extents[buf->nr_extents++];
 		last->base = pfn;
-		last->start = buf->nr_pinned;
+		last->start = buf->nr_recorded;
 	}
+	buf->nr_recorded++;
 }
 
 static u32 vmemexp_memory_kind(struct folio *folio)
@@ -402,7 +598,206 @@ static int vmemexp_pin_batch(struct vmemexp_buf *buf, unsigned long addr, unsign
 	return ret ?: -EFAULT;
 }
 
-static int vmemexp_pin(struct vmemexp_buf *buf, bool contiguous, struct vmemexp_error *error)
+/* Pins and judges pages from @addr on, at most @count; @pages is scratch. */
+static int vmemexp_pin(struct vmemexp_buf *buf, unsigned long addr, unsigned long count,
+		       struct page **pages, struct vmemexp_error *error)
+{
+	unsigned long i;
+	int ret;
+
+	ret = vmemexp_pin_batch(buf, addr, count, pages);
+	if (ret < 0)
+		return vmemexp_pin_failed(buf, addr, ret, error);
+	/* Recorded first: what is recorded is unpinned on any error. */
+	count = ret;
+	for (i = 0; i < count; i++)
+		vmemexp_record(buf, page_to_pfn(pages[i]));
+	return vmemexp_judge(buf, pages, count, addr, error);
+}
+
+static void vmemexp_unpin(struct vmemexp_buf *buf)
+{
+	unsigned long i;
+
+	for (i = 0; i < buf->nr_extents; i++) {
+		unpin_user_page_range_dirty_lock(pfn_to_page(buf->extents[i].base),
+						 vmemexp_extent_pages(buf, i), buf->dirty);
+		cond_resched();
+	}
+}
+
+/* --- walking: page frames that mm/ does not count become extents --- */
+
+static int vmemexp_judge_pfn(struct vmemexp_buf *buf, unsigned long pfn, unsigned long addr,
+			     struct vmemexp_error *error)
+{
+	if (vmemexp_is_carveout(pfn))
+		return 0;
+	/* Nothing tells when the kernel uses it for something else. */
+	if (vmemexp_is_system_ram(pfn, 1) != REGION_DISJOINT)
+		return vmemexp_fail(error, VMEMEXP_REASON_RAM, addr, -EPERM);
+	if (!capable(CAP_SYS_RAWIO))
+		return vmemexp_fail(error, VMEMEXP_REASON_PFNMAP, addr, -EPERM);
+	buf->unlisted = true;
+	return 0;
+}
+
+/* Looks @addr up in the page table, and has it filled in if need be. */
+static int vmemexp_find_pfn(struct vmemexp_buf *buf, unsigned long addr, struct vmemexp_pfn *found,
+			    struct vmemexp_error *error)
+{
+	unsigned int flags = buf->writable ? FAULT_FLAG_WRITE : 0;
+	bool present, unlocked = false;
+	struct vm_area_struct *vma;
+	int tries, ret;
+
+	for (tries = 0;; tries++) {
+		/* Each time anew, as a fault may have dropped the lock. */
+		vma = vma_lookup(buf->mm, addr);
+		ret = vmemexp_check_vma(buf, vma, addr, error);
+		if (ret)
+			return ret;
+		present = !vmemexp_follow_pfn(vma, addr, found);
+		if (present && (found->writable || !buf->writable))
+			return 0;
+		if (tries == VMEMEXP_FAULT_TRIES)
+			ret = -EFAULT;
+		else
+			ret = fixup_user_fault(buf->mm, addr, flags, &unlocked);
+		if (ret)
+			break;
+	}
+	if (ret == -EINTR)
+		return ret;
+	if (ret != -EFAULT)
+		return vmemexp_fail(error, VMEMEXP_REASON_UNPINNABLE, addr, ret);
+	/* VM_WRITE is what the mapping may become, its entries are what it is. */
+	if (present)
+		return vmemexp_fail(error, VMEMEXP_REASON_NOT_WRITABLE, addr, -EACCES);
+	return vmemexp_fail(error, VMEMEXP_REASON_NO_BACKING, addr, -EFAULT);
+}
+
+/* Records and judges @count page frames from @addr on. */
+static int vmemexp_walk(struct vmemexp_buf *buf, unsigned long addr, unsigned long count,
+			struct vmemexp_error *error)
+{
+	struct vmemexp_pfn found;
+	int ret = 0;
+
+	if (mmap_read_lock_killable(buf->mm))
+		return -EINTR;
+	for (; count; count--, addr += PAGE_SIZE) {
+		ret = vmemexp_find_pfn(buf, addr, &found, error);
+		if (ret)
+			break;
+		ret = vmemexp_judge_pfn(buf, found.pfn, addr, error);
+		if (ret)
+			break;
+		if (!buf->nr_recorded)
+			buf->prot_cache = found.prot_cache;
+		if (found.prot_cache != buf->prot_cache) {
+			ret = vmemexp_fail(error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
+			break;
+		}
+		vmemexp_record(buf, found.pfn);
+	}
+	mmap_read_unlock(buf->mm);
+	return ret;
+}
+
+/* --- windows: kernel addresses of cached memory that the linear map lacks --- */
+
+/* Whether caches come between the CPUs and what sees memory only. */
+static bool vmemexp_needs_cache_ops(const struct vmemexp_buf *buf)
+{
+	return VMEMEXP_HAS_CACHE_OPS && vmemexp_cache(buf->prot_cache) == VMEMEXP_CACHE_CACHED;
+}
+
+static void vmemexp_close_windows(struct vmemexp_buf *buf)
+{
+	unsigned long i;
+
+	if (!buf->windows)
+		return;
+	for (i = 0; i < buf->nr_extents && buf->windows[i]; i++)
+		memunmap(buf->windows[i]);
+	kvfree(buf->windows);
+	buf->windows = NULL;
+}
+
+/*
+ * Once opened they stay open until the buffer goes, because unmap must not fail.
+ * Until somebody needs them they would only use up address space.
+ */
+static int vmemexp_open_windows(struct vmemexp_buf *buf)
+{
+	u32 cache = vmemexp_cache(buf->prot_cache);
+	unsigned long i;
+
+	if (buf->windows)
+		return 0;
+	buf->windows = kvcalloc(buf->nr_extents, sizeof(*buf->windows), GFP_KERNEL);
+	if (!buf->windows)
+		return -ENOMEM;
+	for (i = 0; i < buf->nr_extents; i++) {
+		buf->windows[i] = vmemexp_remap(PFN_PHYS(buf->extents[i].base),
+						vmemexp_extent_pages(buf, i) << PAGE_SHIFT, cache);
+		if (!buf->windows[i]) {
+			vmemexp_close_windows(buf);
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+/* --- extents: from either source --- */
+
+static bool vmemexp_has_pages(const struct vmemexp_buf *buf)
+{
+	unsigned long i, j;
+
+	for (i = 0; i < buf->nr_extents; i++)
+		for (j = 0; j < vmemexp_extent_pages(buf, i); j++)
+			if (!pfn_valid(buf->extents[i].base + j))
+				return false;
+	return true;
+}
+
+/* Pages that drivers insert may lie outside of System RAM as well. */
+static int vmemexp_locate(struct vmemexp_buf *buf, struct vmemexp_error *error)
+{
+	unsigned long i;
+	int found, ret;
+
+	for (i = 0; i < buf->nr_extents; i++) {
+		found = vmemexp_is_system_ram(buf->extents[i].base, vmemexp_extent_pages(buf, i));
+		if (found == REGION_MIXED || (i && (found == REGION_INTERSECTS) != buf->is_ram))
+			return vmemexp_fail(error, VMEMEXP_REASON_MIXED,
+					    vmemexp_extent_addr(buf, i), -EINVAL);
+		buf->is_ram = found == REGION_INTERSECTS;
+	}
+	buf->has_pages = buf->is_ram || vmemexp_has_pages(buf);
+
+	/*
+	 * x86 keeps the caching of what is not RAM for as long as it is mapped,
+	 * and forgets about it then, but for mmap of contiguous memory.
+	 */
+	if (IS_ENABLED(CONFIG_X86) && !buf->is_ram && buf->nr_extents > 1) {
+		ret = vmemexp_open_windows(buf);
+		if (ret)
+			return ret;
+	}
+
+	/*
+	 * The cache attribute and the permission to use memory that is not
+	 * pinned came from a mapping that must have been there all the time.
+	 */
+	if (READ_ONCE(buf->stale))
+		return vmemexp_fail(error, VMEMEXP_REASON_CHANGED, buf->start, -EAGAIN);
+	return 0;
+}
+
+static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmemexp_error *error)
 {
 	struct page **pages = (struct page **)__get_free_page(GFP_KERNEL);
 	unsigned long addr, count;
@@ -411,9 +806,9 @@ static int vmemexp_pin(struct vmemexp_buf *buf, bool contiguous, struct vmemexp_
 	if (!pages)
 		return -ENOMEM;
 
-	while (buf->nr_pinned < buf->npages) {
-		addr = buf->start + (buf->nr_pinned << PAGE_SHIFT);
-		count = min_t(unsigned long, buf->npages - buf->nr_pinned, VMEMEXP_BATCH);
+	while (buf->nr_recorded < buf->npages) {
+		addr = buf->start + (buf->nr_recorded << PAGE_SHIFT);
+		count = min_t(unsigned long, buf->npages - buf->nr_recorded, VMEMEXP_BATCH);
 
 		if (fatal_signal_pending(current)) {
 			ret = -EINTR;
@@ -422,20 +817,15 @@ static int vmemexp_pin(struct vmemexp_buf *buf, bool contiguous, struct vmemexp_
 		ret = vmemexp_reserve(buf, count);
 		if (ret)
 			break;
-		ret = vmemexp_pin_batch(buf, addr, count, pages);
-		if (ret < 0) {
-			ret = vmemexp_pin_failed(buf, addr, ret, error);
-			break;
-		}
-		/* Recorded first: what is recorded is unpinned on any error. */
-		count = ret;
-		vmemexp_record(buf, pages, count);
-		ret = vmemexp_judge(buf, pages, count, addr, error);
+		if (buf->pfnmap)
+			ret = vmemexp_walk(buf, addr, count, error);
+		else
+			ret = vmemexp_pin(buf, addr, count, pages, error);
 		if (ret)
 			break;
 		if (contiguous && buf->nr_extents > 1) {
-			addr = buf->start + (buf->extents[1].start << PAGE_SHIFT);
-			ret = vmemexp_fail(error, VMEMEXP_REASON_NOT_CONTIGUOUS, addr, -ERANGE);
+			ret = vmemexp_fail(error, VMEMEXP_REASON_NOT_CONTIGUOUS,
+					   vmemexp_extent_addr(buf, 1), -ERANGE);
 			break;
 		}
 		cond_resched();
@@ -444,6 +834,11 @@ static int vmemexp_pin(struct vmemexp_buf *buf, bool contiguous, struct vmemexp_
 	if (ret)
 		return ret;
 
+	if (buf->memory & (VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP)) {
+		ret = vmemexp_locate(buf, error);
+		if (ret)
+			return ret;
+	}
 	/*
 	 * Each page was charged in advance, but one page of a huge page keeps
 	 * all of it, also when the rest is unmapped.
@@ -456,18 +851,6 @@ static int vmemexp_pin(struct vmemexp_buf *buf, bool contiguous, struct vmemexp_
 	return 0;
 }
 
-static void vmemexp_unpin(struct vmemexp_buf *buf)
-{
-	unsigned long i;
-
-	for (i = 0; i < buf->nr_extents; i++) {
-		unpin_user_page_range_dirty_lock(pfn_to_page(buf->extents[i].base),
-						 vmemexp_extent_pages(buf, i), buf->dirty);
-		cond_resched();
-	}
-	kvfree(buf->extents);
-}
-
 /* --- notifier: the only thing that happens when the source range goes away --- */
 
 #ifdef CONFIG_MMU_NOTIFIER
@@ -478,9 +861,11 @@ static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 
 	/*
 	 * Every attempt to migrate or reclaim a page is announced, too, and
-	 * fails for pinned ones. Only what ends the mapping counts.
+	 * fails for pinned ones. Only what ends the mapping counts. Page frames
+	 * are cleared by nobody but the driver that mapped them.
 	 */
-	if (range->event == MMU_NOTIFY_UNMAP || range->event == MMU_NOTIFY_RELEASE)
+	if (range->event == MMU_NOTIFY_UNMAP || range->event == MMU_NOTIFY_RELEASE ||
+	    (range->event == MMU_NOTIFY_CLEAR && buf->pfnmap))
 		WRITE_ONCE(buf->stale, true);
 	mmu_interval_set_seq(notifier, seq);
 	return true;
@@ -505,76 +890,6 @@ static int vmemexp_watch(struct vmemexp_buf *buf) { return 0; }
 static void vmemexp_unwatch(struct vmemexp_buf *buf) { }
 #endif
 
-/* --- buffer: created by the export ioctl, freed with its dma_buf --- */
-
-static void vmemexp_free(struct vmemexp_buf *buf)
-{
-	mutex_destroy(&buf->lock);
-	mmdrop(buf->mm);
-	put_cred(buf->cred);
-	kfree(buf);
-}
-
-static void vmemexp_destroy(struct vmemexp_buf *buf)
-{
-	vmemexp_unpin(buf);
-	vmemexp_unwatch(buf);
-	vmemexp_uncharge(buf);
-	vmemexp_free(buf);
-}
-
-static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
-					  struct vmemexp_error *error)
-{
-	struct vmemexp_buf *buf;
-	int ret;
-
-	buf = kzalloc(sizeof(*buf), GFP_KERNEL_ACCOUNT);
-	if (!buf)
-		return ERR_PTR(-ENOMEM);
-
-	buf->start = arg->vaddr & PAGE_MASK;
-	buf->offset = arg->vaddr - buf->start;
-	buf->length = arg->length;
-	buf->npages = PAGE_ALIGN(buf->offset + buf->length) >> PAGE_SHIFT;
-	buf->writable = (arg->fd_flags & O_ACCMODE) == O_RDWR;
-	buf->cred = get_current_cred();
-	buf->mm = current->mm;
-	mmgrab(buf->mm);
-	buf->tgid = task_tgid_nr(current);
-	get_task_comm(buf->comm, current);
-	mutex_init(&buf->lock);
-	INIT_LIST_HEAD(&buf->attachments);
-
-	ret = vmemexp_check_range(buf, error);
-	if (ret)
-		goto err_free;
-
-	ret = vmemexp_charge(buf, buf->npages);
-	if (ret) {
-		vmemexp_fail(error, VMEMEXP_REASON_LIMIT, arg->vaddr, ret);
-		goto err_free;
-	}
-
-	/* Before pinning, so that no unmapping goes unseen from there on. */
-	ret = vmemexp_watch(buf);
-	if (ret)
-		goto err_uncharge;
-
-	ret = vmemexp_pin(buf, arg->flags & VMEMEXP_EXPORT_CONTIGUOUS, error);
-	if (ret) {
-		vmemexp_destroy(buf);
-		return ERR_PTR(ret);
-	}
-	return buf;
-
-err_uncharge:
-	vmemexp_uncharge(buf);
-err_free:
-	vmemexp_free(buf);
-	return ERR_PTR(ret);
-}
-
 /* --- runs: extents by page, segments by page --- */
 
 /* Index of the run that holds page @index; runs[0].start is 0. */
@@ -593,7 +908,120 @@ static unsigned long vmemexp_find_run(const struct vmemexp_run *runs, unsigned l
 	return low;
 }
 
+/* --- buffer: created by the export ioctl, freed with its dma_buf --- */
+
+static void vmemexp_free(struct vmemexp_buf *buf)
+{
+	mutex_destroy(&buf->lock);
+	if (buf->file)
+		fput(buf->file);
+	mmdrop(buf->mm);
+	put_cred(buf->cred);
+	kfree(buf);
+}
+
+static void vmemexp_destroy(struct vmemexp_buf *buf)
+{
+	vmemexp_close_windows(buf);
+	if (!buf->pfnmap)
+		vmemexp_unpin(buf);
+	kvfree(buf->extents);
+	vmemexp_uncharge(buf);
+	vmemexp_unwatch(buf);
+	vmemexp_free(buf);
+}
+
+static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
+					  struct vmemexp_error *error)
+{
+	struct vmemexp_buf *buf;
+	int ret;
+
+	buf = kzalloc(sizeof(*buf), GFP_KERNEL_ACCOUNT);
+	if (!buf)
+		return ERR_PTR(-ENOMEM);
+
+	buf->start = arg->vaddr & PAGE_MASK;
+	buf->offset = arg->vaddr - buf->start;
+	buf->length = arg->length;
+	buf->npages = PAGE_ALIGN(buf->offset + buf->length) >> PAGE_SHIFT;
+	buf->writable = (arg->fd_flags & O_ACCMODE) == O_RDWR;
+	buf->is_ram = true;
+	buf->has_pages = true;
+	buf->cred = get_current_cred();
+	buf->mm = current->mm;
+	mmgrab(buf->mm);
+	buf->tgid = task_tgid_nr(current);
+	get_task_comm(buf->comm, current);
+	mutex_init(&buf->lock);
+	INIT_LIST_HEAD(&buf->attachments);
+
+	/* Before anything is looked at, so that no unmapping goes unseen. */
+	ret = vmemexp_watch(buf);
+	if (ret)
+		goto err_free;
+
+	ret = vmemexp_check_range(buf, error);
+	if (ret)
+		goto err_unwatch;
+
+	/* Nothing is kept from the system by using what is reserved anyway. */
+	if (!buf->pfnmap) {
+		ret = vmemexp_charge(buf, buf->npages);
+		if (ret) {
+			vmemexp_fail(error, VMEMEXP_REASON_LIMIT, arg->vaddr, ret);
+			goto err_unwatch;
+		}
+	}
+
+	ret = vmemexp_collect(buf, arg->flags & VMEMEXP_EXPORT_CONTIGUOUS, error);
+	if (ret) {
+		vmemexp_destroy(buf);
+		return ERR_PTR(ret);
+	}
+	return buf;
+
+err_unwatch:
+	vmemexp_unwatch(buf);
+err_free:
+	vmemexp_free(buf);
+	return ERR_PTR(ret);
+}
+
 /* --- coherency: every mapped device, only the bytes named --- */
+
+/*
+ * Writes the CPUs' caches back (@clean), or drops what is in them. Called with
+ * windows open, where the memory needs some.
+ */
+static void vmemexp_maintain_caches(const struct vmemexp_buf *buf, size_t offset, size_t length,
+				    bool clean)
+{
+	unsigned long i = vmemexp_find_run(buf->extents, buf->nr_extents, offset >> PAGE_SHIFT);
+	size_t size, skip;
+	phys_addr_t phys;
+	void *va;
+
+	for (; length; offset += size, length -= size) {
+		if (offset >> PAGE_SHIFT >= buf->extents[i].start + vmemexp_extent_pages(buf, i))
+			i++;
+		skip = offset - ((size_t)buf->extents[i].start << PAGE_SHIFT);
+		phys = PFN_PHYS(buf->extents[i].base) + skip;
+		if (buf->is_ram) {
+			size = min_t(size_t, length, PAGE_SIZE - offset_in_page(offset));
+			va = kmap_local_page(pfn_to_page(PHYS_PFN(phys))) + offset_in_page(offset);
+		} else {
+			size = min(length, (vmemexp_extent_pages(buf, i) << PAGE_SHIFT) - skip);
+			va = buf->windows[i] + skip;
+		}
+		if (clean)
+			vmemexp_cache_clean(phys, va, size);
+		else
+			vmemexp_cache_invalidate(phys, va, size);
+		if (buf->is_ram)
+			kunmap_local(va);
+	}
+}
 
 static void vmemexp_sync_attach(const struct vmemexp_buf *buf, const struct vmemexp_attach *at,
 				size_t offset, size_t length, enum dma_data_direction dir,
@@ -602,6 +1030,12 @@ static void vmemexp_sync_attach(const struct vmemexp_buf *buf, const struct vmem
 	unsigned int i = vmemexp_find_run(at->segments, at->nr_segments, offset >> PAGE_SHIFT);
 	size_t start, end, size;
 	dma_addr_t addr;
+
+	if (!buf->is_ram) {
+		if (at->noncoherent && (!for_cpu || dir != DMA_TO_DEVICE))
+			vmemexp_maintain_caches(buf, offset, length, !for_cpu);
+		return;
+	}
 
 	for (; length; i++) {
 		start = (size_t)at->segments[i].start << PAGE_SHIFT;
@@ -668,29 +1102,19 @@ static unsigned int vmemexp_sync_for_device(struct vmemexp_buf *buf, size_t offs
 }
 
 /* An observer beside Linux sees memory; what is in the caches is in its way. */
-static void vmemexp_sync_observer(struct vmemexp_buf *buf, size_t offset, size_t length, bool clean)
+static int vmemexp_sync_observer(struct vmemexp_buf *buf, size_t offset, size_t length, bool clean)
 {
-	unsigned long i = vmemexp_find_run(buf->extents, buf->nr_extents, offset >> PAGE_SHIFT);
-	unsigned long index, size;
-	struct page *page;
-	void *va;
+	int ret;
 
-	for (; length; offset += size, length -= size) {
-		index = offset >> PAGE_SHIFT;
-		if (i + 1 < buf->nr_extents && index >= buf->extents[i + 1].start)
-			i++;
-		page = pfn_to_page(buf->extents[i].base + (index - buf->extents[i].start));
-		size = min_t(size_t, length, PAGE_SIZE - offset_in_page(offset));
-
-		va = kmap_local_page(page) + offset_in_page(offset);
-		if (clean)
-			vmemexp_cache_clean(page, va, size);
-		else
-			vmemexp_cache_invalidate(page, va, size);
-		kunmap_local(va);
+	if (vmemexp_needs_cache_ops(buf)) {
+		ret = buf->is_ram ? 0 : vmemexp_open_windows(buf);
+		if (ret)
+			return ret;
+		vmemexp_maintain_caches(buf, offset, length, clean);
 	}
 	/* Order it against the doorbell that will be rung or has been heard. */
 	mb();
+	return 0;
 }
 
 static int vmemexp_wait_fences(struct dma_buf *dmabuf, bool write)
@@ -706,12 +1130,13 @@ static int vmemexp_wait_fences(struct dma_buf *dmabuf, bool write)
 /*
  * Contiguous memory has to arrive as one entry, since there are importers that
  * refuse anything else; but no entry may be larger than what the device can map
- * at once, which is 256 KiB if it has to bounce.
+ * at once, which is 256 KiB if it has to bounce. What is not RAM never bounces.
  */
 static int vmemexp_build_sgt(const struct vmemexp_buf *buf, struct device *dev,
 			     struct sg_table *sgt)
 {
-	size_t max_bytes = min_t(size_t, dma_max_mapping_size(dev), UINT_MAX);
+	size_t max_bytes = min_t(size_t, buf->is_ram ? dma_max_mapping_size(dev) : SIZE_MAX,
+				 UINT_MAX);
 	unsigned long max_pages = max_bytes >> PAGE_SHIFT ?: 1;
 	unsigned long i, pfn, pages, chunk, nents = 0;
 	struct scatterlist *sg;
@@ -729,7 +1154,8 @@ static int vmemexp_build_sgt(const struct vmemexp_buf *buf, struct device *dev,
 		pfn = buf->extents[i].base;
 		for (pages = vmemexp_extent_pages(buf, i); pages; pages -= chunk) {
 			chunk = min(pages, max_pages);
-			sg_set_page(sg, pfn_to_page(pfn), chunk << PAGE_SHIFT, 0);
+			sg_set_page(sg, buf->has_pages ? pfn_to_page(pfn) : NULL,
+				    chunk << PAGE_SHIFT, 0);
 			pfn += chunk;
 			sg = sg_next(sg);
 		}
@@ -748,6 +1174,8 @@ static int vmemexp_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *att
 		return -ENOMEM;
 	at->dev = attach->dev;
 	at->dir = DMA_NONE;
+	at->noncoherent = !buf->is_ram && vmemexp_needs_cache_ops(buf) &&
+			  !dev_is_dma_coherent(at->dev);
 
 	ret = vmemexp_build_sgt(buf, at->dev, &at->sgt);
 	if (ret)
@@ -785,11 +1213,103 @@ static void vmemexp_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *at
 	kfree(at);
 }
 
+static void vmemexp_unmap_resources(struct vmemexp_attach *at, unsigned int nents,
+				    enum dma_data_direction dir)
+{
+	struct scatterlist *sg;
+	unsigned int i;
+
+	for_each_sg(at->sgt.sgl, sg, nents, i)
+		dma_unmap_resource(at->dev, sg_dma_address(sg), sg_dma_len(sg), dir,
+				   DMA_ATTR_SKIP_CPU_SYNC);
+}
+
+static int vmemexp_map_resources(const struct vmemexp_buf *buf, struct vmemexp_attach *at,
+				 enum dma_data_direction dir)
+{
+	unsigned long index = 0, extent;
+	struct scatterlist *sg;
+	phys_addr_t phys;
+	dma_addr_t addr;
+	unsigned int i;
+
+	for_each_sgtable_sg(&at->sgt, sg, i) {
+		extent = vmemexp_find_run(buf->extents, buf->nr_extents, index);
+		phys = PFN_PHYS(buf->extents[extent].base + (index - buf->extents[extent].start));
+		if (!vmemexp_can_map_resource(at->dev, phys, sg->length))
+			goto err_unmap;
+		addr = dma_map_resource(at->dev, phys, sg->length, dir, DMA_ATTR_SKIP_CPU_SYNC);
+		if (dma_mapping_error(at->dev, addr))
+			goto err_unmap;
+		sg_dma_address(sg) = addr;
+		sg_dma_len(sg) = sg->length;
+		index += sg->length >> PAGE_SHIFT;
+	}
+	at->sgt.nents = at->sgt.orig_nents;
+	return 0;
+
+err_unmap:
+	vmemexp_unmap_resources(at, i, dir);
+	return -EIO;
+}
+
+/* Asked before, because the DMA API would warn about it in the kernel log. */
+static bool vmemexp_can_reach(const struct vmemexp_buf *buf, struct device *dev)
+{
+	u64 limit = min_not_zero(dma_get_mask(dev), (u64)dev->bus_dma_limit);
+	phys_addr_t phys;
+	unsigned long i;
+	dma_addr_t addr;
+	u64 size;
+
+	if (device_iommu_mapped(dev))
+		return true;
+	for (i = 0; i < buf->nr_extents; i++) {
+		phys = PFN_PHYS(buf->extents[i].base);
+		size = (u64)vmemexp_extent_pages(buf, i) << PAGE_SHIFT;
+		addr = phys_to_dma_unencrypted(dev, phys);
+		if (addr == DMA_MAPPING_ERROR || addr > limit || size - 1 > limit - addr)
+			return false;
+	}
+	return true;
+}
+
 /*
  * Mapping and cache maintenance are two steps: the same pages may be mapped for
  * several devices at once, which the DMA API takes for a mistake unless it is
  * told (by DMA_ATTR_SKIP_CPU_SYNC) that somebody looks after the caches.
+ *
+ * Bouncing goes through the linear map even so. What is not RAM is mapped as a
+ * resource where it might happen: a resource is mapped as it is or not at all.
  */
+static int vmemexp_map_attach(struct vmemexp_buf *buf, struct vmemexp_attach *at,
+			      enum dma_data_direction dir)
+{
+	int ret;
+
+	if (!buf->is_ram && !vmemexp_can_reach(buf, at->dev))
+		return -EIO;
+	if (at->noncoherent) {
+		ret = vmemexp_open_windows(buf);
+		if (ret)
+			return ret;
+	}
+	at->resource = !buf->is_ram &&
+		       (!buf->has_pages || dma_max_mapping_size(at->dev) != SIZE_MAX);
+	if (at->resource)
+		return vmemexp_map_resources(buf, at, dir);
+	return dma_map_sgtable(at->dev, &at->sgt, dir, DMA_ATTR_SKIP_CPU_SYNC);
+}
+
+static void vmemexp_unmap_attach(struct vmemexp_attach *at)
+{
+	/* The direction that was mapped, whatever the importer says now. */
+	if (at->resource)
+		vmemexp_unmap_resources(at, at->sgt.orig_nents, at->dir);
+	else
+		dma_unmap_sgtable(at->dev, &at->sgt, at->dir, DMA_ATTR_SKIP_CPU_SYNC);
+}
+
 static struct sg_table *vmemexp_map(struct dma_buf_attachment *attach, enum dma_data_direction dir)
 {
 	struct vmemexp_buf *buf = attach->dmabuf->priv;
@@ -806,7 +1326,7 @@ static struct sg_table *vmemexp_map(struct dma_buf_attachment *attach, enum dma_
 		ret = -EBUSY;
 		goto err_unlock;
 	}
-	ret = dma_map_sgtable(at->dev, &at->sgt, dir, DMA_ATTR_SKIP_CPU_SYNC);
+	ret = vmemexp_map_attach(buf, at, dir);
 	if (ret)
 		goto err_unlock;
 
@@ -838,8 +1358,7 @@ static void vmemexp_unmap(struct dma_buf_attachment *attach, struct sg_table *sg
 	mutex_lock(&buf->lock);
 	trace_vmemexp_unmap(buf, at);
 	vmemexp_sync_attach(buf, at, 0, vmemexp_size(buf), at->dir, true);
-	/* The direction that was mapped, whatever the importer says now. */
-	dma_unmap_sgtable(at->dev, sgt, at->dir, DMA_ATTR_SKIP_CPU_SYNC);
+	vmemexp_unmap_attach(at);
 	at->nr_segments = 0;
 	at->dir = DMA_NONE;
 	mutex_unlock(&buf->lock);
@@ -933,6 +1452,7 @@ static int vmemexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 		vmemexp_vm_flags_mod(vma, 0, VM_MAYWRITE);
 	}
 	vmemexp_vm_flags_mod(vma, VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP, 0);
+	vma->vm_page_prot = vmemexp_prot_with_cache(vma->vm_page_prot, buf->prot_cache);
 
 	for (i = vmemexp_find_run(buf->extents, buf->nr_extents, index); left; i++) {
 		pages = min(left, buf->extents[i].start + vmemexp_extent_pages(buf, i) - index);
@@ -953,16 +1473,11 @@ static int vmemexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 	return 0;
 }
 
-static void *vmemexp_vmap_pages(const struct vmemexp_buf *buf)
+static void *vmemexp_vmap_pages(const struct vmemexp_buf *buf, pgprot_t prot)
 {
-	struct page *first = pfn_to_page(buf->extents[0].base);
 	unsigned long i, j, n = 0;
 	struct page **pages;
 	void *vaddr;
-
-	if (buf->nr_extents == 1 && !PageHighMem(pfn_to_page(buf->extents[0].base +
-							     buf->npages - 1)))
-		return page_address(first);
 
 	pages = kvmalloc_array(buf->npages, sizeof(*pages), GFP_KERNEL);
 	if (!pages)
@@ -970,9 +1485,31 @@ static void *vmemexp_vmap_pages(const struct vmemexp_buf *buf)
 	for (i = 0; i < buf->nr_extents; i++)
 		for (j = 0; j < vmemexp_extent_pages(buf, i); j++)
 			pages[n++] = pfn_to_page(buf->extents[i].base + j);
-	vaddr = vmap(pages, n, VM_MAP, PAGE_KERNEL);
+	vaddr = vmap(pages, n, VM_MAP, prot);
 	kvfree(pages);
 	return vaddr;
+}
+
+static void *vmemexp_kernel_map(const struct vmemexp_buf *buf)
+{
+	struct page *last = buf->has_pages ? pfn_to_page(buf->extents[0].base + buf->npages - 1) :
+			    NULL;
+	u32 cache = vmemexp_cache(buf->prot_cache);
+
+	if (!buf->has_pages)
+		return vmemexp_remap(PFN_PHYS(buf->extents[0].base), vmemexp_size(buf), cache);
+	if (buf->is_ram && cache == VMEMEXP_CACHE_CACHED && buf->nr_extents == 1 &&
+	    !PageHighMem(last))
+		return page_address(pfn_to_page(buf->extents[0].base));
+	return vmemexp_vmap_pages(buf, vmemexp_kernel_prot(cache));
+}
+
+static void vmemexp_kernel_unmap(const struct vmemexp_buf *buf, void *vaddr)
+{
+	if (!buf->has_pages)
+		memunmap(vaddr);
+	else if (is_vmalloc_addr(vaddr))
+		vunmap(vaddr);
 }
 
 /* The core counts the users of a kernel mapping, and calls for the first only. */
@@ -981,7 +1518,7 @@ static int vmemexp_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 	struct vmemexp_buf *buf = dmabuf->priv;
 	void *vaddr;
 
-	vaddr = vmemexp_vmap_pages(buf);
+	vaddr = vmemexp_kernel_map(buf);
 	if (!vaddr)
 		return -ENOMEM;
 	mutex_lock(&buf->lock);
@@ -1000,8 +1537,7 @@ static void vmemexp_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
 	mutex_lock(&buf->lock);
 	buf->vaddr = NULL;
 	mutex_unlock(&buf->lock);
-	if (is_vmalloc_addr(vaddr))
-		vunmap(vaddr);
+	vmemexp_kernel_unmap(buf, vaddr);
 }
 
 VMEMEXP_LEGACY_VMAP_OPS(vmemexp_vmap, vmemexp_vunmap);
@@ -1030,8 +1566,8 @@ static const struct dma_buf_ops vmemexp_dma_buf_ops = {
 	.release = vmemexp_release,
 };
 
-/* A kernel mapping is writable, and the core warns if vmap exists and fails. */
-static const struct dma_buf_ops vmemexp_ro_dma_buf_ops = {
+/* For what the kernel must not map: the core warns if vmap exists and fails. */
+static const struct dma_buf_ops vmemexp_no_vmap_dma_buf_ops = {
 	.attach = vmemexp_attach,
 	.detach = vmemexp_detach,
 	.map_dma_buf = vmemexp_map,
@@ -1042,14 +1578,34 @@ static const struct dma_buf_ops vmemexp_ro_dma_buf_ops = {
 	.release = vmemexp_release,
 };
 
-/* The dma-buf behind @fd if it is one of this driver's. */
+static const struct dma_buf_ops *vmemexp_ops(const struct vmemexp_buf *buf)
+{
+	/* A kernel mapping is writable. */
+	if (!buf->writable)
+		return &vmemexp_no_vmap_dma_buf_ops;
+	/* It may be the registers of a device, which a mere look may upset. */
+	if (buf->unlisted)
+		return &vmemexp_no_vmap_dma_buf_ops;
+	if (!buf->has_pages && buf->nr_extents > 1)
+		return &vmemexp_no_vmap_dma_buf_ops;
+	return &vmemexp_dma_buf_ops;
+}
+
+/* The buffer behind @dmabuf, or NULL if that is another driver's. */
+static struct vmemexp_buf *vmemexp_buf_of(const struct dma_buf *dmabuf)
+{
+	if (dmabuf->ops != &vmemexp_dma_buf_ops && dmabuf->ops != &vmemexp_no_vmap_dma_buf_ops)
+		return NULL;
+	return dmabuf->priv;
+}
+
 static struct dma_buf *vmemexp_get_dmabuf(int fd)
 {
 	struct dma_buf *dmabuf = dma_buf_get(fd);
 
 	if (IS_ERR(dmabuf))
 		return dmabuf;
-	if (dmabuf->ops != &vmemexp_dma_buf_ops && dmabuf->ops != &vmemexp_ro_dma_buf_ops) {
+	if (!vmemexp_buf_of(dmabuf)) {
 		dma_buf_put(dmabuf);
 		return ERR_PTR(-EINVAL);
 	}
@@ -1088,6 +1644,61 @@ static int vmemexp_check_export(const struct vmemexp_export *arg, struct vmemexp
 	return 0;
 }
 
+/*
+ * If the range is a mapping of a dma-buf: that one, with a reference, and in
+ * @offset where the range begins in it. NULL if it is not.
+ */
+static struct dma_buf *vmemexp_reuse(const struct vmemexp_export *arg, u64 *offset,
+				     struct vmemexp_error *error)
+{
+	bool write = (arg->fd_flags & O_ACCMODE) == O_RDWR;
+	unsigned long addr = arg->vaddr & PAGE_MASK;
+	unsigned long end = PAGE_ALIGN(arg->vaddr + arg->length);
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+	struct vmemexp_buf *buf;
+	struct dma_buf *dmabuf;
+	int ret = 0;
+	u64 next;
+
+	if (mmap_read_lock_killable(mm))
+		return ERR_PTR(-EINTR);
+	vma = vma_lookup(mm, addr);
+	dmabuf = vmemexp_vma_dmabuf(vma);
+	if (!dmabuf)
+		goto unlock;
+
+	*offset = ((u64)vma->vm_pgoff << PAGE_SHIFT) + (arg->vaddr - vma->vm_start);
+	for (;;) {
+		ret = vmemexp_check_access(vma, write, addr, error);
+		if (ret)
+			goto unlock;
+		if (end <= vma->vm_end)
+			break;
+		addr = vma->vm_end;
+		next = vma->vm_pgoff + vma_pages(vma);
+		vma = vma_lookup(mm, addr);
+		if (vma && (vmemexp_vma_dmabuf(vma) != dmabuf || vma->vm_pgoff != next)) {
+			ret = vmemexp_fail(error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
+			goto unlock;
+		}
+	}
+
+	buf = vmemexp_buf_of(dmabuf);
+	if (!(READ_ONCE(vmemexp_allow) & VMEMEXP_MEMORY_DMABUF))
+		ret = vmemexp_fail(error, VMEMEXP_REASON_KIND, arg->vaddr, -EPERM);
+	else if (write != !!(dmabuf->file->f_mode & FMODE_WRITE))
+		/* The file has one mode for all its users. */
+		ret = vmemexp_fail(error, VMEMEXP_REASON_ACCESS, arg->vaddr, -EACCES);
+	else if (arg->flags & VMEMEXP_EXPORT_CONTIGUOUS && (!buf || buf->nr_extents > 1))
+		ret = vmemexp_fail(error, VMEMEXP_REASON_NOT_CONTIGUOUS, arg->vaddr, -ERANGE);
+	else
+		get_dma_buf(dmabuf);
+unlock:
+	mmap_read_unlock(mm);
+	return ret ? ERR_PTR(ret) : dmabuf;
+}
+
 static struct dma_buf *vmemexp_export(const struct vmemexp_export *arg, struct vmemexp_error *error)
 {
 	DEFINE_DMA_BUF_EXPORT_INFO(info);
@@ -1098,7 +1709,7 @@ static struct dma_buf *vmemexp_export(const struct vmemexp_export *arg, struct v
 	if (IS_ERR(buf))
 		return ERR_CAST(buf);
 
-	info.ops = buf->writable ? &vmemexp_dma_buf_ops : &vmemexp_ro_dma_buf_ops;
+	info.ops = vmemexp_ops(buf);
 	info.size = vmemexp_size(buf);
 	info.flags = arg->fd_flags & O_ACCMODE;
 	info.priv = buf;
@@ -1125,6 +1736,7 @@ static long vmemexp_ioctl_export(void __user *uarg, size_t usize, void *karg)
 	struct vmemexp_export *arg = karg;
 	struct vmemexp_buf *buf;
 	struct dma_buf *dmabuf;
+	u64 offset = 0;
 	int fd, ret;
 
 	arg->vaddr = untagged_addr(arg->vaddr);
@@ -1132,7 +1744,13 @@ static long vmemexp_ioctl_export(void __user *uarg, size_t usize, void *karg)
 	if (ret)
 		goto err_report;
 
-	dmabuf = vmemexp_export(arg, &error);
+	arg->memory = VMEMEXP_MEMORY_DMABUF;
+	dmabuf = vmemexp_reuse(arg, &offset, &error);
+	if (!dmabuf) {
+		arg->memory = 0;
+		offset = offset_in_page(arg->vaddr);
+		dmabuf = vmemexp_export(arg, &error);
+	}
 	if (IS_ERR(dmabuf)) {
 		ret = PTR_ERR(dmabuf);
 		goto err_report;
@@ -1144,12 +1762,12 @@ static long vmemexp_ioctl_export(void __user *uarg, size_t usize, void *karg)
 		goto err_put;
 	}
 
-	buf = dmabuf->priv;
+	buf = vmemexp_buf_of(dmabuf);
 	arg->fd = fd;
-	arg->offset = buf->offset;
-	arg->dmabuf_size = vmemexp_size(buf);
-	arg->nr_extents = buf->nr_extents;
-	arg->memory = buf->memory;
+	arg->offset = offset;
+	arg->dmabuf_size = dmabuf->size;
+	arg->nr_extents = buf ? buf->nr_extents : 0;
+	arg->memory |= buf ? buf->memory : 0;
 	arg->err_reason = VMEMEXP_REASON_NONE;
 	arg->err_addr = 0;
 	if (copy_to_user(uarg, arg, min(usize, sizeof(*arg)))) {
@@ -1217,7 +1835,7 @@ static int vmemexp_sync_rows(struct vmemexp_buf *buf, const struct vmemexp_sync 
 	do {
 		if (arg->flags & VMEMEXP_SYNC_OBSERVER) {
 			if (!end || access != DMA_FROM_DEVICE)
-				vmemexp_sync_observer(buf, offset, arg->length, end);
+				ret = vmemexp_sync_observer(buf, offset, arg->length, end);
 		} else if (end) {
 			devices = vmemexp_sync_for_device(buf, offset, arg->length, access);
 		} else {
@@ -1225,7 +1843,7 @@ static int vmemexp_sync_rows(struct vmemexp_buf *buf, const struct vmemexp_sync 
 		}
 		offset += arg->stride;
 		cond_resched();
-		if (fatal_signal_pending(current))
+		if (!ret && fatal_signal_pending(current))
 			ret = -EINTR;
 	} while (!ret && ++row < arg->rows);
 	trace_vmemexp_sync(buf, arg, devices);
@@ -1305,7 +1923,7 @@ static void vmemexp_describe(const struct vmemexp_buf *buf, struct vmemexp_query
 	arg->offset = buf->offset;
 	arg->length = buf->length;
 	arg->memory = buf->memory;
-	arg->cache = VMEMEXP_CACHE_CACHED;
+	arg->cache = vmemexp_cache(buf->prot_cache);
 	arg->nr_extents = buf->nr_extents;
 	arg->min_extent = (u64)min_pages << PAGE_SHIFT;
 	arg->max_extent = (u64)max_pages << PAGE_SHIFT;

@@ -8,9 +8,12 @@
 
 #include <linux/atomic.h>
 #include <linux/dma-buf.h>
+#include <linux/dma-direct.h>
+#include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/dma-resv.h>
 #include <linux/highmem.h>
+#include <linux/io.h>
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
@@ -40,28 +43,38 @@ struct vmemexp_run {
  * @offset: where the range that was asked for begins in the buffer, in bytes
  * @length: and how long it is, in bytes
  * @writable: devices and CPUs may write; decided at export
- * @memory: VMEMEXP_MEMORY_* bits of the pages
  * @dirty: somebody may have written through the export; only ever set
- * @extents: physically contiguous runs of pinned pages, in buffer order
+ * @stale: set by @notifier, never cleared
+ * @pfnmap: made of page frames that a driver mapped; nothing is pinned
+ * @unlisted: some of them are in no carve-out that the administrator listed
+ * @is_ram: System RAM, which the kernel can reach; else none of it is
+ * @has_pages: every page frame has a struct page; always so if @is_ram
+ * @memory: VMEMEXP_MEMORY_* bits of the pages
+ * @prot_cache: the bits of the source's page protection that say how it is
+ *	cached (vmemexp_prot_cache())
+ * @file: what @pfnmap memory was mapped from, may be NULL
+ * @extents: physically contiguous runs of pages, in buffer order
  * @nr_extents: entries used in @extents
  * @max_extents: entries allocated in @extents
- * @nr_pinned: pages pinned, all of them described by @extents
- * @nr_held: pages of the folios that they belong to
+ * @nr_recorded: pages described by @extents
+ * @nr_held: pages of the folios that they belong to, if pinned
  * @last_folio: the folio of the last page pinned, for comparison only
- * @charged: pages charged to the user: the larger of @npages and @nr_held
+ * @charged: pages charged to the user: the larger of @npages and @nr_held, or
+ *	none if nothing is pinned
  * @cred: the exporter's; its user is charged, and outlives the process
  * @mm: the exporter's, held by mmgrab(): pinned_vm is shown there
  * @notifier: tells when the source range goes away
- * @stale: set by @notifier, never cleared
  * @tgid: the exporting process, for the list of buffers
  * @comm: its name
  * @node: entry in vmemexp_buffers, protected by vmemexp_buffers_lock
- * @lock: protects @attachments, what they map, and @vaddr. Taken inside the
+ * @lock: protects @attachments, what they map, @vaddr and @windows. Taken inside the
  *	reservation lock (map, unmap, vmap, vunmap) and inside
  *	vmemexp_buffers_lock. Nothing that takes the mmap_lock, the reservation
  *	lock or waits for a fence may run under it.
  * @attachments: list of vmemexp_attach
  * @vaddr: the kernel mapping while there is one
+ * @windows: kernel addresses of the extents, for cache maintenance of memory
+ *	that is not @is_ram; NULL until needed
  * @cpu_mappings: VMAs that map the dma-buf
  *
  * Fields without a lock are constant once the dma_buf has been exported.
@@ -77,12 +90,18 @@ struct vmemexp_buf {
 	bool writable;
 	bool dirty;
 	bool stale;
+	bool pfnmap;
+	bool unlisted;
+	bool is_ram;
+	bool has_pages;
 	u32 memory;
+	u64 prot_cache;
+	struct file *file;
 
 	struct vmemexp_run *extents;
 	unsigned long nr_extents;
 	unsigned long max_extents;
-	unsigned long nr_pinned;
+	unsigned long nr_recorded;
 	unsigned long nr_held;
 	const void *last_folio;
 	unsigned long charged;
@@ -99,26 +118,33 @@ struct vmemexp_buf {
 	struct mutex lock;	/* see above */
 	struct list_head attachments;
 	void *vaddr;
+	void **windows;
 	atomic_t cpu_mappings;
 };
 
 /**
  * struct vmemexp_attach - one device attached to a buffer
  * @dev: the device
+ * @noncoherent: caches come between the CPUs and it (only where the DMA API
+ *	does not look after them)
  * @node: entry in vmemexp_buf.attachments
  * @sgt: this device's own scatterlist of the whole buffer
  * @dir: direction of the mapping, DMA_NONE while not mapped
+ * @resource: mapped by dma_map_resource()
  * @segments: the mapping's contiguous DMA ranges. Importers may edit the
  *	scatterlist that they got; syncs go by this copy.
  * @nr_segments: entries used in @segments, 0 while not mapped
  *
- * Protected by vmemexp_buf.lock, apart from @dev, which is constant.
+ * Protected by vmemexp_buf.lock, apart from @dev and @noncoherent, which are
+ * constant.
  */
 struct vmemexp_attach {
 	struct device *dev;
+	bool noncoherent;
 	struct list_head node;
 	struct sg_table sgt;
 	enum dma_data_direction dir;
+	bool resource;
 	struct vmemexp_run *segments;
 	unsigned int nr_segments;
 };
@@ -129,28 +155,109 @@ static inline size_t vmemexp_size(const struct vmemexp_buf *buf)
 }
 
 /*
- * Cache maintenance for an observer beside Linux, by kernel address.
+ * How memory is cached: the bits of a page protection that say so.
  *
- * The DMA API serves devices only, and what it is made of is not exported to
- * modules; these are the exported functions that reach the point of coherency.
+ * A mapping with other bits than those of the mapping that the memory came from
+ * would be an alias that the CPU need not keep coherent. So they are kept as
+ * they are, and compared with what the kernel itself uses to give them a name.
+ */
+#if defined(CONFIG_X86)
+#define VMEMEXP_PROT_CACHE_MASK		((u64)_PAGE_CACHE_MASK)
+#elif defined(CONFIG_ARM64)
+#define VMEMEXP_PROT_CACHE_MASK		((u64)PTE_ATTRINDX_MASK)
+#elif defined(CONFIG_ARM)
+#define VMEMEXP_PROT_CACHE_MASK		((u64)L_PTE_MT_MASK)
+#else
+/* Nothing is known: page frames cannot be exported. */
+#define VMEMEXP_PROT_CACHE_MASK		0ULL
+#endif
+
+static inline u64 vmemexp_prot_cache(pgprot_t prot)
+{
+	u64 bits = pgprot_val(prot) & VMEMEXP_PROT_CACHE_MASK;
+
+#ifdef CONFIG_ARM64
+	/* Memory tags are not for devices; without them it is the same. */
+	if (bits == PTE_ATTRINDX(MT_NORMAL_TAGGED))
+		bits = PTE_ATTRINDX(MT_NORMAL);
+#endif
+	return bits;
+}
+
+static inline pgprot_t vmemexp_prot_with_cache(pgprot_t prot, u64 cache)
+{
+	return __pgprot((pgprot_val(prot) & ~VMEMEXP_PROT_CACHE_MASK) | cache);
+}
+
+/* The VMEMEXP_CACHE_* name of what vmemexp_prot_cache() gave. */
+static inline u32 vmemexp_cache(u64 bits)
+{
+	pgprot_t normal = vm_get_page_prot(VM_READ | VM_SHARED);
+
+	if (bits == vmemexp_prot_cache(normal))
+		return VMEMEXP_CACHE_CACHED;
+	if (bits == vmemexp_prot_cache(pgprot_writecombine(normal)))
+		return VMEMEXP_CACHE_WRITECOMBINE;
+	return VMEMEXP_CACHE_UNCACHED;
+}
+
+/*
+ * A kernel mapping of uncached memory. On arm and arm64 user space's uncached
+ * memory is device memory, where the unaligned accesses of an importer's memcpy()
+ * fault; write-combined is uncached as well, and memory.
+ */
+#ifdef CONFIG_X86
+#define VMEMEXP_KERNEL_UNCACHED		VMEMEXP_CACHE_UNCACHED
+#else
+#define VMEMEXP_KERNEL_UNCACHED		VMEMEXP_CACHE_WRITECOMBINE
+#endif
+
+static inline pgprot_t vmemexp_kernel_prot(u32 cache)
+{
+	if (cache == VMEMEXP_CACHE_CACHED)
+		return PAGE_KERNEL;
+	if (cache == VMEMEXP_CACHE_UNCACHED && VMEMEXP_KERNEL_UNCACHED == cache)
+		return pgprot_noncached(PAGE_KERNEL);
+	return pgprot_writecombine(PAGE_KERNEL);
+}
+
+/* The same for memory without struct page; undone by memunmap(). */
+static inline void *vmemexp_remap(phys_addr_t phys, size_t size, u32 cache)
+{
+	if (cache == VMEMEXP_CACHE_CACHED)
+		return memremap(phys, size, MEMREMAP_WB);
+	if (cache == VMEMEXP_CACHE_UNCACHED && VMEMEXP_KERNEL_UNCACHED == cache)
+		return (void __force *)ioremap(phys, size);
+	return memremap(phys, size, MEMREMAP_WC);
+}
+
+/*
+ * Cache maintenance by kernel address, for observers beside Linux and for what
+ * the DMA API cannot reach.
+ *
+ * The DMA API serves devices and the linear map only, and what it is made of is
+ * not exported to modules; these are the exported functions that reach the point
+ * of coherency.
  */
 #if defined(CONFIG_X86)
 
 /* Every master in a PC snoops the caches. */
 #define VMEMEXP_CAN_SYNC_OBSERVER	1
-static inline void vmemexp_cache_clean(struct page *page, void *va, size_t size) { }
-static inline void vmemexp_cache_invalidate(struct page *page, void *va, size_t size) { }
+#define VMEMEXP_HAS_CACHE_OPS		0
+static inline void vmemexp_cache_clean(phys_addr_t phys, void *va, size_t size) { }
+static inline void vmemexp_cache_invalidate(phys_addr_t phys, void *va, size_t size) { }
 
 #elif defined(CONFIG_ARM64) && defined(CONFIG_ARCH_HAS_PMEM_API)
 
 #include <linux/libnvdimm.h>
 #define VMEMEXP_CAN_SYNC_OBSERVER	1
-static inline void vmemexp_cache_clean(struct page *page, void *va, size_t size)
+#define VMEMEXP_HAS_CACHE_OPS		1
+static inline void vmemexp_cache_clean(phys_addr_t phys, void *va, size_t size)
 {
 	arch_wb_cache_pmem(va, size);
 }
 
-static inline void vmemexp_cache_invalidate(struct page *page, void *va, size_t size)
+static inline void vmemexp_cache_invalidate(phys_addr_t phys, void *va, size_t size)
 {
 	arch_invalidate_pmem(va, size);
 }
@@ -160,28 +267,26 @@ static inline void vmemexp_cache_invalidate(struct page *page, void *va, size_t 
 #include <asm/cacheflush.h>
 #include <asm/outercache.h>
 #define VMEMEXP_CAN_SYNC_OBSERVER	1
-static inline void vmemexp_cache_clean(struct page *page, void *va, size_t size)
+#define VMEMEXP_HAS_CACHE_OPS		1
+static inline void vmemexp_cache_clean(phys_addr_t phys, void *va, size_t size)
 {
-	phys_addr_t pa = page_to_phys(page) + offset_in_page(va);
-
 	__cpuc_flush_dcache_area(va, size);
-	outer_clean_range(pa, pa + size);
+	outer_clean_range(phys, phys + size);
 }
 
 /* The inner caches are invalidated last: they refill from the outer one. */
-static inline void vmemexp_cache_invalidate(struct page *page, void *va, size_t size)
+static inline void vmemexp_cache_invalidate(phys_addr_t phys, void *va, size_t size)
 {
-	phys_addr_t pa = page_to_phys(page) + offset_in_page(va);
-
-	outer_inv_range(pa, pa + size);
+	outer_inv_range(phys, phys + size);
 	__cpuc_flush_dcache_area(va, size);
 }
 
 #else
 
 #define VMEMEXP_CAN_SYNC_OBSERVER	0
-static inline void vmemexp_cache_clean(struct page *page, void *va, size_t size) { }
-static inline void vmemexp_cache_invalidate(struct page *page, void *va, size_t size) { }
+#define VMEMEXP_HAS_CACHE_OPS		0
+static inline void vmemexp_cache_clean(phys_addr_t phys, void *va, size_t size) { }
+static inline void vmemexp_cache_invalidate(phys_addr_t phys, void *va, size_t size) { }
 
 #endif
 
@@ -197,11 +302,94 @@ static inline void vmemexp_cache_invalidate(struct page *page, void *va, size_t 
 #define VMEMEXP_IMPORT_NS_DMA_BUF	MODULE_IMPORT_NS(DMA_BUF)
 #endif
 
+/*
+ * dma_map_resource() has learnt two things: a9c38c5d267c (v5.16) to take memory
+ * that has a struct page, and "dma-direct: use the same device address
+ * translation for resources" (v7.3) to translate like all other calls where the
+ * bus sees memory elsewhere than the CPUs do. Not mapped is better than wrong.
+ */
+static inline bool vmemexp_can_map_resource(struct device *dev, phys_addr_t phys, size_t size)
+{
+	if (LINUX_VERSION_CODE < KERNEL_VERSION(5, 16, 0) && pfn_valid(PHYS_PFN(phys)))
+		return false;
+	if (LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0) && !device_iommu_mapped(dev))
+		return phys_to_dma_unencrypted(dev, phys) == phys;
+	return true;
+}
+
 /* 2c92ca849fcc (v6.10) dropped the second argument of __assign_str(). */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
 #define vmemexp_assign_str(dst, ...)	__assign_str(dst)
 #else
 #define vmemexp_assign_str(dst, src)	__assign_str(dst, src)
+#endif
+
+/*
+ * What a page table says about one address of a VM_PFNMAP or VM_IO mapping; all
+ * of it is as old as the moment of the look.
+ */
+struct vmemexp_pfn {
+	unsigned long pfn;
+	u64 prot_cache;
+	bool writable;
+};
+
+/*
+ * 6da8e9634bb7 (v6.12) added follow_pfnmap_start(); 29ae7d96d166 (v6.10) gave its
+ * predecessor the mapping instead of the mm. The latter knows no huge entries.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+static inline int vmemexp_follow_pfn(struct vm_area_struct *vma, unsigned long addr,
+				     struct vmemexp_pfn *found)
+{
+	struct follow_pfnmap_args args = { .vma = vma, .address = addr };
+	int ret = follow_pfnmap_start(&args);
+	pgprot_t prot;
+
+	if (ret)
+		return ret;
+	found->pfn = args.pfn;
+	found->writable = args.writable;
+	prot = args.pgprot;
+#if defined(CONFIG_X86)
+	/* One of the bits has another place in a huge entry. */
+	if (pgprot_val(prot) & _PAGE_PSE)
+		prot = pgprot_large_2_4k(prot);
+#elif defined(CONFIG_ARM)
+	/* Its entries cannot be turned back into a protection. */
+	prot = vma->vm_page_prot;
+#endif
+	found->prot_cache = vmemexp_prot_cache(prot);
+	follow_pfnmap_end(&args);
+	return 0;
+}
+#else
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
+#define vmemexp_follow_pte(vma, ...)	follow_pte((vma)->vm_mm, __VA_ARGS__)
+#else
+#define vmemexp_follow_pte		follow_pte
+#endif
+
+static inline int vmemexp_follow_pfn(struct vm_area_struct *vma, unsigned long addr,
+				     struct vmemexp_pfn *found)
+{
+	spinlock_t *ptl;
+	pte_t *ptep;
+	int ret = vmemexp_follow_pte(vma, addr, &ptep, &ptl);
+
+	if (ret)
+		return ret;
+	__acquire(ptl);	/* sparse is not told of it elsewhere */
+	found->pfn = pte_pfn(*ptep);
+	found->writable = pte_write(*ptep);
+#ifdef CONFIG_ARM
+	found->prot_cache = vmemexp_prot_cache(vma->vm_page_prot);
+#else
+	found->prot_cache = vmemexp_prot_cache(pte_pgprot(*ptep));
+#endif
+	pte_unmap_unlock(ptep, ptl);
+	return 0;
+}
 #endif
 
 /* 1c71222e5f23 (v6.3) made vm_flags read-only but for these functions. */

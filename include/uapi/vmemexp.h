@@ -56,6 +56,16 @@
  * The pages count against the exporting user's %RLIMIT_MEMLOCK for as long as
  * they are pinned, also when the exporting process is gone. A huge page that is
  * exported in part counts as a whole: all of it is kept in memory.
+ *
+ * Page frames that a driver mapped without page accounting
+ * (%VMEMEXP_MEMORY_PFNMAP) cannot be pinned. They must be reserved for good,
+ * which is what the administrator promises by listing them in the module
+ * parameter ``carveouts=``; the driver that mapped them is held by its file until
+ * the dma-buf is gone. They count against no limit. VMEMEXP_IOC_QUERY reports
+ * %VMEMEXP_STATE_STALE also when the driver takes its mapping away.
+ *
+ * A range that is a mapping of a dma-buf (%VMEMEXP_MEMORY_DMABUF) gives a further
+ * file descriptor for that dma-buf. Its memory lives as its exporter says.
  */
 
 #define VMEMEXP_IOC_MAGIC	0xD7
@@ -91,8 +101,12 @@
  * FILE:    page cache of any other file system; exported read-only, and only if
  *          the administrator allows it (module parameter allow=).
  * DRIVER:  pages that a driver put into the mapping one by one.
- * PFNMAP:  memory without page accounting (VM_PFNMAP, VM_IO): never found in a
- *          dma-buf of this driver version, which refuses such ranges.
+ * PFNMAP:  page frames that a driver mapped without page accounting (VM_PFNMAP,
+ *          VM_IO), like the carve-out of another processor; never together with
+ *          other kinds.
+ * DMABUF:  the range is a mapping of a dma-buf, and that dma-buf is what the
+ *          export returned; other bits tell the kind of its memory if it is one
+ *          of this driver's.
  */
 #define VMEMEXP_MEMORY_ANON		(1U << 0)
 #define VMEMEXP_MEMORY_SHMEM		(1U << 1)
@@ -100,6 +114,7 @@
 #define VMEMEXP_MEMORY_FILE		(1U << 3)
 #define VMEMEXP_MEMORY_DRIVER		(1U << 4)
 #define VMEMEXP_MEMORY_PFNMAP		(1U << 5)
+#define VMEMEXP_MEMORY_DMABUF		(1U << 6)
 
 /*
  * VMEMEXP_REASON_* - why an export failed (vmemexp_export.err_reason), the errno
@@ -112,13 +127,31 @@
  * LIMIT:          ENOMEM, would exceed RLIMIT_MEMLOCK; vaddr.
  * NOT_MAPPED:     EFAULT, nothing is mapped there; the first such page.
  * NOT_READABLE:   EFAULT, mapped without PROT_READ; the first such page.
- * NOT_WRITABLE:   EACCES, O_RDWR of a read-only mapping; the first such page.
+ * NOT_WRITABLE:   EACCES, O_RDWR of a read-only mapping, or of a page that its
+ *                 driver mapped read-only; the first such page.
  * KIND:           EPERM, a kind of memory that may not be exported, or not for
  *                 writing; the first such page.
- * PFNMAP:         EPERM, a VM_PFNMAP or VM_IO mapping; the first such page.
- * NO_BACKING:     EFAULT, beyond the end of the mapped file; the first such page.
+ * PFNMAP:         EPERM, a page frame outside of System RAM that is in no
+ *                 carve-out listed by the administrator, and the caller lacks
+ *                 CAP_SYS_RAWIO; the first such page.
+ * NO_BACKING:     EFAULT, beyond the end of the mapped file, or the driver gives
+ *                 no page; the first such page.
  * UNPINNABLE:     what the kernel says, it refuses to pin; the first such page.
- * NOT_CONTIGUOUS: ERANGE, not one physical run; the first page of the second.
+ * NOT_CONTIGUOUS: ERANGE, not one physical run; the first page of the second,
+ *                 or vaddr if it is another driver's dma-buf, which cannot be
+ *                 told.
+ * RAM:            EPERM, a page frame of System RAM that is mapped without page
+ *                 accounting and not listed, for whatever caller; the first such
+ *                 page.
+ * MIXED:          EINVAL, mappings of different nature in one range: pages and
+ *                 page frames, several drivers, cached and not, several dma-bufs,
+ *                 inside and outside of System RAM; where the second one begins.
+ * PRIVATE:        EPERM, a private writable mapping of page frames; the first
+ *                 such page. Map it with MAP_SHARED.
+ * CHANGED:        EAGAIN, the driver's mapping was taken away or replaced during
+ *                 the export; the first page of the range.
+ * ACCESS:         EACCES, O_RDONLY of a mapping of a dma-buf that is open for
+ *                 writing, or O_RDWR of one that is not; vaddr.
  *
  * Page addresses are those of their first byte, so err_addr may lie below an
  * unaligned vaddr. New reasons may be added: a program that meets one it does
@@ -137,6 +170,11 @@
 #define VMEMEXP_REASON_NO_BACKING	10
 #define VMEMEXP_REASON_UNPINNABLE	11
 #define VMEMEXP_REASON_NOT_CONTIGUOUS	12
+#define VMEMEXP_REASON_RAM		13
+#define VMEMEXP_REASON_MIXED		14
+#define VMEMEXP_REASON_PRIVATE		15
+#define VMEMEXP_REASON_CHANGED		16
+#define VMEMEXP_REASON_ACCESS		17
 
 /**
  * struct vmemexp_export - argument of VMEMEXP_IOC_EXPORT
@@ -156,12 +194,13 @@
  * @fd: out: the dma-buf's file descriptor, at least 0. It is the caller's to
  *	close; until then, and for as long as any other reference lives, the
  *	pages stay pinned.
- * @offset: out: byte offset of @vaddr in the dma-buf, less than the page size;
- *	0 unless %VMEMEXP_EXPORT_UNALIGNED is given.
+ * @offset: out: byte offset of @vaddr in the dma-buf. For a new dma-buf less than
+ *	the page size, and 0 unless %VMEMEXP_EXPORT_UNALIGNED is given; anything
+ *	if @memory has %VMEMEXP_MEMORY_DMABUF.
  * @dmabuf_size: out: bytes in the dma-buf, a multiple of the page size, at
  *	least @offset + @length.
- * @nr_extents: out: number of physically contiguous runs in the dma-buf, at
- *	least 1; 1 means contiguous.
+ * @nr_extents: out: number of physically contiguous runs in the dma-buf; 1 means
+ *	contiguous, 0 that it is another driver's dma-buf and not known.
  * @memory: out: kinds of memory found, a mask of VMEMEXP_MEMORY_* bits, never 0.
  * @err_reason: out: why the export failed, one of VMEMEXP_REASON_*; 0 after
  *	success, or if errno alone says it.
@@ -186,16 +225,22 @@
  * EFAULT   A page is not mapped (%VMEMEXP_REASON_NOT_MAPPED) or not readable
  *          (%VMEMEXP_REASON_NOT_READABLE).
  * EACCES   %O_RDWR was asked of a read-only mapping
- *          (%VMEMEXP_REASON_NOT_WRITABLE).
- * EPERM    The range leads to memory without page accounting
- *          (%VMEMEXP_REASON_PFNMAP).
+ *          (%VMEMEXP_REASON_NOT_WRITABLE), or the range is a mapping of a dma-buf
+ *          whose file has another access mode (%VMEMEXP_REASON_ACCESS).
+ * EINVAL   The mappings in the range do not go together
+ *          (%VMEMEXP_REASON_MIXED).
+ * EPERM    The mapping is a private one of page frames
+ *          (%VMEMEXP_REASON_PRIVATE).
  * ENOMEM   The pages would exceed the user's %RLIMIT_MEMLOCK and the caller
  *          lacks %CAP_IPC_LOCK (%VMEMEXP_REASON_LIMIT), or the kernel is out
  *          of memory (%VMEMEXP_REASON_NONE).
  * EINTR    A fatal signal is pending.
  * EPERM    The pages are of a kind that may not be exported, or not for
- *          writing (%VMEMEXP_REASON_KIND).
- * EFAULT   A page lies beyond the end of its file
+ *          writing (%VMEMEXP_REASON_KIND); or page frames that are not listed in
+ *          ``carveouts=`` (%VMEMEXP_REASON_RAM, %VMEMEXP_REASON_PFNMAP).
+ * EACCES   %O_RDWR was asked of page frames that are mapped read-only
+ *          (%VMEMEXP_REASON_NOT_WRITABLE).
+ * EFAULT   A page lies beyond the end of its file, or its driver gives none
  *          (%VMEMEXP_REASON_NO_BACKING).
  * other    The kernel refuses to pin a page and gives this errno
  *          (%VMEMEXP_REASON_UNPINNABLE): ENOMEM, EAGAIN or EBUSY if it cannot
@@ -203,6 +248,10 @@
  *          EFAULT for memory that must not be shared (memfd_secret).
  * ERANGE   %VMEMEXP_EXPORT_CONTIGUOUS was given and the pages are not one
  *          physical run (%VMEMEXP_REASON_NOT_CONTIGUOUS).
+ * EINVAL   The memory lies in part outside of System RAM, or differs in caching
+ *          (%VMEMEXP_REASON_MIXED).
+ * EAGAIN   The driver's mapping changed meanwhile (%VMEMEXP_REASON_CHANGED); call
+ *          again.
  * EMFILE,  There is no free file descriptor in the process or the system.
  * ENFILE
  * EFAULT   The answer cannot be written.
@@ -280,6 +329,8 @@ struct vmemexp_export {
  *            inside the dma-buf.
  * EOPNOTSUPP %VMEMEXP_SYNC_OBSERVER on a machine whose caches a module cannot
  *            maintain.
+ * ENOMEM     %VMEMEXP_SYNC_OBSERVER of cached memory outside of System RAM, for
+ *            which the kernel has no address space left (32-bit machines).
  * EINTR      A signal came while waiting for a device or another caller, or a
  *            fatal one during a long run of rows; call again.
  * ========== =================================================================
