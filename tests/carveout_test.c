@@ -1,0 +1,1894 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Memory without page accounting: who may export it, the list of carve-outs,
+ * what is refused and why, how long it lives, how contiguous it is; and ranges
+ * that are a dma-buf's mapping already. That every kind holds the right bytes
+ * is kinds_test's.
+ *
+ * Root gives up CAP_SYS_RAWIO for most tests, so that the list alone decides.
+ */
+#include <linux/capability.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+
+#include "vmemexp_utils.h"
+
+#define USER		65534
+
+#define RW		(PROT_READ | PROT_WRITE)
+
+#define PAGE		page_size()
+#define PAGES		16
+#define SIZE		(PAGES * PAGE)
+#define HALF		(SIZE / 2)
+
+/* Where mappings begin in the region, so that this does not go unnoticed. */
+#define OFFSET		(4 * PAGE)
+
+/* Reserved memory of whatever sort, and memory that the stand-in allocated. */
+#define REGION		0
+#define RAM		CARVEOUT_REGION_RAM
+
+/* Sorts of memory, by struct carveout_info.flags. */
+#define WITHOUT_PAGES	0
+#define WITH_PAGES	CARVEOUT_INFO_PAGES
+#define SYSTEM_RAM	(CARVEOUT_INFO_PAGES | CARVEOUT_INFO_RAM)
+
+#define STAND_IN_USERS	"/sys/module/vmemexp_carveout/refcnt"
+
+/* For children: a failure is the exit status, and a line on stderr. */
+#define CHECK(condition) do {						\
+	if (!(condition)) {						\
+		dprintf(2, "# %s:%d: child: not so: %s\n", __FILE__,	\
+			__LINE__, #condition);				\
+		_exit(KSFT_FAIL);					\
+	}								\
+} while (0)
+
+/* ---- privileges ---- */
+
+#define ALL_CAPS	(~(uint64_t)0)
+#define RAWIO		((uint64_t)CAP_TO_MASK(CAP_SYS_RAWIO))
+
+/* Leaves those in effect of all that root may have. */
+static void __set_caps(struct __test_metadata *_metadata, uint64_t wanted)
+{
+	struct __user_cap_header_struct header = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct data[2];
+
+	ASSERT_EQ(0, syscall(SYS_capget, &header, data));
+	for (int i = 0; i < 2; i++)
+		data[i].effective = data[i].permitted & (wanted >> (32 * i));
+	ASSERT_EQ(0, syscall(SYS_capset, &header, data));
+}
+
+#define set_caps(wanted) __set_caps(_metadata, wanted)
+
+/* ---- the list of carve-outs ---- */
+
+/* What a fixture found in the list and puts back. */
+struct old_list {
+	char text[4096];
+};
+
+static void __save_list(struct __test_metadata *_metadata, struct old_list *old)
+{
+	ASSERT_LT(0, read_text(VMEMEXP_CARVEOUTS, old->text, sizeof(old->text)));
+}
+
+#define save_list() __save_list(_metadata, &self->old)
+
+#define restore_list() \
+	EXPECT_EQ(0, write_text(VMEMEXP_CARVEOUTS, self->old.text))
+
+struct range {
+	uint64_t base, size;
+};
+
+/* Lists physical ranges, and nothing else. */
+static void __list(struct __test_metadata *_metadata,
+		   const struct range *ranges, int nr)
+{
+	char text[128], *p = text;
+
+	for (int i = 0; i < nr; i++)
+		p += sprintf(p, "%s%#llx:%#llx", i ? "," : "",
+			     (unsigned long long)ranges[i].base,
+			     (unsigned long long)ranges[i].size);
+	sprintf(p, "\n");
+	ASSERT_EQ(0, write_text(VMEMEXP_CARVEOUTS, text)) {
+		TH_LOG("carveouts=%s", text);
+	}
+}
+
+#define list_nothing() __list(_metadata, NULL, 0)
+
+#define list(base, size) \
+	__list(_metadata, (struct range[]){ { base, size } }, 1)
+
+#define list_two(base, size, base2, size2) \
+	__list(_metadata, (struct range[]){ { base, size }, { base2, size2 } }, 2)
+
+/* ---- mappings of the stand-in ---- */
+
+/* A file that holds nothing but a number; -1 if it cannot be read. */
+static long read_number(const char *path)
+{
+	char text[32];
+
+	return read_text(path, text, sizeof(text)) > 0 ? strtol(text, NULL, 0) :
+							 -1;
+}
+
+static int __open_stand_in(struct __test_metadata *_metadata,
+			   unsigned int region, unsigned int cache,
+			   unsigned int how)
+{
+	struct carveout_setup setup = {
+		.region = region, .cache = cache, .how = how,
+	};
+	int file = _test_carveout_open(&setup);
+
+	ASSERT_LE(0, file) {
+		TH_LOG("region %u, cache %u, how %u: %s", region, cache, how,
+		       strerror(-file));
+	}
+	return file;
+}
+
+#define open_stand_in(region, cache, how) \
+	__open_stand_in(_metadata, region, cache, how)
+
+static unsigned char *__map_file(struct __test_metadata *_metadata, void *where,
+				 size_t length, int flags, int file,
+				 uint64_t offset)
+{
+	unsigned char *addr = mmap64(where, length, RW,
+				     flags | (where ? MAP_FIXED : 0), file,
+				     offset);
+
+	ASSERT_NE(MAP_FAILED, (void *)addr) {
+		TH_LOG("mmap: %s", strerror(errno));
+	}
+	return addr;
+}
+
+/* @where is NULL, or where to put it whatever is there. */
+#define map_file(where, length, flags, file, offset) \
+	__map_file(_metadata, where, length, flags, file, offset)
+
+/* Finds the first region of this sort. */
+static bool find_region(unsigned int sort, struct carveout_info *region)
+{
+	for (unsigned int i = 0; !_test_carveout_info(i, region); i++)
+		if (region->flags == sort)
+			return true;
+	return !_test_carveout_info(RAM, region) && region->flags == sort;
+}
+
+/* Why memory of the region is refused that is not listed. */
+static unsigned int not_listed(const struct carveout_info *region)
+{
+	return region->flags & CARVEOUT_INFO_RAM ? VMEMEXP_REASON_RAM :
+						   VMEMEXP_REASON_PFNMAP;
+}
+
+/* What the other processor sees of the memory, and the CPU of what it writes. */
+static void __check_other_processor(struct __test_metadata *_metadata, int fd,
+				    unsigned int region, int dmabuf)
+{
+	unsigned char *mem = malloc(SIZE);
+	unsigned char *view = map_file(NULL, SIZE, MAP_SHARED, dmabuf, 0);
+
+	fill(view, SIZE, 7);
+	ASSERT_EQ(0, _test_sync(fd, dmabuf, VMEMEXP_SYNC_WRITE |
+				VMEMEXP_SYNC_END | VMEMEXP_SYNC_OBSERVER, 0,
+				SIZE));
+	test_carveout_read(region, OFFSET, mem, SIZE);
+	EXPECT_EQ(-1, first_difference(mem, SIZE, 7));
+	fill(mem, SIZE, 8);
+	test_carveout_write(region, OFFSET, mem, SIZE);
+	ASSERT_EQ(0, _test_sync(fd, dmabuf, VMEMEXP_SYNC_READ |
+				VMEMEXP_SYNC_OBSERVER, 0, SIZE));
+	EXPECT_EQ(-1, first_difference(view, SIZE, 8));
+	munmap(view, SIZE);
+	free(mem);
+}
+
+#define check_other_processor(region, dmabuf) \
+	__check_other_processor(_metadata, self->fd, region, dmabuf)
+
+/* ---- page frames of every region, mapped in every way ---- */
+
+FIXTURE(pfnmap)
+{
+	int fd;
+	struct test_state before;
+	struct old_list old;
+	struct carveout_info region;
+	uint64_t base;		/* physical address of @addr */
+	int file;
+	unsigned char *addr;	/* SIZE bytes, with contents 1 */
+};
+
+FIXTURE_VARIANT(pfnmap)
+{
+	unsigned int sort;
+	unsigned int how;
+};
+
+FIXTURE_VARIANT_ADD(pfnmap, with_pages_at_mmap) {
+	.sort = WITH_PAGES, .how = CARVEOUT_HOW_REMAP,
+};
+
+FIXTURE_VARIANT_ADD(pfnmap, with_pages_by_fault) {
+	.sort = WITH_PAGES, .how = CARVEOUT_HOW_FAULT,
+};
+
+FIXTURE_VARIANT_ADD(pfnmap, without_pages_at_mmap) {
+	.sort = WITHOUT_PAGES, .how = CARVEOUT_HOW_REMAP,
+};
+
+FIXTURE_VARIANT_ADD(pfnmap, without_pages_by_fault) {
+	.sort = WITHOUT_PAGES, .how = CARVEOUT_HOW_FAULT,
+};
+
+FIXTURE_VARIANT_ADD(pfnmap, system_ram_at_mmap) {
+	.sort = SYSTEM_RAM, .how = CARVEOUT_HOW_REMAP,
+};
+
+FIXTURE_VARIANT_ADD(pfnmap, system_ram_by_fault) {
+	.sort = SYSTEM_RAM, .how = CARVEOUT_HOW_FAULT,
+};
+
+FIXTURE_SETUP(pfnmap)
+{
+	unsigned char *contents;
+
+	skip_without_importer();
+	skip_without_carveout();
+	if (!find_region(variant->sort, &self->region))
+		SKIP(return, "vmemexp_carveout has no range of this sort");
+	self->base = self->region.base + OFFSET;
+	test_setup();
+	save_list();
+	/* Not by the mapping, where what comes by fault is not there yet. */
+	contents = malloc(SIZE);
+	fill(contents, SIZE, 1);
+	test_carveout_write(self->region.region, OFFSET, contents, SIZE);
+	free(contents);
+	self->file = open_stand_in(self->region.region, CARVEOUT_CACHED,
+				   variant->how);
+	self->addr = map_file(NULL, SIZE, MAP_SHARED, self->file, OFFSET);
+	list(self->base, SIZE);
+	set_caps(~RAWIO);
+}
+
+FIXTURE_TEARDOWN(pfnmap)
+{
+	setresuid(0, 0, 0);
+	set_caps(ALL_CAPS);
+	restore_list();
+	munmap(self->addr, SIZE);
+	close(self->file);
+	test_teardown();
+}
+
+/*
+ * Maps it anew in three parts, the second one being a page in the middle, for
+ * tests that change a part. On x86, a mapping of reserved memory that was made
+ * in one piece must go in one piece: else the kernel forgets to forget how it
+ * was cached, and refuses to have it cached differently for ever.
+ */
+#define map_in_parts() do {						\
+	ASSERT_EQ(0, munmap(self->addr, SIZE));				\
+	map_file(self->addr, HALF, MAP_SHARED, self->file, OFFSET);	\
+	map_file(self->addr + HALF, PAGE, MAP_SHARED, self->file,	\
+		 OFFSET + HALF);					\
+	map_file(self->addr + HALF + PAGE, HALF - PAGE, MAP_SHARED,	\
+		 self->file, OFFSET + HALF + PAGE);			\
+} while (0)
+
+/* Lists pages of the mapping. */
+#define list_pages(first, nr) \
+	list(self->base + (first) * PAGE, (nr) * PAGE)
+
+#define test_err_page(error, reason, page, fd_flags)			\
+	test_err_export(error, reason, self->addr + (page) * PAGE,	\
+			self->addr, SIZE, fd_flags)
+
+/* The list does not cover the mapping from @page on. */
+#define test_err_not_listed(page) do {					\
+	test_err_page(EPERM, not_listed(&self->region), page, O_RDWR);	\
+	test_err_page(EPERM, not_listed(&self->region), page, O_RDONLY);\
+} while (0)
+
+TEST_F(pfnmap, in_the_list_is_exported)
+{
+	struct vmemexp_export cmd = export_args(self->addr, SIZE, O_RDWR);
+	int dmabuf = test_export_cmd(&cmd);
+	struct vmemexp_query query = test_query(dmabuf);
+
+	EXPECT_EQ(VMEMEXP_MEMORY_PFNMAP, cmd.memory);
+	EXPECT_EQ(VMEMEXP_MEMORY_PFNMAP, query.memory);
+	EXPECT_EQ(VMEMEXP_CACHE_CACHED, query.cache);
+	EXPECT_EQ(VMEMEXP_ACCESS_READ | VMEMEXP_ACCESS_WRITE, query.access);
+	test_contents(dmabuf, SIZE, 1);
+	check_other_processor(self->region.region, dmabuf);
+	EXPECT_EQ(-1, first_difference(self->addr, SIZE, 8));
+	close(dmabuf);
+}
+
+TEST_F(pfnmap, outside_of_the_list_is_refused)
+{
+	list_nothing();
+	test_err_not_listed(0);
+	/* The neighbours are no help. */
+	list_two(self->base - PAGE, PAGE, self->base + SIZE, PAGE);
+	test_err_not_listed(0);
+}
+
+TEST_F(pfnmap, half_in_the_list_is_refused_from_the_first_page_outside)
+{
+	list_pages(0, PAGES / 2);
+	test_err_not_listed(PAGES / 2);
+	close(test_export(self->addr, HALF, O_RDWR));
+	test_err_export(EPERM, not_listed(&self->region), self->addr + HALF,
+			self->addr + HALF, PAGE, O_RDWR);
+
+	list_pages(PAGES / 2, PAGES / 2);
+	test_err_not_listed(0);
+	close(test_export(self->addr + HALF, HALF, O_RDWR));
+
+	list_pages(0, PAGES - 1);
+	test_err_not_listed(PAGES - 1);
+}
+
+TEST_F(pfnmap, may_lie_in_several_carveouts)
+{
+	struct vmemexp_export cmd = export_args(self->addr, SIZE, O_RDWR);
+
+	list_two(self->base + HALF, HALF, self->base, HALF - PAGE);
+	test_err_not_listed(PAGES / 2 - 1);
+	list_two(self->base + HALF, HALF, self->base, HALF);
+	close(test_export_cmd(&cmd));
+	EXPECT_EQ(1, cmd.nr_extents);
+}
+
+TEST_F(pfnmap, outside_of_system_ram_needs_no_list_with_sys_rawio)
+{
+	list_nothing();
+	set_caps(RAWIO);
+	if (self->region.flags & CARVEOUT_INFO_RAM)
+		test_err_not_listed(0);
+	else
+		close(test_export(self->addr, SIZE, O_RDWR));
+	set_caps(ALL_CAPS);
+	if (self->region.flags & CARVEOUT_INFO_RAM)
+		test_err_not_listed(0);
+	else
+		close(test_export(self->addr, SIZE, O_RDWR));
+}
+
+/* /dev/vmemexp was opened by root, the rest is done by somebody else. */
+TEST_F(pfnmap, in_the_list_needs_no_privilege)
+{
+	unsigned int reason = not_listed(&self->region);
+
+	for (int listed = 0; listed <= 1; listed++) {
+		pid_t child;
+
+		if (listed)
+			list_pages(0, PAGES);
+		else
+			list_nothing();
+		child = fork();
+		if (!child) {
+			struct rlimit nothing = {};
+			struct vmemexp_export cmd = export_args(self->addr,
+								SIZE, O_RDWR);
+			int ret;
+
+			CHECK(!setrlimit(RLIMIT_MEMLOCK, &nothing));
+			CHECK(!setresuid(USER, USER, USER));
+			ret = _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd);
+			CHECK(ret == (listed ? 0 : -EPERM));
+			CHECK(cmd.err_reason == (listed ? 0 : reason));
+			CHECK(cmd.err_addr == (listed ? 0 : to_u64(self->addr)));
+			_exit(KSFT_PASS);
+		}
+		EXPECT_EQ(KSFT_PASS, wait_for_child(child));
+	}
+}
+
+TEST_F(pfnmap, costs_no_locked_memory)
+{
+	struct rlimit nothing = { .rlim_max = RLIM_INFINITY };
+	long accounted = accounted_pages();
+	int dmabuf;
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &nothing));
+	ASSERT_EQ(0, setresuid(USER, USER, 0));
+	dmabuf = test_export(self->addr, SIZE, O_RDWR);
+	EXPECT_EQ(accounted, accounted_pages());
+	EXPECT_EQ(self->before.pins, get_state().pins);
+	close(dmabuf);
+	EXPECT_EQ(accounted, accounted_pages());
+	ASSERT_EQ(0, setresuid(0, 0, 0));
+}
+
+TEST_F(pfnmap, of_a_kind_that_is_not_allowed_is_refused)
+{
+	char allow[128];
+
+	ASSERT_LT(0, read_text(VMEMEXP_ALLOW, allow, sizeof(allow)));
+	EXPECT_EQ(0, write_text(VMEMEXP_ALLOW,
+				"anon,shmem,hugetlb,file,driver,dmabuf"));
+	test_err_page(EPERM, VMEMEXP_REASON_KIND, 0, O_RDWR);
+	set_caps(ALL_CAPS);
+	test_err_page(EPERM, VMEMEXP_REASON_KIND, 0, O_RDWR);
+	EXPECT_EQ(0, write_text(VMEMEXP_ALLOW, "pfnmap"));
+	close(test_export(self->addr, SIZE, O_RDWR));
+	EXPECT_EQ(0, write_text(VMEMEXP_ALLOW, allow));
+}
+
+TEST_F(pfnmap, gives_no_more_access_than_its_mapping)
+{
+	int dmabuf;
+
+	map_in_parts();
+	ASSERT_EQ(0, mprotect(self->addr + HALF, PAGE, PROT_READ));
+	test_err_page(EACCES, VMEMEXP_REASON_NOT_WRITABLE, PAGES / 2, O_RDWR);
+	dmabuf = test_export(self->addr, SIZE, O_RDONLY);
+	EXPECT_EQ(VMEMEXP_ACCESS_READ, test_query(dmabuf).access);
+	test_contents(dmabuf, SIZE, 1);
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, SIZE, RW, MAP_SHARED, dmabuf, 0));
+	EXPECT_EQ(EACCES, errno);
+	close(dmabuf);
+
+	ASSERT_EQ(0, mprotect(self->addr, SIZE, PROT_READ));
+	test_err_page(EACCES, VMEMEXP_REASON_NOT_WRITABLE, 0, O_RDWR);
+	close(test_export(self->addr, SIZE, O_RDONLY));
+}
+
+TEST_F(pfnmap, with_guard_pages_in_the_middle_is_refused)
+{
+	map_in_parts();
+	ASSERT_EQ(0, mprotect(self->addr + HALF, PAGE, PROT_NONE));
+	test_err_page(EFAULT, VMEMEXP_REASON_NOT_READABLE, PAGES / 2, O_RDWR);
+	test_err_page(EFAULT, VMEMEXP_REASON_NOT_READABLE, PAGES / 2, O_RDONLY);
+	close(test_export(self->addr, HALF, O_RDWR));
+}
+
+TEST_F(pfnmap, with_a_hole_in_the_middle_is_refused)
+{
+	map_in_parts();
+	ASSERT_EQ(0, munmap(self->addr + HALF, PAGE));
+	test_err_page(EFAULT, VMEMEXP_REASON_NOT_MAPPED, PAGES / 2, O_RDWR);
+	test_err_page(EFAULT, VMEMEXP_REASON_NOT_MAPPED, PAGES / 2, O_RDONLY);
+	close(test_export(self->addr, HALF, O_RDWR));
+}
+
+TEST_F(pfnmap, ends_where_its_mapping_ends)
+{
+	struct vmemexp_export cmd;
+
+	map_in_parts();
+	ASSERT_EQ(0, munmap(self->addr + HALF, HALF));
+	cmd = export_args(self->addr, SIZE, O_RDWR);
+	test_err_export_cmd(EFAULT, VMEMEXP_REASON_NOT_MAPPED,
+			    cmd.vaddr + HALF, &cmd);
+	/* More than there is of address space, and more than there can be. */
+	cmd = export_args(self->addr, SIZE, O_RDWR);
+	cmd.length = 1ULL << 62;
+	EXPECT_NE(0, _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd));
+	EXPECT_EQ(VMEMEXP_REASON_NOT_MAPPED, cmd.err_reason);
+	cmd = export_args(self->addr, SIZE, O_RDWR);
+	cmd.length = -(uint64_t)PAGE;
+	test_err_export_cmd(EINVAL, VMEMEXP_REASON_LENGTH, cmd.vaddr, &cmd);
+}
+
+TEST_F(pfnmap, that_was_exported_lives_on_when_the_list_changes)
+{
+	int dmabuf = test_export(self->addr, SIZE, O_RDWR);
+
+	list_nothing();
+	test_err_not_listed(0);
+	test_contents(dmabuf, SIZE, 1);
+	check_other_processor(self->region.region, dmabuf);
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query(dmabuf).state);
+	close(dmabuf);
+}
+
+/* The file, and with it the driver, for as long as the memory is in use. */
+TEST_F(pfnmap, holds_the_file_of_its_mapping)
+{
+	long users = read_number(STAND_IN_USERS), dmabuf;
+
+	ASSERT_LT(0, users);
+	dmabuf = test_export(self->addr, SIZE, O_RDWR);
+	ASSERT_EQ(0, munmap(self->addr, SIZE));
+	ASSERT_EQ(0, close(self->file));
+	self->file = -1;
+	ASSERT_EQ(users, read_number(STAND_IN_USERS));
+	EXPECT_EQ(-1, syscall(SYS_delete_module, "vmemexp_carveout",
+			      O_NONBLOCK));
+	EXPECT_EQ(EWOULDBLOCK, errno);
+	test_contents(dmabuf, SIZE, 1);
+
+	close(dmabuf);
+	for (int ms = 0; ms < RELEASE_TIMEOUT_MS &&
+	     read_number(STAND_IN_USERS) == users; ms += 10)
+		sleep_ms(10);
+	EXPECT_EQ(users - 1, read_number(STAND_IN_USERS));
+}
+
+/* ---- drivers that do not give what the mapping promises ---- */
+
+FIXTURE(fault)
+{
+	int fd;
+	struct test_state before;
+	struct old_list old;
+	int file;
+	unsigned char *addr;
+};
+
+FIXTURE_SETUP(fault)
+{
+	struct carveout_info region;
+
+	skip_without_importer();
+	skip_without_carveout();
+	ASSERT_EQ(0, _test_carveout_info(REGION, &region));
+	test_setup();
+	save_list();
+	list(region.base, region.size);
+	self->file = -1;
+}
+
+FIXTURE_TEARDOWN(fault)
+{
+	restore_list();
+	munmap(self->addr, SIZE);
+	close(self->file);
+	test_teardown();
+}
+
+#define map_by_fault(flags_, nr_faults_) do {				\
+	struct carveout_setup setup = {					\
+		.region = REGION,					\
+		.cache = CARVEOUT_CACHED,				\
+		.how = CARVEOUT_HOW_FAULT,				\
+		.flags = flags_,					\
+		.nr_faults = nr_faults_,				\
+	};								\
+									\
+	self->file = _test_carveout_open(&setup);			\
+	ASSERT_LE(0, self->file);					\
+	self->addr = map_file(NULL, SIZE, MAP_SHARED, self->file,	\
+			      OFFSET);					\
+} while (0)
+
+/* The mapping has PROT_WRITE, and nobody can write to it. */
+TEST_F(fault, that_never_makes_a_page_writable_is_read_only)
+{
+	unsigned char *contents = malloc(SIZE);
+	int dmabuf;
+
+	fill(contents, SIZE, 1);
+	test_carveout_write(REGION, OFFSET, contents, SIZE);
+	free(contents);
+	map_by_fault(CARVEOUT_READ_ONLY, 0);
+	test_err_export(EACCES, VMEMEXP_REASON_NOT_WRITABLE, self->addr,
+			self->addr, SIZE, O_RDWR);
+	dmabuf = test_export(self->addr, SIZE, O_RDONLY);
+	EXPECT_EQ(VMEMEXP_ACCESS_READ, test_query(dmabuf).access);
+	test_contents(dmabuf, SIZE, 1);
+	close(dmabuf);
+	/* Nor is it when the pages are there already. */
+	ASSERT_EQ(-1, first_difference(self->addr, SIZE, 1));
+	test_err_export(EACCES, VMEMEXP_REASON_NOT_WRITABLE, self->addr,
+			self->addr, SIZE, O_RDWR);
+}
+
+TEST_F(fault, that_is_refused_half_way_names_the_page)
+{
+	map_by_fault(CARVEOUT_THEN_REFUSE, PAGES / 2);
+	test_err_export(EFAULT, VMEMEXP_REASON_NO_BACKING, self->addr + HALF,
+			self->addr, SIZE, O_RDWR);
+	test_err_export(EFAULT, VMEMEXP_REASON_NO_BACKING, self->addr + HALF,
+			self->addr, SIZE, O_RDONLY);
+	close(test_export(self->addr, HALF, O_RDWR));
+}
+
+TEST_F(fault, that_takes_all_away_half_way_is_noticed)
+{
+	struct vmemexp_export cmd;
+	struct test_state before;
+	int dmabuf;
+
+	map_by_fault(CARVEOUT_THEN_TAKE_AWAY, PAGES / 2);
+	cmd = export_args(self->addr, SIZE, O_RDWR);
+	before = get_state();
+	EXPECT_EQ(-EAGAIN, _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd));
+	EXPECT_EQ(VMEMEXP_REASON_CHANGED, cmd.err_reason);
+	EXPECT_LE(to_u64(self->addr), cmd.err_addr);
+	EXPECT_GT(to_u64(self->addr) + SIZE, cmd.err_addr);
+	test_state(&before);
+
+	/* Once is not for ever. */
+	fill(self->addr, SIZE, 2);
+	dmabuf = test_export(self->addr, SIZE, O_RDWR);
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query(dmabuf).state);
+	test_contents(dmabuf, SIZE, 2);
+	close(dmabuf);
+}
+
+TEST_F(fault, that_is_refused_after_the_mapping_was_taken_away)
+{
+	map_by_fault(0, 0);
+	fill(self->addr, SIZE, 1);
+	ASSERT_EQ(0, ioctl(self->file, CARVEOUT_IOC_TAKE_AWAY));
+	test_err_export(EFAULT, VMEMEXP_REASON_NO_BACKING, self->addr,
+			self->addr, SIZE, O_RDWR);
+}
+
+/* A page of the program's own would take its place at the first write. */
+TEST_F(fault, that_copies_the_page_is_refused)
+{
+	self->file = open_stand_in(REGION, CARVEOUT_CACHED, CARVEOUT_HOW_REMAP);
+	self->addr = map_file(NULL, SIZE, MAP_PRIVATE, self->file, OFFSET);
+	test_err_export(EPERM, VMEMEXP_REASON_PRIVATE, self->addr, self->addr,
+			SIZE, O_RDWR);
+	test_err_export(EPERM, VMEMEXP_REASON_PRIVATE, self->addr, self->addr,
+			SIZE, O_RDONLY);
+	self->addr[HALF] = 1;
+	test_err_export(EPERM, VMEMEXP_REASON_PRIVATE, self->addr, self->addr,
+			SIZE, O_RDWR);
+}
+
+struct come_and_go {
+	unsigned char *addr;
+	int file;
+	bool stop;
+};
+
+/* Replaces the driver's memory by the program's own and back, all the time. */
+static void *come_and_go(void *arg)
+{
+	struct come_and_go *c = arg;
+
+	while (!__atomic_load_n(&c->stop, __ATOMIC_RELAXED)) {
+		mmap(c->addr, SIZE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		     -1, 0);
+		mmap64(c->addr, SIZE, RW, MAP_SHARED | MAP_FIXED, c->file,
+		       OFFSET);
+	}
+	return NULL;
+}
+
+TEST_F(fault, that_races_with_mmap_never_mixes_what_it_finds)
+{
+	struct come_and_go c;
+	pthread_t thread;
+	int exported = 0;
+
+	map_by_fault(0, 0);
+	c = (struct come_and_go){ .addr = self->addr, .file = self->file };
+	ASSERT_EQ(0, pthread_create(&thread, NULL, come_and_go, &c));
+	for (int i = 0; i < 500 || (!exported && i < 20000); i++) {
+		struct vmemexp_export cmd = export_args(self->addr, SIZE,
+							O_RDWR);
+		int ret = _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd);
+
+		if (!ret) {
+			exported++;
+			if (cmd.memory != VMEMEXP_MEMORY_ANON)
+				EXPECT_EQ(VMEMEXP_MEMORY_PFNMAP, cmd.memory);
+			close(cmd.fd);
+			continue;
+		}
+		if (ret != -EAGAIN && ret != -EFAULT) {
+			EXPECT_EQ(-EINVAL, ret);
+			EXPECT_EQ(VMEMEXP_REASON_MIXED, cmd.err_reason);
+		}
+	}
+	__atomic_store_n(&c.stop, true, __ATOMIC_RELAXED);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_NE(0, exported);
+}
+
+/*
+ * Absent pages that somebody promised to provide, and never does. Before 6.3
+ * the kernel does not wait for such pages when it pins.
+ */
+TEST_F(fault, that_is_never_answered_ends_with_a_signal)
+{
+	struct pollfd poll_fd = { .events = POLLIN };
+	struct timespec start, end;
+	struct test_state before;
+	int sock[2], blocked = 0;
+	pid_t child, ended = 0;
+
+	if (access("/proc/sys/vm/unprivileged_userfaultfd", F_OK))
+		SKIP(return, "the kernel has no userfaultfd");
+	before = get_state();
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0,
+				sock));
+
+	child = fork();
+	if (!child) {
+		unsigned char *mem = map_anon(SIZE);
+		struct uffdio_api api = { .api = UFFD_API };
+		struct uffdio_register range = {
+			.range = { to_u64(mem) + HALF, HALF },
+			.mode = UFFDIO_REGISTER_MODE_MISSING,
+		};
+		struct vmemexp_export cmd = export_args(mem, SIZE, O_RDWR);
+		int uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+		CHECK(!ioctl(uffd, UFFDIO_API, &api));
+		CHECK(!ioctl(uffd, UFFDIO_REGISTER, &range));
+		CHECK(!send_fd(sock[1], uffd));
+		CHECK(_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd) ==
+		      -EFAULT);
+		CHECK(cmd.err_reason == VMEMEXP_REASON_UNPINNABLE);
+		CHECK(cmd.err_addr == to_u64(mem) + HALF);
+		_exit(KSFT_PASS);
+	}
+	poll_fd.fd = receive_fd(sock[0]);
+	ASSERT_LE(0, poll_fd.fd);
+	/* Once there is a page to provide, the export waits for it. */
+	for (int i = 0; i < 1000 && !blocked && !ended; i++) {
+		int status;
+
+		blocked = poll(&poll_fd, 1, 10);
+		ended = waitpid(child, &status, WNOHANG);
+		if (ended)
+			EXPECT_EQ(KSFT_PASS, WEXITSTATUS(status));
+	}
+	EXPECT_TRUE(blocked || ended);
+	if (!ended) {
+		clock_gettime(CLOCK_MONOTONIC, &start);
+		ASSERT_EQ(0, kill(child, SIGKILL));
+		EXPECT_EQ(128 + SIGKILL, wait_for_child(child));
+		clock_gettime(CLOCK_MONOTONIC, &end);
+		EXPECT_GE(start.tv_sec + 5, end.tv_sec);
+	}
+
+	close(poll_fd.fd);
+	close(sock[0]);
+	close(sock[1]);
+	test_state(&before);
+}
+
+/* ---- ranges that change in the middle ---- */
+
+enum part {
+	ANON,
+	SHMEM,
+	DRIVER_PAGES,
+	FRAMES,
+	FRAMES_OF_ANOTHER_FILE,
+	FRAMES_UNCACHED,
+	DMABUF,
+	ANOTHER_DMABUF,
+};
+
+FIXTURE(mixed)
+{
+	int fd;
+	struct test_state before;
+	struct old_list old;
+	int files[2];
+	unsigned char *addr;
+};
+
+FIXTURE_VARIANT(mixed)
+{
+	enum part first, second;
+};
+
+FIXTURE_VARIANT_ADD(mixed, malloc_then_frames) {
+	.first = ANON, .second = FRAMES,
+};
+
+FIXTURE_VARIANT_ADD(mixed, frames_then_malloc) {
+	.first = FRAMES, .second = ANON,
+};
+
+FIXTURE_VARIANT_ADD(mixed, shared_memory_then_frames) {
+	.first = SHMEM, .second = FRAMES,
+};
+
+FIXTURE_VARIANT_ADD(mixed, frames_then_pages_of_a_driver) {
+	.first = FRAMES, .second = DRIVER_PAGES,
+};
+
+FIXTURE_VARIANT_ADD(mixed, pages_of_a_driver_then_frames) {
+	.first = DRIVER_PAGES, .second = FRAMES,
+};
+
+FIXTURE_VARIANT_ADD(mixed, frames_then_those_of_another_file) {
+	.first = FRAMES, .second = FRAMES_OF_ANOTHER_FILE,
+};
+
+FIXTURE_VARIANT_ADD(mixed, cached_then_uncached_frames) {
+	.first = FRAMES, .second = FRAMES_UNCACHED,
+};
+
+FIXTURE_VARIANT_ADD(mixed, uncached_then_cached_frames) {
+	.first = FRAMES_UNCACHED, .second = FRAMES,
+};
+
+FIXTURE_VARIANT_ADD(mixed, malloc_then_dmabuf) {
+	.first = ANON, .second = DMABUF,
+};
+
+FIXTURE_VARIANT_ADD(mixed, dmabuf_then_malloc) {
+	.first = DMABUF, .second = ANON,
+};
+
+FIXTURE_VARIANT_ADD(mixed, frames_then_dmabuf) {
+	.first = FRAMES, .second = DMABUF,
+};
+
+FIXTURE_VARIANT_ADD(mixed, dmabuf_then_frames) {
+	.first = DMABUF, .second = FRAMES,
+};
+
+FIXTURE_VARIANT_ADD(mixed, dmabuf_then_another) {
+	.first = DMABUF, .second = ANOTHER_DMABUF,
+};
+
+FIXTURE_SETUP(mixed)
+{
+	struct carveout_info region, ram;
+
+	skip_without_carveout();
+	ASSERT_EQ(0, _test_carveout_info(REGION, &region));
+	ASSERT_EQ(0, _test_carveout_info(RAM, &ram));
+	self->files[0] = -1;
+	self->files[1] = -1;
+	test_setup();
+	save_list();
+	list_two(region.base, region.size, ram.base, ram.size);
+	/* Room for both parts. */
+	self->addr = mmap(NULL, SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
+			  -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)self->addr);
+}
+
+FIXTURE_TEARDOWN(mixed)
+{
+	restore_list();
+	munmap(self->addr, SIZE);
+	close(self->files[0]);
+	close(self->files[1]);
+	test_teardown();
+}
+
+static int __open_part(struct __test_metadata *_metadata, int fd,
+		       enum part part)
+{
+	switch (part) {
+	case DRIVER_PAGES:
+		return open_stand_in(RAM, CARVEOUT_CACHED, CARVEOUT_HOW_PAGES);
+	case FRAMES:
+	case FRAMES_OF_ANOTHER_FILE:
+		return open_stand_in(REGION, CARVEOUT_CACHED,
+				     CARVEOUT_HOW_REMAP);
+	case FRAMES_UNCACHED:
+		return open_stand_in(RAM, CARVEOUT_UNCACHED,
+				     CARVEOUT_HOW_REMAP);
+	case DMABUF:
+	case ANOTHER_DMABUF:
+		return __test_export_range(_metadata, fd, map_anon(HALF), HALF,
+					   O_RDWR);
+	default:
+		return -1;
+	}
+}
+
+static int __map_part(struct __test_metadata *_metadata, int fd, enum part part,
+		      void *where)
+{
+	int file = __open_part(_metadata, fd, part);
+	int type = part == ANON ? MAP_PRIVATE : MAP_SHARED;
+
+	map_file(where, HALF, type | (file < 0 ? MAP_ANONYMOUS : 0), file, 0);
+	return file;
+}
+
+/* Puts it there, and keeps its file for the teardown. */
+#define map_part(nr, part, where) \
+	(self->files[nr] = __map_part(_metadata, self->fd, part, where))
+
+TEST_F(mixed, is_refused_from_the_first_page_of_the_second_part)
+{
+	struct vmemexp_export cmd;
+
+	map_part(0, variant->first, self->addr);
+	map_part(1, variant->second, self->addr + HALF);
+	test_err_export(EINVAL, VMEMEXP_REASON_MIXED, self->addr + HALF,
+			self->addr, SIZE, O_RDWR);
+	test_err_export(EINVAL, VMEMEXP_REASON_MIXED, self->addr + HALF,
+			self->addr + HALF - PAGE, 2 * PAGE, O_RDWR);
+
+	/* Each part is as good as any. */
+	for (int i = 0; i < 2; i++) {
+		cmd = export_args(self->addr + i * HALF, HALF, O_RDWR);
+		EXPECT_EQ(0, _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd));
+		close(cmd.fd);
+	}
+}
+
+/* ---- what is contiguous arrives in one piece ---- */
+
+#define MANY_PAGES	64
+
+FIXTURE(pieces)
+{
+	int fd;
+	struct test_state before;
+	struct old_list old;
+	int file;
+};
+
+FIXTURE_VARIANT(pieces)
+{
+	unsigned int sort, cache, how, memory;
+};
+
+FIXTURE_VARIANT_ADD(pieces, with_pages_at_mmap) {
+	.sort = WITH_PAGES, .cache = CARVEOUT_CACHED,
+	.how = CARVEOUT_HOW_REMAP, .memory = VMEMEXP_MEMORY_PFNMAP,
+};
+
+FIXTURE_VARIANT_ADD(pieces, with_pages_by_fault) {
+	.sort = WITH_PAGES, .cache = CARVEOUT_CACHED,
+	.how = CARVEOUT_HOW_FAULT, .memory = VMEMEXP_MEMORY_PFNMAP,
+};
+
+FIXTURE_VARIANT_ADD(pieces, with_pages_writecombined) {
+	.sort = WITH_PAGES, .cache = CARVEOUT_WRITECOMBINE,
+	.how = CARVEOUT_HOW_REMAP, .memory = VMEMEXP_MEMORY_PFNMAP,
+};
+
+FIXTURE_VARIANT_ADD(pieces, with_pages_uncached) {
+	.sort = WITH_PAGES, .cache = CARVEOUT_UNCACHED,
+	.how = CARVEOUT_HOW_REMAP, .memory = VMEMEXP_MEMORY_PFNMAP,
+};
+
+FIXTURE_VARIANT_ADD(pieces, without_pages_at_mmap) {
+	.sort = WITHOUT_PAGES, .cache = CARVEOUT_CACHED,
+	.how = CARVEOUT_HOW_REMAP, .memory = VMEMEXP_MEMORY_PFNMAP,
+};
+
+FIXTURE_VARIANT_ADD(pieces, without_pages_writecombined) {
+	.sort = WITHOUT_PAGES, .cache = CARVEOUT_WRITECOMBINE,
+	.how = CARVEOUT_HOW_REMAP, .memory = VMEMEXP_MEMORY_PFNMAP,
+};
+
+FIXTURE_VARIANT_ADD(pieces, without_pages_uncached) {
+	.sort = WITHOUT_PAGES, .cache = CARVEOUT_UNCACHED,
+	.how = CARVEOUT_HOW_REMAP, .memory = VMEMEXP_MEMORY_PFNMAP,
+};
+
+FIXTURE_VARIANT_ADD(pieces, system_ram_at_mmap) {
+	.sort = SYSTEM_RAM, .cache = CARVEOUT_CACHED,
+	.how = CARVEOUT_HOW_REMAP, .memory = VMEMEXP_MEMORY_PFNMAP,
+};
+
+FIXTURE_VARIANT_ADD(pieces, system_ram_by_pages) {
+	.sort = SYSTEM_RAM, .cache = CARVEOUT_CACHED,
+	.how = CARVEOUT_HOW_PAGES, .memory = VMEMEXP_MEMORY_DRIVER,
+};
+
+FIXTURE_SETUP(pieces)
+{
+	struct carveout_info region;
+
+	skip_without_importer();
+	skip_without_carveout();
+	if (!find_region(variant->sort, &region))
+		SKIP(return, "vmemexp_carveout has no range of this sort");
+	test_setup();
+	save_list();
+	list(region.base, region.size);
+	self->file = open_stand_in(region.region, variant->cache,
+				   variant->how);
+}
+
+FIXTURE_TEARDOWN(pieces)
+{
+	restore_list();
+	close(self->file);
+	test_teardown();
+}
+
+TEST_F(pieces, are_one_extent_and_one_entry_if_contiguous)
+{
+	const size_t size = MANY_PAGES * PAGE;
+	unsigned char *addr = map_file(NULL, size, MAP_SHARED, self->file,
+				       OFFSET);
+	struct vmemexp_export cmd = export_args(addr, size, O_RDWR);
+	int dmabuf, session = test_importer_open();
+	struct vmemexp_query query;
+	struct importer_info info;
+
+	cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
+	dmabuf = test_export_cmd(&cmd);
+	EXPECT_EQ(variant->memory, cmd.memory);
+	EXPECT_EQ(1, cmd.nr_extents);
+	query = test_query(dmabuf);
+	EXPECT_EQ(1, query.nr_extents);
+	EXPECT_EQ(size, query.min_extent);
+	EXPECT_EQ(size, query.max_extent);
+
+	test_importer_attach(session, dmabuf, IMPORTER_DEV_COHERENT);
+	test_importer_map(session, IMPORTER_BIDIRECTIONAL);
+	info = test_importer_info(session);
+	EXPECT_EQ(1, info.orig_nents);
+	EXPECT_EQ(1, info.nents);
+	EXPECT_EQ(size, info.dma_contiguous);
+	close(session);
+	close(dmabuf);
+	munmap(addr, size);
+}
+
+/* Pages 8 to 15, 0 to 3, 4 to 7 and 32 to 63 of the region, in this order. */
+TEST_F(pieces, that_are_scattered_are_counted_and_keep_their_order)
+{
+	static const struct {
+		int first, nr;
+	} pieces[] = { { 8, 8 }, { 0, 4 }, { 4, 4 }, { 32, 32 } };
+	unsigned char *addr = map_anon(48 * PAGE), *where = addr, *view;
+	struct vmemexp_export cmd;
+	struct vmemexp_query query;
+	int dmabuf;
+
+	for (size_t i = 0; i < ARRAY_SIZE(pieces); i++) {
+		map_file(where, pieces[i].nr * PAGE, MAP_SHARED, self->file,
+			 pieces[i].first * PAGE);
+		where += pieces[i].nr * PAGE;
+	}
+	fill(addr, 48 * PAGE, 1);
+	cmd = export_args(addr, 48 * PAGE, O_RDWR);
+	dmabuf = test_export_cmd(&cmd);
+	EXPECT_EQ(3, cmd.nr_extents);
+	query = test_query(dmabuf);
+	EXPECT_EQ(3, query.nr_extents);
+	EXPECT_EQ(8 * PAGE, query.min_extent);
+	EXPECT_EQ(32 * PAGE, query.max_extent);
+	view = map_file(NULL, 48 * PAGE, MAP_SHARED, dmabuf, 0);
+	EXPECT_EQ(-1, first_difference(view, 48 * PAGE, 1));
+	munmap(view, 48 * PAGE);
+	close(dmabuf);
+
+	cmd = export_args(addr, 48 * PAGE, O_RDWR);
+	cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
+	test_err_export_cmd(ERANGE, VMEMEXP_REASON_NOT_CONTIGUOUS,
+			    cmd.vaddr + 8 * PAGE, &cmd);
+	/* Two mappings of one piece. */
+	cmd = export_args(addr + 8 * PAGE, 8 * PAGE, O_RDWR);
+	cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
+	close(test_export_cmd(&cmd));
+	munmap(addr, 48 * PAGE);
+}
+
+/* ---- what becomes of a buffer when its mapping goes ---- */
+
+FIXTURE(range)
+{
+	int fd;
+	struct test_state before;
+	struct old_list old;
+	int file;
+	unsigned char *addr;
+	int dmabuf;
+};
+
+/* Returns 0, or -1 if it could not be done. */
+static int do_munmap(int file, unsigned char *addr)
+{
+	(void)file;
+	return munmap(addr, SIZE);
+}
+
+static int do_munmap_a_page(int file, unsigned char *addr)
+{
+	(void)file;
+	return munmap(addr + HALF, PAGE);
+}
+
+static int do_mremap(int file, unsigned char *addr)
+{
+	unsigned char *moved;
+
+	(void)file;
+	moved = mremap(addr, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
+		       map_anon(SIZE));
+	return moved == MAP_FAILED ? -1 : munmap(moved, SIZE);
+}
+
+static int do_map_over(int file, unsigned char *addr)
+{
+	(void)file;
+	return mmap(addr, SIZE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+		    0) == MAP_FAILED ? -1 : 0;
+}
+
+static int do_take_away(int file, unsigned char *addr)
+{
+	(void)addr;
+	return ioctl(file, CARVEOUT_IOC_TAKE_AWAY);
+}
+
+static int do_take_away_from_another(int file, unsigned char *addr)
+{
+	struct carveout_setup setup = {
+		.region = REGION,
+		.cache = CARVEOUT_CACHED,
+		.how = CARVEOUT_HOW_REMAP,
+	};
+	int other = _test_carveout_open(&setup), ret;
+
+	(void)file;
+	(void)addr;
+	ret = ioctl(other, CARVEOUT_IOC_TAKE_AWAY);
+	close(other);
+	return ret;
+}
+
+static int do_write(int file, unsigned char *addr)
+{
+	(void)file;
+	fill(addr, SIZE, 1);
+	return 0;
+}
+
+static int do_fork(int file, unsigned char *addr)
+{
+	pid_t child = fork();
+
+	(void)file;
+	if (!child)
+		_exit(munmap(addr, SIZE));
+	return wait_for_child(child);
+}
+
+FIXTURE_VARIANT(range)
+{
+	int (*act)(int file, unsigned char *addr);
+	unsigned int how;
+	bool stale;
+};
+
+FIXTURE_VARIANT_ADD(range, munmap) {
+	.act = do_munmap, .how = CARVEOUT_HOW_REMAP, .stale = true,
+};
+
+FIXTURE_VARIANT_ADD(range, munmap_of_a_page) {
+	.act = do_munmap_a_page, .how = CARVEOUT_HOW_FAULT, .stale = true,
+};
+
+FIXTURE_VARIANT_ADD(range, mremap) {
+	.act = do_mremap, .how = CARVEOUT_HOW_REMAP, .stale = true,
+};
+
+FIXTURE_VARIANT_ADD(range, mmap_over_it) {
+	.act = do_map_over, .how = CARVEOUT_HOW_REMAP, .stale = true,
+};
+
+FIXTURE_VARIANT_ADD(range, driver_takes_it_away) {
+	.act = do_take_away, .how = CARVEOUT_HOW_REMAP, .stale = true,
+};
+
+FIXTURE_VARIANT_ADD(range, driver_takes_faulted_pages_away) {
+	.act = do_take_away, .how = CARVEOUT_HOW_FAULT, .stale = true,
+};
+
+FIXTURE_VARIANT_ADD(range, driver_takes_that_of_another_file_away) {
+	.act = do_take_away_from_another, .how = CARVEOUT_HOW_REMAP,
+};
+
+FIXTURE_VARIANT_ADD(range, writing) {
+	.act = do_write, .how = CARVEOUT_HOW_FAULT,
+};
+
+FIXTURE_VARIANT_ADD(range, fork) {
+	.act = do_fork, .how = CARVEOUT_HOW_REMAP,
+};
+
+FIXTURE_SETUP(range)
+{
+	struct carveout_info region;
+
+	skip_without_importer();
+	skip_without_carveout();
+	ASSERT_EQ(0, _test_carveout_info(REGION, &region));
+	test_setup();
+	save_list();
+	list(region.base, region.size);
+	self->file = open_stand_in(REGION, CARVEOUT_CACHED, variant->how);
+	self->addr = map_file(NULL, SIZE, MAP_SHARED, self->file, OFFSET);
+	fill(self->addr, SIZE, 1);
+	self->dmabuf = test_export(self->addr, SIZE, O_RDWR);
+}
+
+FIXTURE_TEARDOWN(range)
+{
+	restore_list();
+	close(self->dmabuf);
+	munmap(self->addr, SIZE);
+	close(self->file);
+	test_teardown();
+}
+
+TEST_F(range, is_left_without_any_effect_on_the_dmabuf)
+{
+	unsigned int stale = variant->stale ? VMEMEXP_STATE_STALE : 0;
+	unsigned char *view = map_file(NULL, SIZE, MAP_SHARED, self->dmabuf, 0);
+	int session = test_importer_open();
+	unsigned char *seen = malloc(SIZE);
+
+	test_importer_attach(session, self->dmabuf, IMPORTER_DEV_COHERENT);
+	test_importer_map(session, IMPORTER_BIDIRECTIONAL);
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query(self->dmabuf).state);
+	ASSERT_EQ(0, variant->act(self->file, self->addr));
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED | stale,
+		  test_query(self->dmabuf).state);
+
+	/* What had it before goes on, and who comes later finds it as well. */
+	EXPECT_EQ(-1, first_difference(view, SIZE, 1));
+	test_importer_read(session, 0, seen, SIZE);
+	EXPECT_EQ(-1, first_difference(seen, SIZE, 1));
+	fill(seen, SIZE, 3);
+	test_importer_write(session, 0, seen, SIZE);
+	test_importer_unmap(session);
+	EXPECT_EQ(-1, first_difference(view, SIZE, 3));
+	test_contents(self->dmabuf, SIZE, 3);
+	check_other_processor(REGION, self->dmabuf);
+	close(session);
+	munmap(view, SIZE);
+	free(seen);
+}
+
+FIXTURE(exporter)
+{
+	int fd;
+	struct test_state before;
+	struct old_list old;
+};
+
+FIXTURE_VARIANT(exporter)
+{
+	bool exec;
+};
+
+FIXTURE_VARIANT_ADD(exporter, that_exits) {
+};
+
+FIXTURE_VARIANT_ADD(exporter, that_calls_exec) {
+	.exec = true,
+};
+
+FIXTURE_SETUP(exporter)
+{
+	struct carveout_info region;
+
+	skip_without_importer();
+	skip_without_carveout();
+	ASSERT_EQ(0, _test_carveout_info(REGION, &region));
+	test_setup();
+	save_list();
+	list(region.base, region.size);
+}
+
+FIXTURE_TEARDOWN(exporter)
+{
+	restore_list();
+	test_teardown();
+}
+
+TEST_F(exporter, leaves_the_buffer_to_others)
+{
+	struct carveout_setup setup = {
+		.region = REGION,
+		.cache = CARVEOUT_CACHED,
+		.how = CARVEOUT_HOW_REMAP,
+	};
+	int sock[2], dmabuf;
+	pid_t child;
+	char byte;
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0,
+				sock));
+	child = fork();
+	if (!child) {
+		int file = _test_carveout_open(&setup);
+		unsigned char *addr = mmap(NULL, SIZE, RW, MAP_SHARED, file,
+					   OFFSET);
+		struct vmemexp_export cmd = export_args(addr, SIZE, O_RDWR |
+							O_CLOEXEC);
+
+		CHECK(addr != MAP_FAILED);
+		fill(addr, SIZE, 1);
+		CHECK(!_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd));
+		CHECK(!send_fd(sock[1], cmd.fd));
+		/* Until the parent has looked. */
+		CHECK(read(sock[1], &byte, 1) == 1);
+		if (variant->exec)
+			execl("/bin/sh", "sh", "-c", "exit 0", NULL);
+		_exit(variant->exec ? KSFT_FAIL : KSFT_PASS);
+	}
+	dmabuf = receive_fd(sock[0]);
+	ASSERT_LE(0, dmabuf);
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query(dmabuf).state);
+	ASSERT_EQ(1, write(sock[0], "x", 1));
+	EXPECT_EQ(KSFT_PASS, wait_for_child(child));
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE,
+		  test_query(dmabuf).state);
+	test_contents(dmabuf, SIZE, 1);
+	check_other_processor(REGION, dmabuf);
+	close(dmabuf);
+	close(sock[0]);
+	close(sock[1]);
+}
+
+/* ---- /dev/mem, which asks nobody how to cache ---- */
+
+FIXTURE(dev_mem)
+{
+	int fd;
+	struct test_state before;
+	struct old_list old;
+	struct carveout_info region;
+	int file;
+	unsigned char *addr;
+};
+
+FIXTURE_VARIANT(dev_mem)
+{
+	int flags;
+};
+
+FIXTURE_VARIANT_ADD(dev_mem, opened_plainly) {
+};
+
+FIXTURE_VARIANT_ADD(dev_mem, opened_with_o_sync) {
+	.flags = O_SYNC,
+};
+
+FIXTURE_SETUP(dev_mem)
+{
+	skip_without_importer();
+	skip_without_carveout();
+	ASSERT_EQ(0, _test_carveout_info(REGION, &self->region));
+	if (self->region.flags & CARVEOUT_INFO_RAM)
+		SKIP(return, "/dev/mem does not map System RAM");
+	test_setup();
+	save_list();
+	self->file = open("/dev/mem", O_RDWR | O_CLOEXEC | variant->flags);
+	ASSERT_LE(0, self->file);
+	self->addr = map_file(NULL, SIZE, MAP_SHARED, self->file,
+			      self->region.base + OFFSET);
+	list(self->region.base, self->region.size);
+	set_caps(~RAWIO);
+}
+
+FIXTURE_TEARDOWN(dev_mem)
+{
+	set_caps(ALL_CAPS);
+	restore_list();
+	munmap(self->addr, SIZE);
+	close(self->file);
+	test_teardown();
+}
+
+/* What the architecture's phys_mem_access_prot() does. */
+static unsigned int cache_of_dev_mem(const struct carveout_info *region,
+				     bool sync)
+{
+	struct utsname name;
+
+	uname(&name);
+	/* Memory that is not in the linear map is a device's. */
+	if (!strcmp(name.machine, "aarch64"))
+		return VMEMEXP_CACHE_UNCACHED;
+	if (!strncmp(name.machine, "arm", 3)) {
+		if (!(region->flags & CARVEOUT_INFO_PAGES))
+			return VMEMEXP_CACHE_UNCACHED;
+		return sync ? VMEMEXP_CACHE_WRITECOMBINE : VMEMEXP_CACHE_CACHED;
+	}
+	return sync ? VMEMEXP_CACHE_UNCACHED : VMEMEXP_CACHE_CACHED;
+}
+
+TEST_F(dev_mem, is_exported_as_it_is_cached)
+{
+	int dmabuf;
+
+	fill(self->addr, SIZE, 1);
+	dmabuf = test_export(self->addr, SIZE, O_RDWR);
+	EXPECT_EQ(cache_of_dev_mem(&self->region, variant->flags),
+		  test_query(dmabuf).cache);
+	test_contents(dmabuf, SIZE, 1);
+	check_other_processor(REGION, dmabuf);
+	EXPECT_EQ(-1, first_difference(self->addr, SIZE, 8));
+	close(dmabuf);
+}
+
+TEST_F(dev_mem, outside_of_the_list_needs_sys_rawio)
+{
+	list_nothing();
+	test_err_export(EPERM, VMEMEXP_REASON_PFNMAP, self->addr, self->addr,
+			SIZE, O_RDWR);
+	set_caps(RAWIO);
+	close(test_export(self->addr, SIZE, O_RDWR));
+}
+
+/* ---- ranges that are a dma-buf's mapping already ---- */
+
+FIXTURE(passthrough)
+{
+	int fd;
+	struct test_state before;
+	int dmabuf;
+	unsigned char *addr;	/* SIZE bytes, with contents 1 */
+};
+
+FIXTURE_VARIANT(passthrough)
+{
+	int (*make)(size_t size);
+	const char *exporter;
+	bool own;
+};
+
+static int make_own_dmabuf(size_t size)
+{
+	struct vmemexp_export cmd = export_args(map_anon(size), size,
+						O_RDWR | O_CLOEXEC);
+	int device = open(VMEMEXP_PATH, O_RDWR | O_CLOEXEC);
+	int ret = _test_ioctl(device, VMEMEXP_IOC_EXPORT, &cmd);
+
+	close(device);
+	return ret ? -1 : cmd.fd;
+}
+
+FIXTURE_VARIANT_ADD(passthrough, own) {
+	.make = make_own_dmabuf, .exporter = "vmemexp", .own = true,
+};
+
+FIXTURE_VARIANT_ADD(passthrough, udmabuf) {
+	.make = make_udmabuf, .exporter = "/dev/udmabuf",
+};
+
+FIXTURE_VARIANT_ADD(passthrough, dma_heap) {
+	.make = make_heap_dmabuf, .exporter = "/dev/dma_heap/system",
+};
+
+FIXTURE_SETUP(passthrough)
+{
+	int probe = variant->make(SIZE);
+
+	if (probe < 0)
+		SKIP(return, "the kernel has no %s", variant->exporter);
+	close(probe);
+	test_setup();
+	self->dmabuf = variant->make(SIZE);
+	ASSERT_LE(0, self->dmabuf);
+	self->addr = map_file(NULL, SIZE, MAP_SHARED, self->dmabuf, 0);
+	fill(self->addr, SIZE, 1);
+}
+
+FIXTURE_TEARDOWN(passthrough)
+{
+	munmap(self->addr, SIZE);
+	close(self->dmabuf);
+	test_teardown();
+}
+
+static bool is_same_file(int fd, int other)
+{
+	struct stat stat, other_stat;
+
+	return !fstat(fd, &stat) && !fstat(other, &other_stat) &&
+	       stat.st_dev == other_stat.st_dev &&
+	       stat.st_ino == other_stat.st_ino;
+}
+
+/* Export @cmd, which must give the dma-buf @original back. */
+static int __pass_through(struct __test_metadata *_metadata, int fd,
+			  int original, bool own, struct vmemexp_export *cmd)
+{
+	ASSERT_EQ(0, _test_ioctl(fd, VMEMEXP_IOC_EXPORT, cmd)) {
+		TH_LOG("reason %u, address %#llx", cmd->err_reason,
+		       (unsigned long long)cmd->err_addr);
+	}
+	EXPECT_TRUE(is_same_file(original, cmd->fd));
+	EXPECT_NE(original, cmd->fd);
+	EXPECT_EQ(SIZE, cmd->dmabuf_size);
+	EXPECT_EQ(VMEMEXP_MEMORY_DMABUF, cmd->memory & VMEMEXP_MEMORY_DMABUF);
+	EXPECT_EQ(own, cmd->nr_extents != 0);
+	EXPECT_EQ(VMEMEXP_REASON_NONE, cmd->err_reason);
+	EXPECT_EQ(0, cmd->err_addr);
+	return cmd->fd;
+}
+
+#define pass_through(cmd) \
+	__pass_through(_metadata, self->fd, self->dmabuf, variant->own, cmd)
+
+TEST_F(passthrough, gives_back_the_very_same_dmabuf)
+{
+	struct vmemexp_export cmd = export_args(self->addr, SIZE, O_RDWR);
+	unsigned char *view;
+	int again = pass_through(&cmd);
+
+	EXPECT_EQ(0, cmd.offset);
+	/* It is as good as the one that the program had. */
+	ASSERT_EQ(0, munmap(self->addr, SIZE));
+	ASSERT_EQ(0, close(self->dmabuf));
+	self->dmabuf = -1;
+	view = map_file(NULL, SIZE, MAP_SHARED, again, 0);
+	EXPECT_EQ(-1, first_difference(view, SIZE, 1));
+	munmap(view, SIZE);
+	close(again);
+}
+
+TEST_F(passthrough, says_where_the_range_lies)
+{
+	struct vmemexp_export cmd = export_args(self->addr + 3 * PAGE,
+						2 * PAGE, O_RDWR);
+	int again = pass_through(&cmd);
+	unsigned char *view;
+
+	EXPECT_EQ(3 * PAGE, cmd.offset);
+	view = map_file(NULL, 2 * PAGE, MAP_SHARED, again, cmd.offset);
+	view[PAGE]++;
+	EXPECT_EQ(view[PAGE], self->addr[4 * PAGE]);
+	munmap(view, 2 * PAGE);
+	close(again);
+}
+
+TEST_F(passthrough, counts_from_the_begin_of_the_dmabuf)
+{
+	const size_t skipped = 5 * PAGE;
+	unsigned char *part = map_file(NULL, SIZE - skipped, MAP_SHARED,
+				       self->dmabuf, skipped);
+	struct vmemexp_export cmd = export_args(part + 2 * PAGE, PAGE, O_RDWR);
+	int again = pass_through(&cmd);
+	unsigned char *view = map_file(NULL, SIZE, MAP_SHARED, again, 0);
+
+	EXPECT_EQ(skipped + 2 * PAGE, cmd.offset);
+	part[2 * PAGE]++;
+	EXPECT_EQ(part[2 * PAGE], view[cmd.offset]);
+	munmap(view, SIZE);
+	munmap(part, SIZE - skipped);
+	close(again);
+}
+
+TEST_F(passthrough, opens_the_file_descriptor_as_asked)
+{
+	struct vmemexp_export cmd = export_args(self->addr, SIZE, O_RDWR);
+	int plain = pass_through(&cmd), closing;
+
+	cmd = export_args(self->addr, SIZE, O_RDWR | O_CLOEXEC);
+	closing = pass_through(&cmd);
+	EXPECT_EQ(0, fcntl(plain, F_GETFD));
+	EXPECT_EQ(FD_CLOEXEC, fcntl(closing, F_GETFD));
+	close(plain);
+	close(closing);
+}
+
+/* The file is what it is: it cannot be opened anew with less. */
+TEST_F(passthrough, does_not_turn_a_writable_file_into_a_read_only_one)
+{
+	test_err_export(EACCES, VMEMEXP_REASON_ACCESS, self->addr, self->addr,
+			SIZE, O_RDONLY);
+	ASSERT_EQ(0, mprotect(self->addr, SIZE, PROT_READ));
+	test_err_export(EACCES, VMEMEXP_REASON_ACCESS, self->addr, self->addr,
+			SIZE, O_RDONLY);
+	test_err_export(EACCES, VMEMEXP_REASON_NOT_WRITABLE, self->addr,
+			self->addr, SIZE, O_RDWR);
+}
+
+TEST_F(passthrough, honours_unaligned)
+{
+	struct vmemexp_export cmd = export_args(self->addr + PAGE + 100, 50,
+						O_RDWR);
+
+	test_err_export_cmd(EINVAL, VMEMEXP_REASON_ALIGNMENT, cmd.vaddr, &cmd);
+	cmd = export_args(self->addr + PAGE + 100, 50, O_RDWR);
+	cmd.flags = VMEMEXP_EXPORT_UNALIGNED;
+	close(pass_through(&cmd));
+	EXPECT_EQ(PAGE + 100, cmd.offset);
+}
+
+/* Of another driver's buffer nobody can tell. */
+TEST_F(passthrough, is_contiguous_only_if_that_is_known)
+{
+	struct vmemexp_export cmd = export_args(self->addr, SIZE, O_RDWR);
+
+	bool contiguous;
+
+	close(pass_through(&cmd));
+	contiguous = cmd.nr_extents == 1;
+	cmd = export_args(self->addr, SIZE, O_RDWR);
+	cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
+	if (contiguous) {
+		close(pass_through(&cmd));
+		return;
+	}
+	EXPECT_EQ(-ERANGE, _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd));
+	EXPECT_EQ(VMEMEXP_REASON_NOT_CONTIGUOUS, cmd.err_reason);
+}
+
+TEST_F(passthrough, leaves_the_dmabuf_of_another_driver_alone)
+{
+	struct vmemexp_export cmd = export_args(self->addr, SIZE, O_RDWR);
+	int expected = variant->own ? 0 : -EINVAL;
+	int again = pass_through(&cmd);
+	struct vmemexp_query query = query_args(again);
+
+	EXPECT_EQ(expected, _test_ioctl(self->fd, VMEMEXP_IOC_QUERY, &query));
+	EXPECT_EQ(expected, _test_sync(self->fd, again, VMEMEXP_SYNC_RW, 0,
+				       PAGE));
+	close(again);
+}
+
+TEST_F(passthrough, of_a_kind_that_is_not_allowed_is_refused)
+{
+	char allow[128];
+
+	ASSERT_LT(0, read_text(VMEMEXP_ALLOW, allow, sizeof(allow)));
+	EXPECT_EQ(0, write_text(VMEMEXP_ALLOW,
+				"anon,shmem,hugetlb,file,driver,pfnmap"));
+	test_err_export(EPERM, VMEMEXP_REASON_KIND, self->addr, self->addr,
+			SIZE, O_RDWR);
+	EXPECT_EQ(0, write_text(VMEMEXP_ALLOW, allow));
+}
+
+TEST_F(passthrough, pins_nothing_and_needs_no_privilege)
+{
+	struct rlimit nothing = { .rlim_max = RLIM_INFINITY };
+	struct vmemexp_export cmd = export_args(self->addr, SIZE, O_RDWR);
+	long accounted = accounted_pages(), pins = pinned_pages();
+	int again;
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &nothing));
+	ASSERT_EQ(0, setresuid(USER, USER, 0));
+	again = pass_through(&cmd);
+	EXPECT_EQ(accounted, accounted_pages());
+	EXPECT_EQ(pins, get_state().pins);
+	close(again);
+	ASSERT_EQ(0, setresuid(0, 0, 0));
+}
+
+TEST_F(passthrough, may_be_mapped_in_parts_that_follow_one_another)
+{
+	unsigned char *parts = map_anon(SIZE);
+	struct vmemexp_export cmd = export_args(parts + HALF - PAGE, 2 * PAGE,
+						O_RDWR);
+
+	map_file(parts, HALF, MAP_SHARED, self->dmabuf, 0);
+	map_file(parts + HALF, HALF, MAP_SHARED, self->dmabuf, HALF);
+	close(pass_through(&cmd));
+	EXPECT_EQ(HALF - PAGE, cmd.offset);
+	/* The same part once more. */
+	map_file(parts + HALF, HALF, MAP_SHARED, self->dmabuf, 0);
+	test_err_export(EINVAL, VMEMEXP_REASON_MIXED, parts + HALF, parts, SIZE,
+			O_RDWR);
+	munmap(parts, SIZE);
+}
+
+TEST_F(passthrough, ends_where_its_mapping_ends)
+{
+	ASSERT_EQ(0, munmap(self->addr + HALF, HALF));
+	test_err_export(EFAULT, VMEMEXP_REASON_NOT_MAPPED, self->addr + HALF,
+			self->addr, SIZE, O_RDWR);
+}
+
+FIXTURE(read_only_dmabuf)
+{
+	int fd;
+	struct test_state before;
+	int dmabuf;
+	unsigned char *addr;
+};
+
+FIXTURE_SETUP(read_only_dmabuf)
+{
+	test_setup();
+	self->dmabuf = test_export(map_anon(SIZE), SIZE, O_RDONLY);
+	self->addr = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, self->dmabuf, 0);
+	ASSERT_NE(MAP_FAILED, (void *)self->addr);
+}
+
+FIXTURE_TEARDOWN(read_only_dmabuf)
+{
+	munmap(self->addr, SIZE);
+	close(self->dmabuf);
+	test_teardown();
+}
+
+TEST_F(read_only_dmabuf, is_passed_through_for_reading_only)
+{
+	struct vmemexp_export cmd = export_args(self->addr, SIZE, O_RDONLY);
+
+	__pass_through(_metadata, self->fd, self->dmabuf, true, &cmd);
+	EXPECT_EQ(O_RDONLY, fcntl(cmd.fd, F_GETFL) & O_ACCMODE);
+	close(cmd.fd);
+	test_err_export(EACCES, VMEMEXP_REASON_NOT_WRITABLE, self->addr,
+			self->addr, SIZE, O_RDWR);
+}
+
+FIXTURE(hidden_dmabuf)
+{
+	int fd;
+	struct test_state before;
+	int dmabuf;
+	unsigned char *addr;
+};
+
+FIXTURE_SETUP(hidden_dmabuf)
+{
+	int probe;
+
+	system("modprobe -q vgem");
+	probe = make_vgem_dmabuf(SIZE);
+	if (probe < 0)
+		SKIP(return, "the kernel has no vgem");
+	close(probe);
+	test_setup();
+	self->dmabuf = make_vgem_dmabuf(SIZE);
+	ASSERT_LE(0, self->dmabuf);
+	self->addr = map_file(NULL, SIZE, MAP_SHARED, self->dmabuf, 0);
+}
+
+FIXTURE_TEARDOWN(hidden_dmabuf)
+{
+	munmap(self->addr, SIZE);
+	close(self->dmabuf);
+	test_teardown();
+}
+
+/*
+ * Drivers of the DRM may hide an offset of their own in that of the mapping, and
+ * nobody else can tell which part it shows. So it is as any of page frames.
+ */
+TEST_F(hidden_dmabuf, does_not_show_which_part_is_mapped_and_is_refused)
+{
+	test_err_export(EPERM, VMEMEXP_REASON_RAM, self->addr, self->addr,
+			SIZE, O_RDWR);
+	test_err_export(EPERM, VMEMEXP_REASON_RAM, self->addr, self->addr,
+			SIZE, O_RDONLY);
+}
+
+/* ---- the parameter ---- */
+
+FIXTURE(parameter)
+{
+	int fd;
+	struct test_state before;
+	struct old_list old;
+};
+
+FIXTURE_SETUP(parameter)
+{
+	test_setup();
+	save_list();
+}
+
+FIXTURE_TEARDOWN(parameter)
+{
+	setresuid(0, 0, 0);
+	restore_list();
+	test_teardown();
+}
+
+/* Expects these to be in the list, in this order, and nothing else. */
+static void __expect_list(struct __test_metadata *_metadata,
+			  const struct range *ranges, int nr)
+{
+	char text[4096], *p = text;
+
+	ASSERT_LT(0, read_text(VMEMEXP_CARVEOUTS, text, sizeof(text)));
+	for (int i = 0; i < nr; i++) {
+		EXPECT_EQ(ranges[i].base, strtoull(p, &p, 0));
+		ASSERT_EQ(':', *p++);
+		EXPECT_EQ(ranges[i].size, strtoull(p, &p, 0));
+		ASSERT_EQ(i + 1 < nr ? ',' : '\n', *p++);
+	}
+	EXPECT_STREQ(nr ? "" : "\n", p);
+}
+
+#define expect_list(...) do {						\
+	static const struct range ranges[] = { __VA_ARGS__ };		\
+									\
+	__expect_list(_metadata, ranges, ARRAY_SIZE(ranges));		\
+} while (0)
+
+#define write_list(text) \
+	ASSERT_EQ(0, write_text(VMEMEXP_CARVEOUTS, text))
+
+TEST_F(parameter, takes_numbers_of_every_kind_and_shows_them)
+{
+	write_list("0x10000000:0x200000");
+	expect_list({ 0x10000000, 0x200000 });
+	write_list("536870912:4096\n");
+	expect_list({ 0x20000000, 0x1000 });
+	write_list("1G:16M,512M:64K,0x1c0000000:1M");
+	expect_list({ 1 << 30, 16 << 20 }, { 512 << 20, 64 << 10 },
+		    { 0x1c0000000, 1 << 20 });
+	/* One behind the other does not overlap. */
+	write_list("0x2000:0x1000,0x1000:0x1000,0x3000:0x1000");
+	expect_list({ 0x2000, 0x1000 }, { 0x1000, 0x1000 },
+		    { 0x3000, 0x1000 });
+	list_nothing();
+	__expect_list(_metadata, NULL, 0);
+}
+
+TEST_F(parameter, takes_sixteen_ranges_and_no_more)
+{
+	char text[1024] = "", shown[4096], now[4096];
+
+	for (int i = 0; i < 16; i++)
+		sprintf(text + strlen(text), "%s%#x:0x1000", i ? "," : "",
+			0x100000 * (i + 1));
+	EXPECT_EQ(0, write_text(VMEMEXP_CARVEOUTS, text));
+	ASSERT_LT(0, read_text(VMEMEXP_CARVEOUTS, shown, sizeof(shown)));
+	strcat(text, ",0x40000000:0x1000");
+	EXPECT_EQ(-EINVAL, write_text(VMEMEXP_CARVEOUTS, text));
+	ASSERT_LT(0, read_text(VMEMEXP_CARVEOUTS, now, sizeof(now)));
+	EXPECT_STREQ(shown, now);
+}
+
+TEST_F(parameter, that_makes_no_sense_is_einval_and_changes_nothing)
+{
+	static const char * const bad[] = {
+		"nonsense", "0x1000", "0x1000:", ":0x1000", "0x1000-0x1fff",
+		"0x1000:0x1000x", "0x1000:0x1000:0x1000", "-0x1000:0x1000",
+		"0x1000:0x1000 0x3000:0x1000", "0x1000:0x1000;0x3000:0x1000",
+		"0x1000:0x1000,nonsense", "nonsense,0x1000:0x1000",
+		",", ",0x1000:0x1000", "0x1000:0x1000,",
+		"0x1000:0x1000,,0x3000:0x1000",
+		/* not page aligned, or nothing */
+		"0x1001:0x1000", "0x1000:0x1001", "0x1000:100", "0x1000:0",
+		/* wraps around */
+		"0xfffffffffffff000:0x2000", "0x2000:0xfffffffffffff000",
+		/* overlaps */
+		"0x1000:0x2000,0x2000:0x1000", "0x2000:0x1000,0x1000:0x2000",
+		"0x1000:0x1000,0x1000:0x1000", "0x1000:0x8000,0x3000:0x1000",
+		"0x3000:0x1000,0x1000:0x8000",
+	};
+
+	write_list("0x10000000:0x200000");
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		EXPECT_EQ(-EINVAL, write_text(VMEMEXP_CARVEOUTS, bad[i])) {
+			TH_LOG("\"%s\"", bad[i]);
+		}
+		expect_list({ 0x10000000, 0x200000 });
+	}
+}
+
+/* Physical addresses are told to nobody. */
+TEST_F(parameter, is_not_for_users)
+{
+	char text[4096];
+
+	ASSERT_EQ(0, setresuid(USER, USER, 0));
+	EXPECT_EQ(-EACCES, read_text(VMEMEXP_CARVEOUTS, text, sizeof(text)));
+	EXPECT_EQ(-EACCES, write_text(VMEMEXP_CARVEOUTS, "0x1000:0x1000"));
+}
+
+TEST_HARNESS_MAIN
