@@ -766,16 +766,18 @@ static bool vmemexp_has_pages(const struct vmemexp_buf *buf)
 /* Pages that drivers insert may lie outside of System RAM as well. */
 static int vmemexp_locate(struct vmemexp_buf *buf, struct vmemexp_error *error)
 {
+	int found, first = REGION_INTERSECTS, ret;
 	unsigned long i;
-	int found, ret;
 
 	for (i = 0; i < buf->nr_extents; i++) {
 		found = vmemexp_is_system_ram(buf->extents[i].base, vmemexp_extent_pages(buf, i));
-		if (found == REGION_MIXED || (i && (found == REGION_INTERSECTS) != buf->is_ram))
+		if (!i)
+			first = found;
+		if (found == REGION_MIXED || found != first)
 			return vmemexp_fail(error, VMEMEXP_REASON_MIXED,
 					    vmemexp_extent_addr(buf, i), -EINVAL);
-		buf->is_ram = found == REGION_INTERSECTS;
 	}
+	buf->is_ram = first == REGION_INTERSECTS;
 	buf->has_pages = buf->is_ram || vmemexp_has_pages(buf);
 
 	/*

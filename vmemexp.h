@@ -373,7 +373,7 @@ static inline int vmemexp_follow_pfn(struct vm_area_struct *vma, unsigned long a
 static inline int vmemexp_follow_pfn(struct vm_area_struct *vma, unsigned long addr,
 				     struct vmemexp_pfn *found)
 {
-	spinlock_t *ptl;
+	spinlock_t *ptl;	/* the page table's, taken by follow_pte() */
 	pte_t *ptep;
 	int ret = vmemexp_follow_pte(vma, addr, &ptep, &ptl);
 
