@@ -612,18 +612,11 @@ TEST_F(fault, that_is_refused_half_way_names_the_page)
 
 TEST_F(fault, that_takes_all_away_half_way_is_noticed)
 {
-	struct vmemexp_export cmd;
-	struct test_state before;
 	int dmabuf;
 
 	map_by_fault(CARVEOUT_THEN_TAKE_AWAY, PAGES / 2);
-	cmd = export_args(self->addr, SIZE, O_RDWR);
-	before = get_state();
-	EXPECT_EQ(-EAGAIN, _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd));
-	EXPECT_EQ(VMEMEXP_REASON_CHANGED, cmd.err_reason);
-	EXPECT_LE(to_u64(self->addr), cmd.err_addr);
-	EXPECT_GT(to_u64(self->addr) + SIZE, cmd.err_addr);
-	test_state(&before);
+	test_err_export(EAGAIN, VMEMEXP_REASON_CHANGED, self->addr, self->addr,
+			SIZE, O_RDWR);
 
 	/* Once is not for ever. */
 	fill(self->addr, SIZE, 2);
@@ -1482,7 +1475,7 @@ FIXTURE_SETUP(passthrough)
 	int probe = variant->make(SIZE);
 
 	if (probe < 0)
-		SKIP(return, "the kernel has no %s", variant->exporter);
+		SKIP(return, "this kernel has no %s", variant->exporter);
 	close(probe);
 	test_setup();
 	self->dmabuf = variant->make(SIZE);
@@ -1627,6 +1620,11 @@ TEST_F(passthrough, is_contiguous_only_if_that_is_known)
 	cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
 	if (contiguous) {
 		close(pass_through(&cmd));
+		return;
+	}
+	if (!variant->own) {
+		test_err_export_cmd(ERANGE, VMEMEXP_REASON_NOT_CONTIGUOUS,
+				    cmd.vaddr, &cmd);
 		return;
 	}
 	EXPECT_EQ(-ERANGE, _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd));
