@@ -5,6 +5,7 @@
 #include <err.h>
 #include <errno.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <linux/capability.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -21,7 +22,7 @@
 static void print_attribute(const char *path)
 {
 	FILE *file = fopen(path, "re");
-	char line[256];
+	char line[1024];
 
 	if (file && fgets(line, sizeof(line), file))
 		printf("%.*s", (int)strcspn(line, "\n"), line);
@@ -29,6 +30,57 @@ static void print_attribute(const char *path)
 		printf("(not readable)");
 	if (file)
 		fclose(file);
+}
+
+/* Bytes of the @size at @base that are System RAM; -1 if that is not told. */
+static int64_t system_ram_in(uint64_t base, uint64_t size)
+{
+	uint64_t first, last, end = base + size - 1;
+	FILE *file = fopen("/proc/iomem", "re");
+	bool told = false;
+	int64_t sum = 0;
+	char line[256];
+
+	while (file && fgets(line, sizeof(line), file)) {
+		/* What is indented is a part of the line above. */
+		if (line[0] == ' ' || !strstr(line, " : System RAM") ||
+		    sscanf(line, "%" SCNx64 "-%" SCNx64, &first, &last) != 2)
+			continue;
+		told = told || last;
+		if (first <= end && last >= base)
+			sum += (last < end ? last : end) - (first > base ? first : base) + 1;
+	}
+	if (file)
+		fclose(file);
+	return told ? sum : -1;
+}
+
+/* One line for each carve-out: where it lies, and whether that looks right. */
+static void print_carveouts(void)
+{
+	FILE *file = fopen(SYSFS_PATH "/parameters/carveouts", "re");
+	uint64_t base, size;
+	int64_t ram;
+
+	if (!file) {
+		puts("carve-outs   (only root may see them)");
+		return;
+	}
+	while (fscanf(file, "%" SCNx64 ":%" SCNx64, &base, &size) == 2) {
+		printf("carve-out    0x%" PRIx64 ", %" PRIu64 " KiB: ", base, size / 1024);
+		ram = system_ram_in(base, size);
+		if (ram < 0)
+			puts("/proc/iomem does not tell what is there");
+		else if (!ram)
+			puts("outside of System RAM");
+		else if ((uint64_t)ram == size)
+			puts("System RAM; nothing but your word keeps the kernel from using it");
+		else
+			puts("in part System RAM; is the address right?");
+		if (fgetc(file) != ',')
+			break;
+	}
+	fclose(file);
 }
 
 static void print_driver(void)
@@ -57,6 +109,7 @@ static void print_driver(void)
 	if (dir)
 		closedir(dir);
 	putchar('\n');
+	print_carveouts();
 }
 
 /*
@@ -166,8 +219,9 @@ const struct verb verb_info = {
 	.name = "info",
 	.arguments = "[--help]",
 	.help =
-	"  Print the driver's version and parameters, who may open its device, how much\n"
-	"  memory the user may pin and has pinned, and the kernel's version. Fails with\n"
-	"  advice if the driver is not loaded or its device may not be opened.\n",
+	"  Print the driver's version and parameters, what lies where its carve-outs are,\n"
+	"  who may open its device, how much memory the user may pin and has pinned, and\n"
+	"  the kernel's version. Fails with advice if the driver is not loaded or its\n"
+	"  device may not be opened.\n",
 	.run = run_info,
 };
