@@ -817,7 +817,7 @@ TEST_F(files, none_left_does_not_hinder_sync_and_query)
 
 /* ---- allow= ---- */
 
-#define ALLOW_DEFAULT	"anon,shmem,hugetlb,driver\n"
+#define ALLOW_DEFAULT	"anon,shmem,hugetlb,driver,pfnmap,dmabuf\n"
 
 FIXTURE(parameter)
 {
@@ -865,7 +865,7 @@ TEST_F(parameter, is_not_for_users)
 TEST_F(parameter, takes_every_list_of_kinds)
 {
 	static const char * const names[] = {
-		"anon", "shmem", "hugetlb", "file", "driver",
+		"anon", "shmem", "hugetlb", "file", "driver", "pfnmap", "dmabuf",
 	};
 
 	for (unsigned int mask = 1; mask < 1 << ARRAY_SIZE(names); mask++) {
@@ -894,7 +894,7 @@ TEST_F(parameter, takes_every_list_of_kinds)
 TEST_F(parameter, unknown_kind_is_einval_and_changes_nothing)
 {
 	static const char * const bad[] = {
-		"nonsense", "pfnmap", "ANON", "ano", "anonx", "anon,nonsense",
+		"nonsense", "secret", "ANON", "ano", "anonx", "anon,nonsense",
 		"nonsense,anon", "anon;shmem", "anon shmem", "anon,,shmem",
 		",anon", "anon,", ",", "1", "all",
 	};
