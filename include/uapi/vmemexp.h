@@ -138,8 +138,8 @@
  *                 no page; the first such page.
  * UNPINNABLE:     what the kernel says, it refuses to pin; the first such page.
  * NOT_CONTIGUOUS: ERANGE, not one physical run; the first page of the second,
- *                 or vaddr if it is another driver's dma-buf, which cannot be
- *                 told.
+ *                 or vaddr if the range is a mapping of a dma-buf. That of
+ *                 another driver never is, as far as can be told.
  * RAM:            EPERM, a page frame of System RAM that is mapped without page
  *                 accounting and not listed, for whatever caller; the first such
  *                 page.
