@@ -191,6 +191,7 @@ static int importer_user_pte(unsigned long addr, pgprot_t *pte)
 	ret = follow_pte(current->mm, addr, &ptep, &lock);
 	if (ret)
 		return ret;
+	__acquire(lock);	/* sparse is not told of it elsewhere */
 	*pte = __pgprot(pte_val(*ptep));
 	pte_unmap_unlock(ptep, lock);
 	return 0;
