@@ -1492,17 +1492,23 @@ static void *vmemexp_vmap_pages(const struct vmemexp_buf *buf, pgprot_t prot)
 	return vaddr;
 }
 
+/* One extent in low memory has a kernel address already. */
+static bool vmemexp_has_kernel_addr(const struct vmemexp_buf *buf)
+{
+	return buf->is_ram && buf->nr_extents == 1 &&
+	       vmemexp_cache(buf->prot_cache) == VMEMEXP_CACHE_CACHED &&
+	       !PageHighMem(pfn_to_page(buf->extents[0].base + buf->npages - 1));
+}
+
 static void *vmemexp_kernel_map(const struct vmemexp_buf *buf)
 {
-	struct page *last = buf->has_pages ? pfn_to_page(buf->extents[0].base + buf->npages - 1) :
-			    NULL;
 	u32 cache = vmemexp_cache(buf->prot_cache);
+	unsigned long pfn = buf->extents[0].base;
 
 	if (!buf->has_pages)
-		return vmemexp_remap(PFN_PHYS(buf->extents[0].base), vmemexp_size(buf), cache);
-	if (buf->is_ram && cache == VMEMEXP_CACHE_CACHED && buf->nr_extents == 1 &&
-	    !PageHighMem(last))
-		return page_address(pfn_to_page(buf->extents[0].base));
+		return vmemexp_remap(PFN_PHYS(pfn), vmemexp_size(buf), cache);
+	if (vmemexp_has_kernel_addr(buf))
+		return page_address(pfn_to_page(pfn));
 	return vmemexp_vmap_pages(buf, vmemexp_kernel_prot(cache));
 }
 

@@ -186,7 +186,14 @@ static inline u64 vmemexp_prot_cache(pgprot_t prot)
 
 static inline pgprot_t vmemexp_prot_with_cache(pgprot_t prot, u64 cache)
 {
-	return __pgprot((pgprot_val(prot) & ~VMEMEXP_PROT_CACHE_MASK) | cache);
+	u64 bits = (pgprot_val(prot) & ~VMEMEXP_PROT_CACHE_MASK) | cache;
+
+#ifdef CONFIG_ARM64
+	/* Never executable, as the kernel's own; mprotect() knows them by that. */
+	if (cache != PTE_ATTRINDX(MT_NORMAL))
+		bits |= PTE_PXN | PTE_UXN;
+#endif
+	return __pgprot(bits);
 }
 
 /* The VMEMEXP_CACHE_* name of what vmemexp_prot_cache() gave. */
