@@ -423,6 +423,20 @@ static void export_dmabuf(struct __test_metadata *_metadata, struct field *self)
 	ASSERT_EQ(0, cmd->err_addr);
 }
 
+/*
+ * Lets CPUs see what the other processor has put there. By another dma-buf, so
+ * that nothing has been done to the one that is tested.
+ */
+static void sync_for_cpu(struct __test_metadata *_metadata, struct field *self)
+{
+	int dmabuf = test_export(self->m.addr, SMALL,
+				 self->writable ? O_RDWR : O_RDONLY);
+
+	test_sync(dmabuf, VMEMEXP_SYNC_START | VMEMEXP_SYNC_RW |
+		  VMEMEXP_SYNC_OBSERVER, 0, SMALL);
+	close(dmabuf);
+}
+
 /* Returns false if the export was refused as it should be. */
 static bool begin(struct __test_metadata *_metadata, struct field *self)
 {
@@ -433,6 +447,8 @@ static bool begin(struct __test_metadata *_metadata, struct field *self)
 	self->row->make(_metadata, self);
 	if (!self->writable)
 		ASSERT_EQ(0, mprotect(self->m.addr, self->m.size, PROT_READ));
+	if (self->row->region)
+		sync_for_cpu(_metadata, self);
 	self->source = self->m.addr + self->row->skip + cut;
 	self->expect = self->m.expect + self->row->skip + cut;
 	self->length = SMALL - (self->unaligned ? CUT_FRONT + CUT_BACK : 0);
@@ -456,9 +472,6 @@ static bool begin(struct __test_metadata *_metadata, struct field *self)
 		test_export_cmd(cmd);
 		ASSERT_EQ(cut, cmd->offset);
 	}
-	if (self->row->region)
-		test_sync(cmd->fd, VMEMEXP_SYNC_START | VMEMEXP_SYNC_RW |
-			  VMEMEXP_SYNC_OBSERVER, 0, SMALL);
 	return true;
 }
 
@@ -570,6 +583,22 @@ static void check_cache_of_mapping(struct __test_metadata *_metadata,
 	close(session);
 }
 
+/* Executable or not, and changed from one to the other. */
+static void check_cache_after_mprotect(struct __test_metadata *_metadata,
+				       struct field *self)
+{
+	size_t size = self->cmd.dmabuf_size;
+	unsigned char *mapping = map(size, PROT_READ | PROT_EXEC, MAP_SHARED,
+				     self->cmd.fd);
+
+	ASSERT_NE(MAP_FAILED, (void *)mapping);
+	check_cache_of_mapping(_metadata, self, mapping);
+	ASSERT_EQ(0, mprotect(mapping, size, PROT_NONE));
+	ASSERT_EQ(0, mprotect(mapping, size, PROT_READ));
+	check_cache_of_mapping(_metadata, self, mapping);
+	munmap(mapping, size);
+}
+
 /* The range, as a mapping of the dma-buf shows it. */
 static void check_mapping(struct __test_metadata *_metadata, struct field *self,
 			  const unsigned char *mapping)
@@ -614,8 +643,10 @@ static void try_mmap(struct __test_metadata *_metadata, struct field *self)
 	mapping = map(size, prot, MAP_SHARED, dmabuf);
 	part = mmap(NULL, PART_SIZE, prot, MAP_SHARED, dmabuf, PART_START);
 	ASSERT_NE(MAP_FAILED, (void *)part);
-	if (!self->row->foreign)
+	if (!self->row->foreign) {
 		check_cache_of_mapping(_metadata, self, mapping);
+		check_cache_after_mprotect(_metadata, self);
+	}
 
 	check_mapping(_metadata, self, mapping);
 	copy_bytes(self->seen, part, PART_SIZE);
