@@ -231,7 +231,7 @@ TEST_F(prime, mapping_of_a_drm_buffer_is_not_exported)
 	mapping = mmap64(NULL, size, RW, MAP_SHARED, self->card, offset);
 	ASSERT_NE(MAP_FAILED, mapping);
 	memset(mapping, 0, size);
-	test_err_export(EPERM, VMEMEXP_REASON_PFNMAP, mapping, mapping, size, O_RDWR);
+	test_err_export(EPERM, VMEMEXP_REASON_RAM, mapping, mapping, size, O_RDWR);
 	munmap(mapping, size);
 }
 
