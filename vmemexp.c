@@ -323,10 +323,10 @@ static void vmemexp_uncharge(struct vmemexp_buf *buf)
 /* What user space is told when an export fails. */
 struct vmemexp_error {
 	u32 reason;
-	unsigned long addr;
+	u64 addr;
 };
 
-static int vmemexp_fail(struct vmemexp_error *error, u32 reason, unsigned long addr, int ret)
+static int vmemexp_fail(struct vmemexp_error *error, u32 reason, u64 addr, int ret)
 {
 	error->reason = reason;
 	error->addr = addr;
@@ -1792,7 +1792,7 @@ err_put:
 err_report:
 	/* Only a courtesy: the errno stands, whether or not this can be written. */
 	put_user(error.reason, &uexport->err_reason);
-	put_user((u64)error.addr, &uexport->err_addr);
+	put_user(error.addr, &uexport->err_addr);
 	return ret;
 }
 
