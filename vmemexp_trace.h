@@ -22,7 +22,8 @@
 		      { VMEMEXP_MEMORY_SHMEM, "shmem" },	\
 		      { VMEMEXP_MEMORY_HUGETLB, "hugetlb" },	\
 		      { VMEMEXP_MEMORY_FILE, "file" },		\
-		      { VMEMEXP_MEMORY_DRIVER, "driver" })
+		      { VMEMEXP_MEMORY_DRIVER, "driver" },	\
+		      { VMEMEXP_MEMORY_PFNMAP, "pfnmap" })
 
 #define vmemexp_show_direction(dir)				\
 	__print_symbolic(dir,					\

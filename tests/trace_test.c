@@ -83,6 +83,39 @@ TEST_F(trace, has_an_event_for_each_step)
 	}
 }
 
+/* Root needs no list of carve-outs for what is not System RAM. */
+TEST_F(trace, names_the_kind_of_page_frames)
+{
+	struct carveout_setup setup = { .cache = CARVEOUT_CACHED };
+	char line[256], trace[4096];
+	unsigned char *addr;
+	struct stat st;
+	int fd, dmabuf;
+
+	skip_without_carveout();
+	fd = _test_carveout_open(&setup);
+	ASSERT_LE(0, fd);
+	addr = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, (void *)addr);
+	ASSERT_EQ(0, write_text(TRACING "/trace", "\n"));
+	ASSERT_EQ(0, write_text(TRACING "/events/vmemexp/vmemexp_export/enable", "1"));
+
+	dmabuf = test_export(addr, SIZE, O_RDONLY);
+	ASSERT_EQ(0, fstat(dmabuf, &st));
+	close(dmabuf);
+	munmap(addr, SIZE);
+	close(fd);
+
+	ASSERT_EQ(0, write_text(TRACING "/events/vmemexp/enable", "0"));
+	ASSERT_LT(0, read_text(TRACING "/trace", trace, sizeof(trace)));
+	snprintf(line, sizeof(line),
+		 "vmemexp_export: ino=%lu size=%zu extents=1 memory=pfnmap access=ro",
+		 (unsigned long)st.st_ino, SIZE);
+	EXPECT_NE(NULL, strstr(trace, line)) {
+		TH_LOG("no \"%s\" in:\n%s", line, trace);
+	}
+}
+
 /* Whether the kernel's log has a line of the driver that was not read yet. */
 static bool driver_logged(int kmsg)
 {
