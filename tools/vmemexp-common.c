@@ -97,12 +97,21 @@ static const char * const reasons[] = {
 	[VMEMEXP_REASON_KIND] =
 		"the kind of memory at %#llx may not be exported, or not for writing",
 	[VMEMEXP_REASON_PFNMAP] =
-		"%#llx is memory that a driver mapped without page accounting",
+		"%#llx is memory of a driver that is not listed in carveouts=",
 	[VMEMEXP_REASON_NO_BACKING] =
-		"%#llx lies beyond the end of the mapped file",
+		"%#llx lies beyond the end of the mapped file, or its driver refuses it",
 	[VMEMEXP_REASON_UNPINNABLE] = "the kernel refuses to pin %#llx",
 	[VMEMEXP_REASON_NOT_CONTIGUOUS] =
 		"the memory is not physically contiguous, it breaks at %#llx",
+	[VMEMEXP_REASON_RAM] =
+		"%#llx is memory of the kernel that a driver mapped, not listed in carveouts=",
+	[VMEMEXP_REASON_MIXED] =
+		"memory of another nature begins at %#llx, it wants an export of its own",
+	[VMEMEXP_REASON_PRIVATE] =
+		"%#llx is a private mapping of a driver's memory, use a shared one",
+	[VMEMEXP_REASON_CHANGED] = "a driver has just changed the mapping at %#llx",
+	[VMEMEXP_REASON_ACCESS] =
+		"%#llx is a mapping of a dma-buf that has another access mode",
 };
 
 const char *export_error(const struct vmemexp_export *export, int error)
@@ -132,6 +141,7 @@ const char *memory_names(unsigned int memory)
 {
 	static const char * const names[] = {
 		"anonymous", "shmem", "hugetlb", "file", "driver", "pfnmap",
+		"dmabuf",
 	};
 	static char text[64];
 	unsigned int i;
