@@ -45,29 +45,6 @@ static bool is_pattern(const volatile void *p, unsigned int seed)
 	EXPECT_EQ(expected, seen);					\
 } while (0)
 
-/* What the dma-buf holds, by a mapping of its own and by a device. */
-static void __check_contents(struct __test_metadata *_metadata, int dmabuf,
-			     unsigned int seed)
-{
-	void *view = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, dmabuf, 0);
-	int session = test_importer_open();
-	void *read = malloc(SIZE);
-
-	ASSERT_NE(MAP_FAILED, view);
-	EXPECT_EQ(-1, first_difference(view, SIZE, seed));
-	munmap(view, SIZE);
-
-	test_importer_attach(session, dmabuf, IMPORTER_DEV_COHERENT);
-	test_importer_map(session, IMPORTER_TO_DEVICE);
-	test_importer_read(session, 0, read, SIZE);
-	EXPECT_EQ(-1, first_difference(read, SIZE, seed));
-	close(session);
-	free(read);
-}
-
-#define check_contents(dmabuf, seed) \
-	__check_contents(_metadata, dmabuf, seed)
-
 static void *__map_dmabuf(struct __test_metadata *_metadata, int dmabuf)
 {
 	void *view = mmap(NULL, SIZE, RW, MAP_SHARED, dmabuf, 0);
@@ -172,7 +149,7 @@ static void try_order(struct __test_metadata *_metadata, const enum holder *orde
 		EXPECT_TRUE(!held[SOURCE] || is_pattern(source, 2));
 		EXPECT_TRUE(!held[MAPPING] || is_pattern(mapping, 2));
 		if (held[DMABUF])
-			check_contents(dmabuf, 2);
+			test_contents(dmabuf, SIZE, 2);
 		if (held[IMPORTER]) {
 			test_importer_read(session, 0, seen, SIZE);
 			EXPECT_EQ(-1, first_difference(seen, SIZE, 2));
@@ -560,7 +537,7 @@ TEST_F(range, is_left_without_any_effect_on_the_dmabuf)
 
 	use_up_memory();
 	EXPECT_EQ(-1, first_difference(mapping, SIZE, 1));
-	check_contents(self->dmabuf, 1);
+	test_contents(self->dmabuf, SIZE, 1);
 	EXPECT_EQ(self->before.pins + PAGES, pinned_pages());
 
 	/* What is mapped there later has nothing to do with it. */
@@ -569,7 +546,7 @@ TEST_F(range, is_left_without_any_effect_on_the_dmabuf)
 	ASSERT_NE(MAP_FAILED, (void *)later);
 	fill(later, SIZE, 3);
 	fill(mapping, SIZE, 4);
-	check_contents(self->dmabuf, 4);
+	test_contents(self->dmabuf, SIZE, 4);
 	EXPECT_EQ(-1, first_difference(later, SIZE, 3));
 	EXPECT_EQ(VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE,
 		  test_query(self->dmabuf).state);
@@ -644,11 +621,11 @@ TEST_F(fork, leaves_private_pages_to_the_parent_and_shares_shared_ones)
 	close(to_child[0]);
 	sleep_ms(50);
 	fill(source, SIZE, 2);
-	check_contents(dmabuf, 2);
+	test_contents(dmabuf, SIZE, 2);
 	close(to_child[1]);
 	EXPECT_EQ(KSFT_PASS, wait_for_child(child));
 
-	check_contents(dmabuf, shared ? 3 : 2);
+	test_contents(dmabuf, SIZE, shared ? 3 : 2);
 	EXPECT_EQ(-1, first_difference(source, SIZE, shared ? 3 : 2));
 	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query(dmabuf).state);
 	close(dmabuf);
@@ -743,7 +720,7 @@ TEST_F(process, that_receives_the_fd_works_on_the_same_bytes_and_outlives_the_ex
 	use_up_memory();
 	EXPECT_EQ(-1, first_difference(mapping, SIZE, 3));
 	fill(mapping, SIZE, 4);
-	check_contents(dmabuf, 4);
+	test_contents(dmabuf, SIZE, 4);
 	munmap(mapping, SIZE);
 	EXPECT_EQ(self->before.pins + PAGES, pinned_pages());
 	close(dmabuf);
