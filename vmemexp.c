@@ -498,6 +498,11 @@ static unsigned long vmemexp_extent_pages(const struct vmemexp_buf *buf, unsigne
 	return end - buf->extents[i].start;
 }
 
+static phys_addr_t vmemexp_extent_phys(const struct vmemexp_buf *buf, unsigned long i)
+{
+	return PFN_PHYS(buf->extents[i].base);
+}
+
 static unsigned long vmemexp_extent_addr(const struct vmemexp_buf *buf, unsigned long i)
 {
 	return buf->start + (buf->extents[i].start << PAGE_SHIFT);
@@ -740,7 +745,7 @@ static int vmemexp_open_windows(struct vmemexp_buf *buf)
 	if (!buf->windows)
 		return -ENOMEM;
 	for (i = 0; i < buf->nr_extents; i++) {
-		buf->windows[i] = vmemexp_remap(PFN_PHYS(buf->extents[i].base),
+		buf->windows[i] = vmemexp_remap(vmemexp_extent_phys(buf, i),
 						vmemexp_extent_pages(buf, i) << PAGE_SHIFT, cache);
 		if (!buf->windows[i]) {
 			vmemexp_close_windows(buf);
@@ -863,7 +868,7 @@ static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 
 	/*
 	 * Every attempt to migrate or reclaim a page is announced, too, and
-	 * fails for pinned ones. Only what ends the mapping counts. Page frames
+	 * fails for pinned ones. Only what ends the mapping now. Page frames
 	 * are cleared by nobody but the driver that mapped them.
 	 */
 	if (range->event == MMU_NOTIFY_UNMAP || range->event == MMU_NOTIFY_RELEASE ||
@@ -908,6 +913,13 @@ static unsigned long vmemexp_find_run(const struct vmemexp_run *runs, unsigned l
 			high = mid;
 	}
 	return low;
+}
+
+/* The byte behind run @i. */
+static size_t vmemexp_run_end(const struct vmemexp_buf *buf, const struct vmemexp_run *runs,
+			      unsigned long nr_runs, unsigned long i)
+{
+	return (size_t)(i + 1 < nr_runs ? runs[i + 1].start : buf->npages) << PAGE_SHIFT;
 }
 
 /* --- buffer: created by the export ioctl, freed with its dma_buf --- */
@@ -993,11 +1005,15 @@ err_free:
 /* --- coherency: every mapped device, only the bytes named --- */
 
 /*
- * Writes the CPUs' caches back (@clean), or drops what is in them. Called with
- * windows open, where the memory needs some.
+ * Writes the CPUs' caches back to memory, and unless @keep forgets what is in
+ * them. Called with windows open, where the memory needs some.
+ *
+ * They are never forgotten without having been written back: what the kernel
+ * wrote to erase the pages may still be there and nowhere else, and below it is
+ * what the pages held before, which is somebody else's.
  */
-static void vmemexp_maintain_caches(const struct vmemexp_buf *buf, size_t offset, size_t length,
-				    bool clean)
+static void vmemexp_clean_caches(const struct vmemexp_buf *buf, size_t offset, size_t length,
+				 bool keep)
 {
 	unsigned long i = vmemexp_find_run(buf->extents, buf->nr_extents, offset >> PAGE_SHIFT);
 	size_t size, skip;
@@ -1008,7 +1024,7 @@ static void vmemexp_maintain_caches(const struct vmemexp_buf *buf, size_t offset
 		if (offset >> PAGE_SHIFT >= buf->extents[i].start + vmemexp_extent_pages(buf, i))
 			i++;
 		skip = offset - ((size_t)buf->extents[i].start << PAGE_SHIFT);
-		phys = PFN_PHYS(buf->extents[i].base) + skip;
+		phys = vmemexp_extent_phys(buf, i) + skip;
 		if (buf->is_ram) {
 			size = min_t(size_t, length, PAGE_SIZE - offset_in_page(offset));
 			va = kmap_local_page(pfn_to_page(PHYS_PFN(phys))) + offset_in_page(offset);
@@ -1016,41 +1032,49 @@ static void vmemexp_maintain_caches(const struct vmemexp_buf *buf, size_t offset
 			size = min(length, (vmemexp_extent_pages(buf, i) << PAGE_SHIFT) - skip);
 			va = buf->windows[i] + skip;
 		}
-		if (clean)
+		if (keep)
 			vmemexp_cache_clean(phys, va, size);
 		else
-			vmemexp_cache_invalidate(phys, va, size);
+			vmemexp_cache_flush(phys, va, size);
 		if (buf->is_ram)
 			kunmap_local(va);
 	}
 }
 
+/*
+ * In pieces that are contiguous for the device and in memory: an IOMMU may have
+ * merged scattered pages, and of each piece the DMA API translates the begin.
+ */
 static void vmemexp_sync_attach(const struct vmemexp_buf *buf, const struct vmemexp_attach *at,
 				size_t offset, size_t length, enum dma_data_direction dir,
 				bool for_cpu)
 {
-	unsigned int i = vmemexp_find_run(at->segments, at->nr_segments, offset >> PAGE_SHIFT);
-	size_t start, end, size;
+	unsigned long first = offset >> PAGE_SHIFT;
+	unsigned long extent = vmemexp_find_run(buf->extents, buf->nr_extents, first);
+	unsigned long segment = vmemexp_find_run(at->segments, at->nr_segments, first);
+	size_t extent_end, segment_end, size;
 	dma_addr_t addr;
 
 	if (!buf->is_ram) {
 		if (at->noncoherent && (!for_cpu || dir != DMA_TO_DEVICE))
-			vmemexp_maintain_caches(buf, offset, length, !for_cpu);
+			vmemexp_clean_caches(buf, offset, length, !for_cpu);
 		return;
 	}
+	if (at->noncoherent && !for_cpu && dir == DMA_FROM_DEVICE)
+		vmemexp_clean_caches(buf, offset, length, true);
 
-	for (; length; i++) {
-		start = (size_t)at->segments[i].start << PAGE_SHIFT;
-		end = i + 1 < at->nr_segments ?
-		      (size_t)at->segments[i + 1].start << PAGE_SHIFT : vmemexp_size(buf);
-		size = min(length, end - offset);
-		addr = at->segments[i].base + (offset - start);
+	for (; length; offset += size, length -= size) {
+		extent_end = vmemexp_run_end(buf, buf->extents, buf->nr_extents, extent);
+		segment_end = vmemexp_run_end(buf, at->segments, at->nr_segments, segment);
+		size = min3(length, extent_end - offset, segment_end - offset);
+		addr = at->segments[segment].base +
+		       (offset - ((size_t)at->segments[segment].start << PAGE_SHIFT));
 		if (for_cpu)
 			dma_sync_single_for_cpu(at->dev, addr, size, dir);
 		else
 			dma_sync_single_for_device(at->dev, addr, size, dir);
-		offset += size;
-		length -= size;
+		extent += offset + size == extent_end;
+		segment += offset + size == segment_end;
 	}
 }
 
@@ -1059,23 +1083,29 @@ static void vmemexp_sync_attach(const struct vmemexp_buf *buf, const struct vmem
  * may leave bytes of the range alone, and the end of the bracket hands the
  * whole range to the device.
  *
+ * Devices that are sure to write come last. Where they work on copies, one that
+ * merely may write would bring back what was there before.
+ *
  * Returns the number of devices that were reached.
  */
 static unsigned int vmemexp_sync_for_cpu(struct vmemexp_buf *buf, size_t offset, size_t length)
 {
+	static const enum dma_data_direction order[] = {
+		DMA_TO_DEVICE, DMA_BIDIRECTIONAL, DMA_FROM_DEVICE,
+	};
 	struct vmemexp_attach *at;
-	unsigned int devices = 0;
+	unsigned int i, devices = 0;
 
 	lockdep_assert_held(&buf->lock);
 
-	list_for_each_entry(at, &buf->attachments, node) {
-		if (at->dir == DMA_NONE)
-			continue;
-		vmemexp_sync_attach(buf, at, offset, length, at->dir, true);
-		devices++;
+	for (i = 0; i < ARRAY_SIZE(order); i++) {
+		list_for_each_entry(at, &buf->attachments, node) {
+			if (at->dir != order[i])
+				continue;
+			vmemexp_sync_attach(buf, at, offset, length, at->dir, true);
+			devices++;
+		}
 	}
-	if (buf->vaddr)
-		invalidate_kernel_vmap_range(buf->vaddr + offset, length);
 	return devices;
 }
 
@@ -1091,8 +1121,6 @@ static unsigned int vmemexp_sync_for_device(struct vmemexp_buf *buf, size_t offs
 
 	lockdep_assert_held(&buf->lock);
 
-	if (buf->vaddr)
-		flush_kernel_vmap_range(buf->vaddr + offset, length);
 	list_for_each_entry(at, &buf->attachments, node) {
 		if (at->dir == DMA_NONE)
 			continue;
@@ -1104,7 +1132,7 @@ static unsigned int vmemexp_sync_for_device(struct vmemexp_buf *buf, size_t offs
 }
 
 /* An observer beside Linux sees memory; what is in the caches is in its way. */
-static int vmemexp_sync_observer(struct vmemexp_buf *buf, size_t offset, size_t length, bool clean)
+static int vmemexp_sync_observer(struct vmemexp_buf *buf, size_t offset, size_t length, bool keep)
 {
 	int ret;
 
@@ -1112,7 +1140,7 @@ static int vmemexp_sync_observer(struct vmemexp_buf *buf, size_t offset, size_t 
 		ret = buf->is_ram ? 0 : vmemexp_open_windows(buf);
 		if (ret)
 			return ret;
-		vmemexp_maintain_caches(buf, offset, length, clean);
+		vmemexp_clean_caches(buf, offset, length, keep);
 	}
 	/* Order it against the doorbell that will be rung or has been heard. */
 	mb();
@@ -1176,8 +1204,8 @@ static int vmemexp_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *att
 		return -ENOMEM;
 	at->dev = attach->dev;
 	at->dir = DMA_NONE;
-	at->noncoherent = !buf->is_ram && vmemexp_needs_cache_ops(buf) &&
-			  !dev_is_dma_coherent(at->dev);
+	at->noncoherent = vmemexp_needs_cache_ops(buf) && !dev_is_dma_coherent(at->dev) &&
+			  (!buf->is_ram || VMEMEXP_DMA_MAP_DROPS_CACHES);
 
 	ret = vmemexp_build_sgt(buf, at->dev, &at->sgt);
 	if (ret)
@@ -1267,7 +1295,7 @@ static bool vmemexp_can_reach(const struct vmemexp_buf *buf, struct device *dev)
 	if (device_iommu_mapped(dev))
 		return true;
 	for (i = 0; i < buf->nr_extents; i++) {
-		phys = PFN_PHYS(buf->extents[i].base);
+		phys = vmemexp_extent_phys(buf, i);
 		size = (u64)vmemexp_extent_pages(buf, i) << PAGE_SHIFT;
 		addr = phys_to_dma_unencrypted(dev, phys);
 		if (addr == DMA_MAPPING_ERROR || addr > limit || size - 1 > limit - addr)
@@ -1291,7 +1319,7 @@ static int vmemexp_map_attach(struct vmemexp_buf *buf, struct vmemexp_attach *at
 
 	if (!buf->is_ram && !vmemexp_can_reach(buf, at->dev))
 		return -EIO;
-	if (at->noncoherent) {
+	if (at->noncoherent && !buf->is_ram) {
 		ret = vmemexp_open_windows(buf);
 		if (ret)
 			return ret;
@@ -1310,6 +1338,29 @@ static void vmemexp_unmap_attach(struct vmemexp_attach *at)
 		vmemexp_unmap_resources(at, at->sgt.orig_nents, at->dir);
 	else
 		dma_unmap_sgtable(at->dev, &at->sgt, at->dir, DMA_ATTR_SKIP_CPU_SYNC);
+}
+
+/* The number of segments that are no part of the buffer but copies. */
+static unsigned int vmemexp_count_bounced(const struct vmemexp_buf *buf,
+					  const struct vmemexp_attach *at)
+{
+	unsigned int i, bounced = 0;
+	unsigned long extent = 0;
+	size_t start;
+	phys_addr_t phys;
+
+	/* Nothing limits a mapping where nothing can bounce. */
+	if (!buf->is_ram || dma_max_mapping_size(at->dev) == SIZE_MAX)
+		return 0;
+	for (i = 0; i < at->nr_segments; i++) {
+		start = (size_t)at->segments[i].start << PAGE_SHIFT;
+		while (start >= vmemexp_run_end(buf, buf->extents, buf->nr_extents, extent))
+			extent++;
+		phys = vmemexp_extent_phys(buf, extent) + start -
+		       ((size_t)buf->extents[extent].start << PAGE_SHIFT);
+		bounced += vmemexp_dma_to_phys(at->dev, at->segments[i].base) != phys;
+	}
+	return bounced;
 }
 
 static struct sg_table *vmemexp_map(struct dma_buf_attachment *attach, enum dma_data_direction dir)
@@ -1339,6 +1390,7 @@ static struct sg_table *vmemexp_map(struct dma_buf_attachment *attach, enum dma_
 		index += sg_dma_len(sg) >> PAGE_SHIFT;
 	}
 	at->dir = dir;
+	at->nr_bounced = vmemexp_count_bounced(buf, at);
 	vmemexp_sync_attach(buf, at, 0, vmemexp_size(buf), dir, false);
 	if (dir != DMA_TO_DEVICE)
 		WRITE_ONCE(buf->dirty, true);
@@ -1362,6 +1414,7 @@ static void vmemexp_unmap(struct dma_buf_attachment *attach, struct sg_table *sg
 	vmemexp_sync_attach(buf, at, 0, vmemexp_size(buf), at->dir, true);
 	vmemexp_unmap_attach(at);
 	at->nr_segments = 0;
+	at->nr_bounced = 0;
 	at->dir = DMA_NONE;
 	mutex_unlock(&buf->lock);
 }
@@ -1890,29 +1943,26 @@ static long vmemexp_ioctl_sync(void __user *uarg, size_t usize, void *karg)
 
 /* --- VMEMEXP_IOC_QUERY and the list of buffers --- */
 
-static u32 vmemexp_state(const struct vmemexp_buf *buf)
-{
-	u32 state = IS_ENABLED(CONFIG_MMU_NOTIFIER) ? VMEMEXP_STATE_TRACKED : 0;
-
-	if (READ_ONCE(buf->stale))
-		state |= VMEMEXP_STATE_STALE;
-	return state;
-}
-
-static void vmemexp_count_users(struct vmemexp_buf *buf, struct vmemexp_query *counts)
+/* What changes during the life of a buffer. */
+static void vmemexp_observe(struct vmemexp_buf *buf, struct vmemexp_query *now)
 {
 	struct vmemexp_attach *at;
 
 	lockdep_assert_held(&buf->lock);
 
-	counts->attachments = 0;
-	counts->mappings = 0;
+	now->attachments = 0;
+	now->mappings = 0;
 	list_for_each_entry(at, &buf->attachments, node) {
-		counts->attachments++;
-		counts->mappings += at->dir != DMA_NONE;
+		now->attachments++;
+		now->mappings += at->dir != DMA_NONE;
+		if (at->nr_bounced)
+			now->state |= VMEMEXP_STATE_BOUNCED;
 	}
-	counts->vmaps = READ_ONCE(buf->dmabuf->vmapping_counter);
-	counts->cpu_mappings = atomic_read(&buf->cpu_mappings);
+	now->state = IS_ENABLED(CONFIG_MMU_NOTIFIER) ? VMEMEXP_STATE_TRACKED : 0;
+	if (READ_ONCE(buf->stale))
+		now->state |= VMEMEXP_STATE_STALE;
+	now->vmaps = READ_ONCE(buf->dmabuf->vmapping_counter);
+	now->cpu_mappings = atomic_read(&buf->cpu_mappings);
 }
 
 static void vmemexp_describe(const struct vmemexp_buf *buf, struct vmemexp_query *arg)
@@ -1936,7 +1986,6 @@ static void vmemexp_describe(const struct vmemexp_buf *buf, struct vmemexp_query
 	arg->min_extent = (u64)min_pages << PAGE_SHIFT;
 	arg->max_extent = (u64)max_pages << PAGE_SHIFT;
 	arg->address_bits = fls64((last << PAGE_SHIFT) - 1);
-	arg->state = vmemexp_state(buf);
 }
 
 static long vmemexp_ioctl_query(void __user *uarg, size_t usize, void *karg)
@@ -1956,7 +2005,7 @@ static long vmemexp_ioctl_query(void __user *uarg, size_t usize, void *karg)
 	ret = mutex_lock_interruptible(&buf->lock);
 	if (ret)
 		goto put;
-	vmemexp_count_users(buf, arg);
+	vmemexp_observe(buf, arg);
 	mutex_unlock(&buf->lock);
 
 	vmemexp_describe(buf, arg);
@@ -1969,7 +2018,7 @@ put:
 
 static int vmemexp_buffers_show(struct seq_file *m, void *unused)
 {
-	struct vmemexp_query counts;
+	struct vmemexp_query now;
 	struct vmemexp_buf *buf;
 	char memory[64];
 
@@ -1977,13 +2026,14 @@ static int vmemexp_buffers_show(struct seq_file *m, void *unused)
 	mutex_lock(&vmemexp_buffers_lock);
 	list_for_each_entry(buf, &vmemexp_buffers, node) {
 		mutex_lock(&buf->lock);
-		vmemexp_count_users(buf, &counts);
+		vmemexp_observe(buf, &now);
 		mutex_unlock(&buf->lock);
 		vmemexp_print_memory(memory, sizeof(memory), buf->memory);
-		seq_printf(m, "%lu %zu %s %s %lu %u %u %u %u %s %u %d ",
+		seq_printf(m, "%lu %zu %s %s %lu %u %u %u %u %s%s %u %d ",
 			   buf->ino, vmemexp_size(buf), buf->writable ? "rw" : "ro", memory,
-			   buf->nr_extents, counts.attachments, counts.mappings, counts.vmaps,
-			   counts.cpu_mappings, READ_ONCE(buf->stale) ? "stale" : "live",
+			   buf->nr_extents, now.attachments, now.mappings, now.vmaps,
+			   now.cpu_mappings, now.state & VMEMEXP_STATE_STALE ? "stale" : "live",
+			   now.state & VMEMEXP_STATE_BOUNCED ? ",bounced" : "",
 			   from_kuid_munged(&init_user_ns, buf->cred->uid), buf->tgid);
 		/* A process may call itself anything. */
 		seq_escape(m, buf->comm, "\n\\ \t");
@@ -2041,7 +2091,7 @@ static long vmemexp_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 	ret = copy_struct_from_user(&karg, op->size, uarg, usize);
 	if (ret)
 		return ret;
-	/* It may have been changed between the two reads; the first one counts. */
+	/* It may have been changed between the two reads; the first one now. */
 	karg.size = usize;
 
 	return op->handler(uarg, usize, &karg);

@@ -14,6 +14,7 @@
 #include <linux/dma-resv.h>
 #include <linux/highmem.h>
 #include <linux/io.h>
+#include <linux/iommu.h>
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
@@ -125,8 +126,8 @@ struct vmemexp_buf {
 /**
  * struct vmemexp_attach - one device attached to a buffer
  * @dev: the device
- * @noncoherent: caches come between the CPUs and it (only where the DMA API
- *	does not look after them)
+ * @noncoherent: caches come between the CPUs and it, and the DMA API does not
+ *	look after all of it
  * @node: entry in vmemexp_buf.attachments
  * @sgt: this device's own scatterlist of the whole buffer
  * @dir: direction of the mapping, DMA_NONE while not mapped
@@ -134,6 +135,7 @@ struct vmemexp_buf {
  * @segments: the mapping's contiguous DMA ranges. Importers may edit the
  *	scatterlist that they got; syncs go by this copy.
  * @nr_segments: entries used in @segments, 0 while not mapped
+ * @nr_bounced: how many of them the DMA API made copies for
  *
  * Protected by vmemexp_buf.lock, apart from @dev and @noncoherent, which are
  * constant.
@@ -147,6 +149,7 @@ struct vmemexp_attach {
 	bool resource;
 	struct vmemexp_run *segments;
 	unsigned int nr_segments;
+	unsigned int nr_bounced;
 };
 
 static inline size_t vmemexp_size(const struct vmemexp_buf *buf)
@@ -240,7 +243,8 @@ static inline void *vmemexp_remap(phys_addr_t phys, size_t size, u32 cache)
 
 /*
  * Cache maintenance by kernel address, for observers beside Linux and for what
- * the DMA API cannot reach.
+ * the DMA API does not do: to clean is to write back to memory, to flush is to
+ * forget it in the caches after that.
  *
  * The DMA API serves devices and the linear map only, and what it is made of is
  * not exported to modules; these are the exported functions that reach the point
@@ -252,7 +256,7 @@ static inline void *vmemexp_remap(phys_addr_t phys, size_t size, u32 cache)
 #define VMEMEXP_CAN_SYNC_OBSERVER	1
 #define VMEMEXP_HAS_CACHE_OPS		0
 static inline void vmemexp_cache_clean(phys_addr_t phys, void *va, size_t size) { }
-static inline void vmemexp_cache_invalidate(phys_addr_t phys, void *va, size_t size) { }
+static inline void vmemexp_cache_flush(phys_addr_t phys, void *va, size_t size) { }
 
 #elif defined(CONFIG_ARM64) && defined(CONFIG_ARCH_HAS_PMEM_API)
 
@@ -264,8 +268,9 @@ static inline void vmemexp_cache_clean(phys_addr_t phys, void *va, size_t size)
 	arch_wb_cache_pmem(va, size);
 }
 
-static inline void vmemexp_cache_invalidate(phys_addr_t phys, void *va, size_t size)
+static inline void vmemexp_cache_flush(phys_addr_t phys, void *va, size_t size)
 {
+	arch_wb_cache_pmem(va, size);
 	arch_invalidate_pmem(va, size);
 }
 
@@ -281,10 +286,11 @@ static inline void vmemexp_cache_clean(phys_addr_t phys, void *va, size_t size)
 	outer_clean_range(phys, phys + size);
 }
 
-/* The inner caches are invalidated last: they refill from the outer one. */
-static inline void vmemexp_cache_invalidate(phys_addr_t phys, void *va, size_t size)
+/* The inner caches may be refilled from the outer one, until that is empty. */
+static inline void vmemexp_cache_flush(phys_addr_t phys, void *va, size_t size)
 {
-	outer_inv_range(phys, phys + size);
+	__cpuc_flush_dcache_area(va, size);
+	outer_flush_range(phys, phys + size);
 	__cpuc_flush_dcache_area(va, size);
 }
 
@@ -293,9 +299,24 @@ static inline void vmemexp_cache_invalidate(phys_addr_t phys, void *va, size_t s
 #define VMEMEXP_CAN_SYNC_OBSERVER	0
 #define VMEMEXP_HAS_CACHE_OPS		0
 static inline void vmemexp_cache_clean(phys_addr_t phys, void *va, size_t size) { }
-static inline void vmemexp_cache_invalidate(phys_addr_t phys, void *va, size_t size) { }
+static inline void vmemexp_cache_flush(phys_addr_t phys, void *va, size_t size) { }
 
 #endif
+
+/*
+ * Where a DMA address leads. It is another place than what was mapped if the
+ * device works on a copy.
+ */
+static inline phys_addr_t vmemexp_dma_to_phys(struct device *dev, dma_addr_t addr)
+{
+#ifdef CONFIG_IOMMU_API
+	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
+
+	if (domain && domain->type != IOMMU_DOMAIN_IDENTITY)
+		return iommu_iova_to_phys(domain, addr);
+#endif
+	return dma_to_phys(dev, addr);
+}
 
 /*
  * The past. Each shim names the commit after which it can go; vmemexp.c is
@@ -323,6 +344,16 @@ static inline bool vmemexp_can_map_resource(struct device *dev, phys_addr_t phys
 		return phys_to_dma_unencrypted(dev, phys) == phys;
 	return true;
 }
+
+/*
+ * c50f11c6196f (v5.19) made arm64 write caches back, and not drop them, before a
+ * device writes; arm has never followed.
+ */
+#if defined(CONFIG_ARM) || LINUX_VERSION_CODE < KERNEL_VERSION(5, 19, 0)
+#define VMEMEXP_DMA_MAP_DROPS_CACHES	1
+#else
+#define VMEMEXP_DMA_MAP_DROPS_CACHES	0
+#endif
 
 /* 2c92ca849fcc (v6.10) dropped the second argument of __assign_str(). */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)

@@ -79,6 +79,7 @@ DECLARE_EVENT_CLASS(vmemexp_mapping,
 		__string(device, dev_name(at->dev))
 		__field(unsigned int, entries)
 		__field(unsigned int, segments)
+		__field(unsigned int, bounced)
 		__field(int, dir)
 	),
 	TP_fast_assign(
@@ -86,11 +87,13 @@ DECLARE_EVENT_CLASS(vmemexp_mapping,
 		vmemexp_assign_str(device, dev_name(at->dev));
 		__entry->entries = at->sgt.orig_nents;
 		__entry->segments = at->nr_segments;
+		__entry->bounced = at->nr_bounced;
 		__entry->dir = at->dir;
 	),
-	TP_printk("ino=%lu device=%s entries=%u segments=%u dir=%s",
+	TP_printk("ino=%lu device=%s entries=%u segments=%u bounced=%u dir=%s",
 		  __entry->ino, __get_str(device), __entry->entries,
-		  __entry->segments, vmemexp_show_direction(__entry->dir))
+		  __entry->segments, __entry->bounced,
+		  vmemexp_show_direction(__entry->dir))
 );
 
 DEFINE_EVENT(vmemexp_mapping, vmemexp_map,

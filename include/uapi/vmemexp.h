@@ -366,9 +366,14 @@ struct vmemexp_sync {
  *          is not reported.
  * TRACKED: the running kernel can tell (it has CONFIG_MMU_NOTIFIER); without
  *          this bit, STALE is never set.
+ * BOUNCED: some device that the dma-buf is mapped for now works on a copy of (part
+ *          of) it, because it cannot reach the memory, or the kernel was told so
+ *          (swiotlb=force). A sync copies the bytes named. 0 if no device is
+ *          mapped.
  */
 #define VMEMEXP_STATE_STALE		(1U << 0)
 #define VMEMEXP_STATE_TRACKED		(1U << 1)
+#define VMEMEXP_STATE_BOUNCED		(1U << 2)
 
 /**
  * struct vmemexp_query - argument of VMEMEXP_IOC_QUERY
