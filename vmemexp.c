@@ -1283,6 +1283,12 @@ err_unmap:
 	return -EIO;
 }
 
+/* Nothing limits the size of a mapping where nothing can bounce. */
+static bool vmemexp_may_bounce(const struct vmemexp_buf *buf, struct device *dev)
+{
+	return buf->is_ram && dma_max_mapping_size(dev) != SIZE_MAX;
+}
+
 /* Asked before, because the DMA API would warn about it in the kernel log. */
 static bool vmemexp_can_reach(const struct vmemexp_buf *buf, struct device *dev)
 {
@@ -1292,7 +1298,7 @@ static bool vmemexp_can_reach(const struct vmemexp_buf *buf, struct device *dev)
 	dma_addr_t addr;
 	u64 size;
 
-	if (device_iommu_mapped(dev))
+	if (device_iommu_mapped(dev) || (buf->is_ram && !dma_addressing_limited(dev)))
 		return true;
 	for (i = 0; i < buf->nr_extents; i++) {
 		phys = vmemexp_extent_phys(buf, i);
@@ -1317,7 +1323,7 @@ static int vmemexp_map_attach(struct vmemexp_buf *buf, struct vmemexp_attach *at
 {
 	int ret;
 
-	if (!buf->is_ram && !vmemexp_can_reach(buf, at->dev))
+	if (!vmemexp_may_bounce(buf, at->dev) && !vmemexp_can_reach(buf, at->dev))
 		return -EIO;
 	if (at->noncoherent && !buf->is_ram) {
 		ret = vmemexp_open_windows(buf);
@@ -1328,7 +1334,8 @@ static int vmemexp_map_attach(struct vmemexp_buf *buf, struct vmemexp_attach *at
 		       (!buf->has_pages || dma_max_mapping_size(at->dev) != SIZE_MAX);
 	if (at->resource)
 		return vmemexp_map_resources(buf, at, dir);
-	return dma_map_sgtable(at->dev, &at->sgt, dir, DMA_ATTR_SKIP_CPU_SYNC);
+	/* Bounce buffers may run out, which is for the importer to report. */
+	return dma_map_sgtable(at->dev, &at->sgt, dir, DMA_ATTR_SKIP_CPU_SYNC | DMA_ATTR_NO_WARN);
 }
 
 static void vmemexp_unmap_attach(struct vmemexp_attach *at)
@@ -1349,8 +1356,7 @@ static unsigned int vmemexp_count_bounced(const struct vmemexp_buf *buf,
 	size_t start;
 	phys_addr_t phys;
 
-	/* Nothing limits a mapping where nothing can bounce. */
-	if (!buf->is_ram || dma_max_mapping_size(at->dev) == SIZE_MAX)
+	if (!vmemexp_may_bounce(buf, at->dev))
 		return 0;
 	for (i = 0; i < at->nr_segments; i++) {
 		start = (size_t)at->segments[i].start << PAGE_SHIFT;
