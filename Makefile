@@ -4,9 +4,39 @@
 # tests/Makefile and tools/Makefile.
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
+PREFIX ?= /usr
+DESTDIR ?=
 
 all: ## build vmemexp.ko for the running kernel (or KDIR=) here
 	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
+
+install: install-module ## the module, what the system needs with it, and the command
+	$(MAKE) -C tools install DESTDIR=$(stage) PREFIX=$(PREFIX)
+
+install-module: all ## the same without the command, which needs libraries
+	$(MAKE) -C $(KDIR) M=$(CURDIR) INSTALL_MOD_PATH=$(stage) INSTALL_MOD_DIR=updates \
+		DEPMOD=true modules_install
+	install -D -m 0644 tools/udev/60-vmemexp.rules $(udev_rule)
+	install -D -m 0644 tools/modules-load.d/vmemexp.conf $(load_list)
+	install -D -m 0644 include/uapi/vmemexp.h $(header)
+	$(if $(stage),,depmod $(release))
+
+uninstall: ## remove what install has put there (with the same DESTDIR=, PREFIX=, KDIR=)
+	rm -f $(stage)/lib/modules/$(release)/updates/vmemexp.ko*
+	rm -f $(udev_rule) $(load_list) $(header)
+	$(MAKE) -C tools uninstall DESTDIR=$(stage) PREFIX=$(PREFIX)
+	$(if $(stage),,depmod $(release))
+
+# Absolute, for the makes that run in other directories.
+stage := $(abspath $(DESTDIR))
+udev_rule := $(stage)$(PREFIX)/lib/udev/rules.d/60-vmemexp.rules
+load_list := $(stage)$(PREFIX)/lib/modules-load.d/vmemexp.conf
+header := $(stage)$(PREFIX)/include/vmemexp.h
+release = $(or $(shell cat $(KDIR)/include/config/kernel.release),$(error no kernel in KDIR=$(KDIR)))
+
+deb: ## Debian packages for DKMS and for the command, in out/deb
+	tools/deps install deb
+	tools/packaging/build-deb
 
 run: ## show a malloc'ed picture on a screen in QEMU, and compare every pixel
 	tools/deps install run
@@ -40,4 +70,4 @@ distclean-cache: ## remove the kernels and packages that the tests have fetched
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
-.PHONY: all run run-rtos check lint doc clean distclean-cache help
+.PHONY: all install install-module uninstall deb run run-rtos check lint doc clean distclean-cache help
