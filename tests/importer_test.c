@@ -44,8 +44,14 @@ static_assert(sizeof(struct importer_info) == 136, "importer_info");
 /* All but MASK28, which swiotlb can help on few machines. */
 static const __u32 devices[] = {
 	IMPORTER_DEV_COHERENT, IMPORTER_DEV_MASK32, IMPORTER_DEV_SEGMENT64K,
-	IMPORTER_DEV_NONCOHERENT, IMPORTER_DEV_SHADOW,
+	IMPORTER_DEV_NONCOHERENT, IMPORTER_DEV_SHADOW, IMPORTER_DEV_MERGED,
 };
+
+/* Those that work on a copy, wherever the memory is. */
+static bool is_shadow(__u32 device)
+{
+	return device == IMPORTER_DEV_SHADOW || device == IMPORTER_DEV_MERGED;
+}
 
 #define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
 
@@ -425,7 +431,8 @@ TEST_F(importer, bad_direction_is_einval)
 TEST_F(importer, info_describes_the_mapping)
 {
 	for (size_t i = 0; i < ARRAY_LEN(devices); i++) {
-		bool shadow = devices[i] == IMPORTER_DEV_SHADOW;
+		bool merged = devices[i] == IMPORTER_DEV_MERGED;
+		bool shadow = is_shadow(devices[i]);
 		bool all_bounced = shadow || swiotlb_forced();
 		int s = self->session;
 		struct importer_info in;
@@ -442,8 +449,8 @@ TEST_F(importer, info_describes_the_mapping)
 		ASSERT_EQ(0, map(s, IMPORTER_BIDIRECTIONAL));
 		in = info(s);
 		EXPECT_EQ(SIZE, in.dma_size);
-		EXPECT_LT(1, in.nents);
-		EXPECT_EQ(in.orig_nents, in.nents);
+		EXPECT_LT(1, in.orig_nents);
+		EXPECT_EQ(merged ? 1 : in.orig_nents, in.nents);
 		EXPECT_LE(in.min_segment, in.max_segment);
 		EXPECT_LE(4096, in.min_segment);
 		EXPECT_LE(in.min_segment, in.dma_contiguous);
@@ -455,7 +462,7 @@ TEST_F(importer, info_describes_the_mapping)
 		if (in.flags && (devices[i] != IMPORTER_DEV_MASK32 ||
 				 all_bounced))
 			EXPECT_EQ(all_bounced ? in.nents : 0, in.nr_bounced);
-		EXPECT_EQ(shadow ? in.nents : 0, in.nr_mapped);
+		EXPECT_EQ(shadow ? in.orig_nents : 0, in.nr_mapped);
 
 		ASSERT_EQ(0, step(s, IMPORTER_IOC_UNMAP, NULL));
 		EXPECT_EQ(0, info(s).nents);
@@ -484,8 +491,7 @@ TEST_F(importer, device_reads_what_the_cpu_wrote)
 			ASSERT_EQ(0, step(s, IMPORTER_IOC_DETACH, NULL));
 
 			/* swiotlb copies in even if told not to. */
-			poison = devices[i] == IMPORTER_DEV_SHADOW &&
-				 !variant->syncs;
+			poison = is_shadow(devices[i]) && !variant->syncs;
 			EXPECT_TRUE(poison ?
 				    all_bytes_are(self->buf, SIZE,
 						  IMPORTER_SHADOW_POISON) :
@@ -709,25 +715,25 @@ TEST_F(importer, dynamic_importer_maps_and_reads)
 }
 
 /*
- * A mapping that is held needs a sync to show what changed, for a SHADOW device
- * always, for the others if swiotlb bounces them.
+ * A mapping that is held needs a sync to show what changed, for a SHADOW or
+ * MERGED device always, for the others if swiotlb bounces them.
  */
 TEST_F(importer, held_mapping_is_stale_until_synced)
 {
-	static const __u32 two[] = {
-		IMPORTER_DEV_COHERENT, IMPORTER_DEV_SHADOW,
+	static const __u32 some[] = {
+		IMPORTER_DEV_COHERENT, IMPORTER_DEV_SHADOW, IMPORTER_DEV_MERGED,
 	};
 	int s = self->session;
 
-	for (size_t i = 0; i < ARRAY_LEN(two); i++) {
-		bool shadow = two[i] == IMPORTER_DEV_SHADOW;
+	for (size_t i = 0; i < ARRAY_LEN(some); i++) {
+		bool shadow = is_shadow(some[i]);
 		unsigned char at_map = shadow && !variant->syncs ?
 				       IMPORTER_SHADOW_POISON : 0x11;
 		unsigned char cpu, device;
 		bool stale, sync_helps;
 
 		memset(self->mem, 0x11, SIZE);
-		ASSERT_EQ(0, attach(s, self->dmabuf, two[i]));
+		ASSERT_EQ(0, attach(s, self->dmabuf, some[i]));
 		ASSERT_EQ(0, map(s, IMPORTER_BIDIRECTIONAL));
 		stale = sees_a_copy(s);
 		EXPECT_EQ(shadow || swiotlb_forced(), stale);
@@ -779,27 +785,27 @@ TEST_F(importer, held_mapping_is_stale_until_synced)
 	}
 }
 
-TEST_F(importer, shadow_device_counts_syncs)
+static void counts_syncs(struct __test_metadata *_metadata, int s, int dmabuf,
+			 __u32 device, bool syncs)
 {
 	struct importer_info in;
 	__u32 synced;
-	int s = self->session;
 
-	ASSERT_EQ(0, attach(s, self->dmabuf, IMPORTER_DEV_SHADOW));
+	ASSERT_EQ(0, attach(s, dmabuf, device));
 	ASSERT_EQ(0, map(s, IMPORTER_TO_DEVICE));
 	in = info(s);
-	EXPECT_EQ(in.nents, in.nr_mapped);
+	EXPECT_EQ(in.orig_nents, in.nr_mapped);
 	EXPECT_EQ(0, in.nr_sync_for_device);
 	EXPECT_EQ(0, in.nr_sync_for_cpu);
 
-	ASSERT_EQ(0, sync_cpu(self->dmabuf, DMA_BUF_SYNC_START |
+	ASSERT_EQ(0, sync_cpu(dmabuf, DMA_BUF_SYNC_START |
 			      DMA_BUF_SYNC_WRITE));
-	ASSERT_EQ(0, sync_cpu(self->dmabuf, DMA_BUF_SYNC_END |
+	ASSERT_EQ(0, sync_cpu(dmabuf, DMA_BUF_SYNC_END |
 			      DMA_BUF_SYNC_WRITE));
-	ASSERT_EQ(0, sync_cpu(self->dmabuf, DMA_BUF_SYNC_END |
+	ASSERT_EQ(0, sync_cpu(dmabuf, DMA_BUF_SYNC_END |
 			      DMA_BUF_SYNC_WRITE));
 	in = info(s);
-	synced = variant->syncs ? in.nents : 0;
+	synced = syncs ? in.orig_nents : 0;
 	EXPECT_EQ(synced, in.nr_sync_for_cpu);
 	EXPECT_EQ(synced ? SIZE : 0, in.sync_for_cpu_bytes);
 	EXPECT_EQ(2 * synced, in.nr_sync_for_device);
@@ -811,10 +817,20 @@ TEST_F(importer, shadow_device_counts_syncs)
 	 * CONFIG_DMA_API_DEBUG would complain about that in the kernel's log.
 	 */
 	if (access("/sys/kernel/debug/dma-api", F_OK)) {
-		ASSERT_EQ(0, sync_cpu(self->dmabuf, DMA_BUF_SYNC_START |
+		ASSERT_EQ(0, sync_cpu(dmabuf, DMA_BUF_SYNC_START |
 				      DMA_BUF_SYNC_READ));
 		EXPECT_EQ(synced, info(s).nr_errors);
 	}
+	ASSERT_EQ(0, step(s, IMPORTER_IOC_UNMAP, NULL));
+	ASSERT_EQ(0, step(s, IMPORTER_IOC_DETACH, NULL));
+}
+
+TEST_F(importer, shadow_device_counts_syncs)
+{
+	for (size_t i = 0; i < ARRAY_LEN(devices); i++)
+		if (is_shadow(devices[i]))
+			counts_syncs(_metadata, self->session, self->dmabuf,
+				     devices[i], variant->syncs);
 }
 
 /* A device that writes to memory mapped for reading must not be believed. */

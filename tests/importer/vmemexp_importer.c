@@ -19,12 +19,12 @@
  *
  * The device's view: a DMA address is turned back into the physical address it
  * stands for, and the CPU reads or writes there. What swiotlb bounces is seen
- * in the bounce buffer. A SHADOW device has dma_map_ops of its own, that give
- * every mapped entry a private copy at a made-up DMA address.
+ * in the bounce buffer. A SHADOW or MERGED device has dma_map_ops of its own,
+ * that give every mapped entry a private copy at a made-up DMA address.
  *
  * Memory outside of System RAM is not in the linear map, with or without struct
  * page. Nothing bounces it and no DMA API call may look after its caches, so a
- * SHADOW device has no copy of it but works on the memory itself. The CPU that
+ * such a device has no copy of it but works on the memory itself. The CPU that
  * plays the device goes past its caches there, as the device would.
  */
 
@@ -55,6 +55,7 @@
 #include <linux/iosys-map.h>
 #endif
 
+#include "vmemexp_translate.h"
 #include "vmemexp_importer.h"
 
 /* --- older kernels: the code below is written for the newest --- */
@@ -212,6 +213,7 @@ struct importer_model {
 	unsigned int max_segment;	/* bytes */
 	bool coherent;
 	bool shadow;
+	bool merges;			/* entries, to one segment */
 };
 
 static const struct importer_model importer_models[IMPORTER_NR_DEVS] = {
@@ -244,9 +246,15 @@ static const struct importer_model importer_models[IMPORTER_NR_DEVS] = {
 		.max_segment = UINT_MAX,
 		.shadow = true,
 	},
+	[IMPORTER_DEV_MERGED] = {
+		.dma_mask = DMA_BIT_MASK(64),
+		.max_segment = UINT_MAX,
+		.shadow = true,
+		.merges = true,
+	},
 };
 
-/* What a SHADOW device sees of one mapped entry. */
+/* What a SHADOW or MERGED device sees of one mapped entry. */
 struct importer_shadow {
 	struct list_head node;
 	dma_addr_t dma;
@@ -329,17 +337,22 @@ static int importer_phys_copy(phys_addr_t phys, void *buf, size_t len,
 	return 0;
 }
 
-/* --- SHADOW devices: DMA API calls that are really needed, and counted --- */
+/* --- SHADOW and MERGED: DMA API calls that are really needed, and counted --- */
 
+/*
+ * The entry at @dma. One entry may follow another in a segment: @size is cut
+ * down to what is left of this one.
+ */
 static struct importer_shadow *
-importer_shadow_find(struct importer_device *idev, dma_addr_t dma, size_t size)
+importer_shadow_find(struct importer_device *idev, dma_addr_t dma, size_t *size)
 {
 	struct importer_shadow *shadow;
 
 	lockdep_assert_held(&idev->shadow_lock);
 	list_for_each_entry(shadow, &idev->shadows, node) {
-		if (dma >= shadow->dma && size <= shadow->size &&
-		    dma - shadow->dma <= shadow->size - size) {
+		if (dma >= shadow->dma && dma - shadow->dma < shadow->size) {
+			*size = min_t(size_t, *size,
+				      shadow->size - (dma - shadow->dma));
 			/* Most often the next one is asked for next. */
 			list_rotate_to_front(&shadow->node, &idev->shadows);
 			return shadow;
@@ -404,9 +417,11 @@ static dma_addr_t importer_shadow_map_phys(struct device *dev, phys_addr_t phys,
 	mutex_lock(&idev->shadow_lock);
 	if (!importer_shadow_attrs_fit(shadow, attrs))
 		idev->nr_errors++;
-	/* An unmapped page behind each entry, and no address twice. */
+	/* No address twice, and most often an unmapped page behind each entry. */
 	shadow->dma = idev->next_dma + offset_in_page(phys);
-	idev->next_dma += PAGE_ALIGN(offset_in_page(phys) + size) + PAGE_SIZE;
+	idev->next_dma += PAGE_ALIGN(offset_in_page(phys) + size);
+	if (!importer_models[idev->nr].merges)
+		idev->next_dma += PAGE_SIZE;
 	list_add_tail(&shadow->node, &idev->shadows);
 	idev->nr_mapped++;
 	mutex_unlock(&idev->shadow_lock);
@@ -425,13 +440,17 @@ static void importer_shadow_unmap(struct device *dev, dma_addr_t dma,
 {
 	struct importer_device *idev = dev_get_drvdata(dev);
 	struct importer_shadow *shadow;
+	size_t n;
 
 	mutex_lock(&idev->shadow_lock);
-	shadow = importer_shadow_find(idev, dma, size);
-	if (!shadow || shadow->dma != dma || shadow->size != size ||
-	    shadow->dir != dir || !importer_shadow_attrs_fit(shadow, attrs))
-		idev->nr_errors++;
-	if (shadow) {
+	for (; size; dma += n, size -= n) {
+		n = size;
+		shadow = importer_shadow_find(idev, dma, &n);
+		if (!shadow || shadow->dma != dma || shadow->size != n ||
+		    shadow->dir != dir || !importer_shadow_attrs_fit(shadow, attrs))
+			idev->nr_errors++;
+		if (!shadow)
+			break;
 		if (shadow->copy && dir != DMA_TO_DEVICE &&
 		    !(attrs & DMA_ATTR_SKIP_CPU_SYNC))
 			importer_phys_copy(shadow->phys, shadow->copy,
@@ -470,6 +489,7 @@ static void importer_shadow_unmap_resource(struct device *dev, dma_addr_t dma,
 }
 #endif
 
+/* Behind the last segment, a length of 0 ends the list. */
 static void importer_shadow_unmap_sg(struct device *dev,
 				     struct scatterlist *sgl, int nents,
 				     enum dma_data_direction dir,
@@ -478,34 +498,72 @@ static void importer_shadow_unmap_sg(struct device *dev,
 	struct scatterlist *sg;
 	int i;
 
-	for_each_sg(sgl, sg, nents, i)
+	for_each_sg(sgl, sg, nents, i) {
+		if (!sg_dma_len(sg))
+			break;
 		importer_shadow_unmap(dev, sg_dma_address(sg), sg_dma_len(sg),
 				      dir, attrs);
+	}
 }
 
 static int importer_shadow_map_sg(struct device *dev, struct scatterlist *sgl,
 				  int nents, enum dma_data_direction dir,
 				  unsigned long attrs)
 {
-	struct scatterlist *sg;
-	int i;
+	struct importer_device *idev = dev_get_drvdata(dev);
+	bool merges = importer_models[idev->nr].merges;
+	struct scatterlist *sg, *segment = sgl;
+	int i, count = 0;
 
+	for_each_sg(sgl, sg, nents, i)
+		sg_dma_len(sg) = 0;
+	/* Nothing may reach beyond a segment into the next one. */
+	idev->next_dma += PAGE_SIZE;
 	for_each_sg(sgl, sg, nents, i) {
 		dma_addr_t dma = importer_shadow_map_phys(dev, sg_phys(sg),
 							  sg->length, dir,
 							  attrs);
 
 		if (dma == DMA_MAPPING_ERROR) {
-			importer_shadow_unmap_sg(dev, sgl, i, dir,
+			importer_shadow_unmap_sg(dev, sgl, nents, dir,
 						 DMA_ATTR_SKIP_CPU_SYNC);
 			return IMPORTER_MAP_SG_FAILED;
 		}
-		sg_dma_address(sg) = dma;
-		sg_dma_len(sg) = sg->length;
+		/* Only a page that is mapped to its end can have a successor. */
+		if (count && merges &&
+		    dma == sg_dma_address(segment) + sg_dma_len(segment)) {
+			sg_dma_len(segment) += sg->length;
+			continue;
+		}
+		if (count++)
+			segment = sg_next(segment);
+		sg_dma_address(segment) = dma;
+		sg_dma_len(segment) = sg->length;
 	}
-	return nents;
+	return count;
 }
 
+/* One piece that does not go beyond its entry. */
+static void importer_shadow_sync_piece(struct importer_device *idev,
+				       struct importer_shadow *shadow,
+				       size_t offset, size_t size,
+				       enum dma_data_direction dir,
+				       bool for_device)
+{
+	bool copies = dir != (for_device ? DMA_FROM_DEVICE : DMA_TO_DEVICE);
+
+	if (!shadow->copy ||
+	    (shadow->dir != dir && shadow->dir != DMA_BIDIRECTIONAL))
+		idev->nr_errors++;
+	if (shadow->copy && copies)
+		importer_phys_copy(shadow->phys + offset, shadow->copy + offset,
+				   size, !for_device);
+}
+
+/*
+ * Like the DMA API with an IOMMU: the first address is translated, and from
+ * there on it is the memory that goes on, whatever follows in the segment.
+ */
 static void importer_shadow_sync(struct device *dev, dma_addr_t dma,
 				 size_t size, enum dma_data_direction dir,
 				 bool for_device)
@@ -513,23 +571,48 @@ static void importer_shadow_sync(struct device *dev, dma_addr_t dma,
 	struct importer_device *idev = dev_get_drvdata(dev);
 	struct importer_syncs *syncs = for_device ? &idev->for_device :
 						    &idev->for_cpu;
-	bool copies = dir != (for_device ? DMA_FROM_DEVICE : DMA_TO_DEVICE);
 	struct importer_shadow *shadow;
+	phys_addr_t phys = 0;
+	bool first = true;
+	size_t n, offset;
 
 	mutex_lock(&idev->shadow_lock);
 	syncs->calls++;
 	syncs->bytes += size;
-	shadow = importer_shadow_find(idev, dma, size);
-	if (!shadow || !shadow->copy ||
-	    (shadow->dir != dir && shadow->dir != DMA_BIDIRECTIONAL))
-		idev->nr_errors++;
-	if (shadow && shadow->copy && copies) {
-		size_t offset = dma - shadow->dma;
-
-		importer_phys_copy(shadow->phys + offset, shadow->copy + offset,
-				   size, !for_device);
+	for (; size; dma += n, size -= n) {
+		n = size;
+		shadow = importer_shadow_find(idev, dma, &n);
+		offset = shadow ? dma - shadow->dma : 0;
+		if (!shadow || (!first && shadow->phys + offset != phys)) {
+			idev->nr_errors++;
+			break;
+		}
+		importer_shadow_sync_piece(idev, shadow, offset, n, dir,
+					   for_device);
+		phys = shadow->phys + offset + n;
+		first = false;
 	}
 	mutex_unlock(&idev->shadow_lock);
+}
+
+/* Entry by entry: unlike a sync of a segment it knows where each of them is. */
+static void importer_shadow_sync_sg(struct device *dev, struct scatterlist *sgl,
+				    int nents, enum dma_data_direction dir,
+				    bool for_device)
+{
+	struct scatterlist *sg, *segment = sgl;
+	size_t done = 0;
+	int i;
+
+	for_each_sg(sgl, sg, nents, i) {
+		if (done == sg_dma_len(segment)) {
+			segment = sg_next(segment);
+			done = 0;
+		}
+		importer_shadow_sync(dev, sg_dma_address(segment) + done,
+				     sg->length, dir, for_device);
+		done += sg->length;
+	}
 }
 
 static void importer_shadow_sync_for_cpu(struct device *dev, dma_addr_t dma,
@@ -550,12 +633,7 @@ static void importer_shadow_sync_sg_for_cpu(struct device *dev,
 					    struct scatterlist *sgl, int nents,
 					    enum dma_data_direction dir)
 {
-	struct scatterlist *sg;
-	int i;
-
-	for_each_sg(sgl, sg, nents, i)
-		importer_shadow_sync(dev, sg_dma_address(sg), sg_dma_len(sg),
-				     dir, false);
+	importer_shadow_sync_sg(dev, sgl, nents, dir, false);
 }
 
 static void importer_shadow_sync_sg_for_device(struct device *dev,
@@ -563,12 +641,7 @@ static void importer_shadow_sync_sg_for_device(struct device *dev,
 					       int nents,
 					       enum dma_data_direction dir)
 {
-	struct scatterlist *sg;
-	int i;
-
-	for_each_sg(sgl, sg, nents, i)
-		importer_shadow_sync(dev, sg_dma_address(sg), sg_dma_len(sg),
-				     dir, true);
+	importer_shadow_sync_sg(dev, sgl, nents, dir, true);
 }
 
 static const struct dma_map_ops importer_shadow_ops = {
@@ -596,18 +669,23 @@ static int importer_shadow_copy(struct importer_device *idev, dma_addr_t dma,
 {
 	struct importer_shadow *shadow;
 	int ret = 0;
+	size_t n, offset;
 
 	mutex_lock(&idev->shadow_lock);
-	shadow = importer_shadow_find(idev, dma, len);
-	if (!shadow)
-		ret = -EOPNOTSUPP;
-	else if (!shadow->copy)
-		ret = importer_phys_copy(shadow->phys + (dma - shadow->dma),
-					 buf, len, write);
-	else if (write)
-		memcpy(shadow->copy + (dma - shadow->dma), buf, len);
-	else
-		memcpy(buf, shadow->copy + (dma - shadow->dma), len);
+	for (; len && !ret; dma += n, buf += n, len -= n) {
+		n = len;
+		shadow = importer_shadow_find(idev, dma, &n);
+		offset = shadow ? dma - shadow->dma : 0;
+		if (!shadow)
+			ret = -EOPNOTSUPP;
+		else if (!shadow->copy)
+			ret = importer_phys_copy(shadow->phys + offset, buf, n,
+						 write);
+		else if (write)
+			memcpy(shadow->copy + offset, buf, n);
+		else
+			memcpy(buf, shadow->copy + offset, n);
+	}
 	mutex_unlock(&idev->shadow_lock);
 	return ret;
 }
@@ -616,11 +694,15 @@ static bool importer_shadow_is_copy(struct importer_device *idev,
 				    dma_addr_t dma, size_t len)
 {
 	struct importer_shadow *shadow;
-	bool copy;
+	bool copy = true;
+	size_t n;
 
 	mutex_lock(&idev->shadow_lock);
-	shadow = importer_shadow_find(idev, dma, len);
-	copy = shadow && shadow->copy;
+	for (; len && copy; dma += n, len -= n) {
+		n = len;
+		shadow = importer_shadow_find(idev, dma, &n);
+		copy = shadow && shadow->copy;
+	}
 	mutex_unlock(&idev->shadow_lock);
 	return copy;
 }
@@ -1076,11 +1158,7 @@ static u32 importer_cache_of_pte(pgprot_t pte)
 	return IMPORTER_CACHE_OTHER;
 }
 
-/*
- * The kernel's page tables are not open to modules: x86 has a function that
- * looks into them, on arm and arm64 the MMU itself is asked, which answers with
- * an attribute as in the MAIR. Without LPAE it gives another answer.
- */
+/* x86 has a function that looks into the kernel's page tables. */
 #if defined(CONFIG_X86)
 static int importer_kernel_cache(const void *vaddr, u32 *cache)
 {
@@ -1099,32 +1177,13 @@ static int importer_kernel_cache(const void *vaddr, u32 *cache)
 	return 0;
 }
 #elif defined(CONFIG_ARM64) || defined(CONFIG_ARM_LPAE)
-static u64 importer_translate(const void *vaddr)
-{
-	unsigned long flags;
-	u64 par;
-
-	local_irq_save(flags);
-#ifdef CONFIG_ARM64
-	asm volatile("at s1e1r, %0" : : "r" (vaddr));
-	isb();
-	asm volatile("mrs %0, par_el1" : "=r" (par));
-#else
-	asm volatile("mcr p15, 0, %0, c7, c8, 0" : : "r" (vaddr));
-	isb();
-	asm volatile("mrrc p15, 0, %Q0, %R0, c7" : "=r" (par));
-#endif
-	local_irq_restore(flags);
-	return par;
-}
-
 static int importer_kernel_cache(const void *vaddr, u32 *cache)
 {
-	u64 par = importer_translate(vaddr);
+	u64 par = translate(vaddr);
 
-	if (par & 1)
+	if (par & TRANSLATE_FAILED)
 		return -EFAULT;
-	switch (par >> 56) {
+	switch (par >> TRANSLATE_CACHE_SHIFT) {
 	case 0xff:
 		*cache = IMPORTER_CACHE_CACHED;
 		break;

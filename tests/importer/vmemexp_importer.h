@@ -85,7 +85,15 @@
  * CONFIG_ARCH_HAS_DMA_OPS.
  */
 #define IMPORTER_DEV_SHADOW	5
-#define IMPORTER_NR_DEVS	6
+/*
+ * Like SHADOW behind an IOMMU: all entries that one call maps become one segment
+ * of consecutive DMA addresses (unless one ends within a page). As the DMA API
+ * does then, a sync translates its first address and goes on in memory from
+ * there. So what it names of another entry, unless that follows in memory, too,
+ * stays as it was and counts as a wrong use.
+ */
+#define IMPORTER_DEV_MERGED	6
+#define IMPORTER_NR_DEVS	7
 
 #define IMPORTER_SHADOW_POISON	0xa5
 
@@ -148,7 +156,7 @@ struct importer_transfer {
 
 /* The device's addresses are translated by an IOMMU. */
 #define IMPORTER_INFO_IOMMU	0x1
-/* @nr_bounced is known; not with CONFIG_DMABUF_DEBUG, but for SHADOW. */
+/* @nr_bounced is known; not with CONFIG_DMABUF_DEBUG, but for SHADOW and MERGED. */
 #define IMPORTER_INFO_BOUNCED	0x2
 /* The kernel mapping is I/O memory (iosys_map.is_iomem). */
 #define IMPORTER_INFO_VMAP_IOMEM 0x4
@@ -169,7 +177,8 @@ struct importer_transfer {
  * @orig_nents: out: number of entries that the exporter mapped
  * @address_bits: out: bits that the highest DMA address needs
  * @nr_bounced: out: number of segments that the device sees through a copy:
- *	their DMA address is not that of their page, or SHADOW has a copy
+ *	their DMA address is not that of their page, or SHADOW or MERGED has a
+ *	copy
  * @dma_size: out: sum of the DMA segments in bytes
  * @dma_contiguous: out: bytes from the start that are contiguous in DMA
  *	addresses, what a device without scatter-gather could use
@@ -182,13 +191,14 @@ struct importer_transfer {
  * @nr_mapped: out: entries that are mapped for this device now
  * @nr_errors: out: wrong uses of the DMA API seen, much as
  *	CONFIG_DMA_API_DEBUG would: a sync or unmap of what is not mapped, in
- *	a direction that does not fit the mapping's, or an unmap of a part;
+ *	a direction that does not fit the mapping's, or an unmap of a part; a
+ *	sync across entries that do not follow each other in memory;
  *	cache maintenance of memory outside of System RAM, System RAM mapped
  *	as a resource, or a resource unmapped as something else
  *
  * Never fails but for EFAULT. Fields from @device on are 0 without an
  * attachment, those from @nents to @max_segment without a mapping, and those
- * from @nr_sync_for_device on for every device other than SHADOW.
+ * from @nr_sync_for_device on for every device other than SHADOW and MERGED.
  */
 struct importer_info {
 	__u32 held;
