@@ -635,6 +635,29 @@ TEST_F(sync, brings_data_from_one_device_to_another)
 	close(display);
 }
 
+TEST_F(sync, takes_what_a_writing_device_has_over_what_another_one_could)
+{
+	int display = test_importer_open();
+
+	test_importer_attach(display, self->dmabuf, variant->device);
+	cpu_writes(1);
+	test_importer_map(self->session, IMPORTER_FROM_DEVICE);
+	test_importer_map(display, IMPORTER_BIDIRECTIONAL);
+	check_device(display, self->cpu);
+
+	device_writes(2);
+	test_sync(self->dmabuf, VMEMEXP_SYNC_START | VMEMEXP_SYNC_READ, 5,
+		  self->size / 2);
+	memcpy(self->cpu + 5, self->dev + 5, self->size / 2);
+	check_both();
+	test_dmabuf_sync(self->dmabuf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
+	memcpy(self->cpu, self->dev, self->size);
+	check_both();
+
+	EXPECT_EQ(0, test_importer_info(display).nr_errors);
+	close(display);
+}
+
 TEST_F(sync, covers_what_was_written_through_the_dma_buf)
 {
 	uint8_t *map = mmap(NULL, self->size, PROT_READ | PROT_WRITE,
@@ -705,6 +728,68 @@ TEST_F(sync, of_a_read_only_buffer_shows_the_device_what_the_owner_wrote)
 	EXPECT_EQ(0, test_importer_info(reader).nr_errors);
 	close(reader);
 	close(dmabuf);
+}
+
+/* ---- what cannot be mapped ---- */
+
+FIXTURE(unmappable)
+{
+	int fd;
+	struct test_state before;
+};
+
+FIXTURE_SETUP(unmappable)
+{
+	skip_without_importer();
+	test_setup();
+}
+
+FIXTURE_TEARDOWN(unmappable)
+{
+	test_teardown();
+}
+
+/*
+ * More than all bounce buffers, or where there are none, for a device that
+ * reaches nothing. The harness sees to it that the kernel log keeps quiet.
+ */
+TEST_F(unmappable, is_refused_without_a_word_in_the_log)
+{
+	const bool bounces = bounce_buffers_end();
+	const size_t size = bounces ? 64 * HUGE_PAGE : page_size();
+	struct importer_info info;
+	int dmabuf, session, small;
+	uint8_t *buf = map_anon(size + HUGE_PAGE);
+
+	ASSERT_NE(MAP_FAILED, (void *)buf);
+	madvise(buf, size + HUGE_PAGE, MADV_HUGEPAGE);
+	dmabuf = test_export(buf, size, O_RDWR);
+	session = test_importer_open();
+	test_importer_attach(session, dmabuf,
+			     bounces ? IMPORTER_DEV_MASK32 :
+				       IMPORTER_DEV_MASK28);
+	if (test_query(dmabuf).address_bits <= (bounces ? 32 : 28))
+		SKIP(return, "all memory is within reach");
+	EXPECT_EQ(-EIO, _test_importer_map(session, IMPORTER_BIDIRECTIONAL));
+	EXPECT_EQ(0, test_query(dmabuf).mappings);
+	EXPECT_EQ(0, test_query(dmabuf).state & VMEMEXP_STATE_BOUNCED);
+	close(session);
+	close(dmabuf);
+
+	/* What was taken before they ran out has been given back. */
+	if (bounces) {
+		small = test_export(buf, HUGE_PAGE, O_RDWR);
+		session = test_importer_open();
+		test_importer_attach(session, small, IMPORTER_DEV_MASK32);
+		for (int i = 0; i < 64; i++) {
+			test_importer_map(session, IMPORTER_BIDIRECTIONAL);
+			info = test_importer_info(session);
+			test_importer_unmap(session);
+		}
+		EXPECT_EQ(0, info.nr_errors);
+		close(session);
+		close(small);
+	}
 }
 
 TEST_HARNESS_MAIN
