@@ -50,6 +50,10 @@ check: ## all tests that a change must pass
 	tools/deps install check
 	tests/check
 
+check-coherency: ## devices and CPU see the same, whatever is between them: a table
+	tools/deps install check
+	tests/check-coherency
+
 lint: ## the tests that need no guest: style, warnings, sparse, cocci, docs, shell
 	tools/deps install check
 	tools/lint
@@ -70,4 +74,4 @@ distclean-cache: ## remove the kernels and packages that the tests have fetched
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
-.PHONY: all install install-module uninstall deb run run-rtos check lint doc clean distclean-cache help
+.PHONY: all install install-module uninstall deb run run-rtos check check-coherency lint doc clean distclean-cache help

@@ -94,6 +94,11 @@ version_row()
 #   cpu           model; not "max", with which two CPUs sometimes die early in
 #                 an oops in int3 under multi-threaded TCG
 #   console       name of the first serial port
+#   iommu         QEMU's options for an IOMMU before the PCI devices, or nothing if
+#                 there is none that its kernels have a driver for
+#   iommu_arguments
+#                 the kernel's arguments for it: translate, and forget a mapping at
+#                 once when it ends, not some time later
 arch_row()
 {
 	case $1 in
@@ -105,6 +110,8 @@ arch_row()
 		machine=pc
 		cpu=Haswell-noTSX,-pcid,-x2apic,-tsc-deadline,-invpcid,-fma
 		console=ttyS0
+		iommu=(-machine q35 -device intel-iommu)
+		iommu_arguments='intel_iommu=on iommu.strict=1'
 		;;
 	armhf)
 		flavour=armmp-lpae
@@ -115,6 +122,7 @@ arch_row()
 		machine=virt,gic-version=2,highmem=off
 		cpu=cortex-a15
 		console=ttyAMA0
+		iommu=() iommu_arguments=''
 		;;
 	arm64)
 		flavour=arm64
@@ -124,6 +132,8 @@ arch_row()
 		machine=virt,gic-version=2
 		cpu=cortex-a57
 		console=ttyAMA0
+		iommu=(-machine iommu=smmuv3)
+		iommu_arguments=iommu.strict=1
 		;;
 	*)
 		usage_error "no such architecture: $1 (known: amd64 armhf arm64)"
