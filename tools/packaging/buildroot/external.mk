@@ -1,0 +1,1 @@
+include $(BR2_EXTERNAL_VMEMEXP_PATH)/package/vmemexp/vmemexp.mk
