@@ -673,10 +673,13 @@ FIXTURE_SETUP(iommu)
 	self->log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	ASSERT_LE(0, self->log);
 	ASSERT_EQ(0, lseek(self->log, 0, SEEK_END));
+	/* To tests/qemu/run, for which a fault is a failure. */
+	ASSERT_EQ(0, write_text("/dev/kmsg", "vmemexp-run: faults wanted"));
 }
 
 FIXTURE_TEARDOWN(iommu)
 {
+	EXPECT_EQ(0, write_text("/dev/kmsg", "vmemexp-run: no faults wanted"));
 	EXPECT_SAME(self->memory.expect, self->memory.addr, HUGE_PAGE);
 	close(self->log);
 	close(self->edu);
