@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Implicit fences: a sync that begins CPU access waits for the devices that
+ * still work on the buffer, and looks at the memory only then.
+ *
+ * The fences are vgem's, which a program attaches and signals as it likes. One
+ * that is forgotten signals itself after 10 s. To signal it then is an error, so
+ * that no test mistakes the timeout for an answer.
+ */
+#include "vmemexp_utils.h"
+
+#include <poll.h>
+#include <signal.h>
+
+#define PAGES		3
+#define SIZE		(PAGES * page_size())
+
+#define MAX_CARDS	16
+
+/* Time enough for a sync that does not wait to return, even if emulated. */
+#define BLOCKED_MS	200
+
+/* vgem's interface; libdrm does not have <vgem_drm.h>. */
+
+#define FENCE_READ	0
+#define FENCE_WRITE	1
+
+struct fence_attach {
+	uint32_t handle;
+	uint32_t flags;
+	uint32_t fence;
+	uint32_t pad;
+};
+
+struct fence_signal {
+	uint32_t fence;
+	uint32_t flags;
+};
+
+#define FENCE_IOC_ATTACH DRM_IOWR(DRM_COMMAND_BASE + 1, struct fence_attach)
+#define FENCE_IOC_SIGNAL DRM_IOW(DRM_COMMAND_BASE + 2, struct fence_signal)
+
+/* Opens vgem's card, or returns -1. */
+static int open_vgem(void)
+{
+	for (int i = 0; i < MAX_CARDS; i++) {
+		char path[32];
+		int card, dmabuf;
+
+		snprintf(path, sizeof(path), "/dev/dri/card%d", i);
+		card = open(path, O_RDWR | O_CLOEXEC);
+		dmabuf = make_vgem_dmabuf_of(card, page_size());
+		close(dmabuf);
+		if (dmabuf >= 0)
+			return card;
+		close(card);
+	}
+	return -1;
+}
+
+static uint32_t __import(struct __test_metadata *_metadata, int card, int dmabuf)
+{
+	struct drm_prime_handle cmd = { .fd = dmabuf };
+
+	ASSERT_EQ(0, _test_ioctl(card, DRM_IOCTL_PRIME_FD_TO_HANDLE, &cmd));
+	return cmd.handle;
+}
+
+#define import(card, dmabuf) __import(_metadata, card, dmabuf)
+
+static uint32_t __attach_fence(struct __test_metadata *_metadata, int card,
+			       uint32_t handle, uint32_t kind)
+{
+	struct fence_attach cmd = { .handle = handle, .flags = kind };
+
+	ASSERT_EQ(0, _test_ioctl(card, FENCE_IOC_ATTACH, &cmd));
+	return cmd.fence;
+}
+
+#define attach_fence(kind) \
+	__attach_fence(_metadata, self->card, self->handle, kind)
+
+/* Also asserts that it was not signalled so far. */
+#define signal_fence(number) do {					\
+	struct fence_signal cmd = { .fence = number };			\
+									\
+	ASSERT_EQ(0, _test_ioctl(self->card, FENCE_IOC_SIGNAL, &cmd));	\
+} while (0)
+
+/* ---- the ways to sync; the flags are VMEMEXP_SYNC_* for each of them ---- */
+
+static int sync_by_dmabuf(int vmemexp, int dmabuf, unsigned int flags)
+{
+	(void)vmemexp;
+	return _test_dmabuf_sync(dmabuf, flags);
+}
+
+static int sync_range(int vmemexp, int dmabuf, unsigned int flags)
+{
+	return _test_sync(vmemexp, dmabuf, flags, 0, SIZE);
+}
+
+static int sync_observer(int vmemexp, int dmabuf, unsigned int flags)
+{
+	return _test_sync(vmemexp, dmabuf, flags | VMEMEXP_SYNC_OBSERVER, 0, SIZE);
+}
+
+FIXTURE(fence)
+{
+	int fd;
+	struct test_state before;
+	int card;
+	unsigned char *source;
+	int dmabuf;
+	uint32_t handle;
+};
+
+FIXTURE_VARIANT(fence)
+{
+	int (*sync)(int vmemexp, int dmabuf, unsigned int flags);
+	bool reaches_devices;
+};
+
+FIXTURE_VARIANT_ADD(fence, sync)
+{
+	.sync = sync_by_dmabuf,
+	.reaches_devices = true,
+};
+
+FIXTURE_VARIANT_ADD(fence, ranged)
+{
+	.sync = sync_range,
+	.reaches_devices = true,
+};
+
+FIXTURE_VARIANT_ADD(fence, observer)
+{
+	.sync = sync_observer,
+};
+
+FIXTURE_SETUP(fence)
+{
+	system("modprobe -q vgem");
+	self->card = open_vgem();
+	if (self->card < 0)
+		SKIP(return, "the kernel has no vgem driver");
+	close(self->card);
+
+	test_setup();
+	self->card = open_vgem();
+	ASSERT_LE(0, self->card);
+	self->source = map_anon(SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)self->source);
+	fill(self->source, SIZE, 1);
+	self->dmabuf = test_export(self->source, SIZE, O_RDWR);
+	self->handle = import(self->card, self->dmabuf);
+}
+
+FIXTURE_TEARDOWN(fence)
+{
+	close(self->dmabuf);
+	close(self->card);
+	munmap(self->source, SIZE);
+	test_teardown();
+}
+
+#define do_sync(flags)	variant->sync(self->fd, self->dmabuf, flags)
+
+/* What poll() says about access as a sync with these flags begins it. */
+static bool is_ready(int dmabuf, unsigned int flags)
+{
+	short event = flags & VMEMEXP_SYNC_WRITE ? POLLOUT : POLLIN;
+	struct pollfd file = { .fd = dmabuf, .events = event };
+
+	return poll(&file, 1, 0) == 1 && file.revents == event;
+}
+
+/* ---- a process that waits ---- */
+
+static unsigned int handled;
+
+static void count_signal(int signal)
+{
+	handled += signal == SIGUSR1;
+}
+
+/*
+ * Its exit status is the errno of the sync, or 128 if a signal came in between
+ * and the sync succeeded nevertheless.
+ */
+static void run_sync(int (*sync)(int, int, unsigned int), int vmemexp,
+		     int dmabuf, unsigned int flags, int sa_flags, int begun)
+{
+	struct sigaction action = {
+		.sa_handler = count_signal,
+		.sa_flags = sa_flags,
+	};
+	int ret;
+
+	sigaction(SIGUSR1, &action, NULL);
+	if (write(begun, "", 1) != 1)
+		_exit(127);
+	ret = sync(vmemexp, dmabuf, flags);
+	_exit(!ret && handled ? 128 : -ret);
+}
+
+static bool is_running(pid_t pid)
+{
+	siginfo_t info = {};
+
+	return !waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT) &&
+	       !info.si_pid;
+}
+
+/* Returns the process once it has been in the sync for a while. */
+static pid_t __start_waiting(struct __test_metadata *_metadata,
+			     int (*sync)(int, int, unsigned int), int vmemexp,
+			     int dmabuf, unsigned int flags, int sa_flags)
+{
+	int begun[2];
+	char byte;
+	pid_t pid;
+
+	ASSERT_EQ(0, pipe(begun));
+	pid = fork();
+	if (!pid)
+		run_sync(sync, vmemexp, dmabuf, flags, sa_flags, begun[1]);
+	ASSERT_EQ(1, read(begun[0], &byte, 1));
+	close(begun[0]);
+	close(begun[1]);
+
+	EXPECT_FALSE(is_ready(dmabuf, flags));
+	sleep_ms(BLOCKED_MS);
+	EXPECT_TRUE(is_running(pid));
+	return pid;
+}
+
+#define start_waiting(flags, sa_flags)					\
+	__start_waiting(_metadata, variant->sync, self->fd,		\
+			self->dmabuf, flags, sa_flags)
+
+#define expect_wait(kind, flags) do {					\
+	uint32_t fence = attach_fence(kind);				\
+	pid_t pid = start_waiting(flags, 0);				\
+									\
+	signal_fence(fence);						\
+	EXPECT_EQ(0, wait_for_child(pid));				\
+	EXPECT_TRUE(is_ready(self->dmabuf, flags));			\
+	EXPECT_EQ(0, do_sync(flags));					\
+} while (0)
+
+#define expect_no_wait(kind, flags) do {				\
+	uint32_t fence = attach_fence(kind);				\
+									\
+	EXPECT_EQ(0, do_sync(flags));					\
+	signal_fence(fence);						\
+} while (0)
+
+/* ---- who waits for whom ---- */
+
+TEST_F(fence, start_read_waits_for_a_device_that_writes)
+{
+	expect_wait(FENCE_WRITE, VMEMEXP_SYNC_START | VMEMEXP_SYNC_READ);
+}
+
+TEST_F(fence, start_read_does_not_wait_for_a_device_that_reads)
+{
+	expect_no_wait(FENCE_READ, VMEMEXP_SYNC_START | VMEMEXP_SYNC_READ);
+}
+
+TEST_F(fence, poll_for_reading_does_not_wait_for_a_device_that_reads)
+{
+	uint32_t fence = attach_fence(FENCE_READ);
+
+	EXPECT_TRUE(is_ready(self->dmabuf, VMEMEXP_SYNC_READ));
+	signal_fence(fence);
+}
+
+TEST_F(fence, start_write_waits_for_a_device_that_writes)
+{
+	expect_wait(FENCE_WRITE, VMEMEXP_SYNC_START | VMEMEXP_SYNC_WRITE);
+	expect_wait(FENCE_WRITE, VMEMEXP_SYNC_START | VMEMEXP_SYNC_RW);
+}
+
+TEST_F(fence, start_write_waits_for_a_device_that_reads)
+{
+	expect_wait(FENCE_READ, VMEMEXP_SYNC_START | VMEMEXP_SYNC_WRITE);
+	expect_wait(FENCE_READ, VMEMEXP_SYNC_START | VMEMEXP_SYNC_RW);
+}
+
+TEST_F(fence, end_waits_for_nobody)
+{
+	for (unsigned int kind = FENCE_READ; kind <= FENCE_WRITE; kind++) {
+		expect_no_wait(kind, VMEMEXP_SYNC_END | VMEMEXP_SYNC_READ);
+		expect_no_wait(kind, VMEMEXP_SYNC_END | VMEMEXP_SYNC_WRITE);
+		expect_no_wait(kind, VMEMEXP_SYNC_END | VMEMEXP_SYNC_RW);
+	}
+}
+
+/* ---- signals ---- */
+
+TEST_F(fence, signal_interrupts_the_wait)
+{
+	uint32_t fence = attach_fence(FENCE_WRITE);
+	pid_t pid = start_waiting(VMEMEXP_SYNC_START | VMEMEXP_SYNC_READ, 0);
+
+	kill(pid, SIGUSR1);
+	EXPECT_EQ(EINTR, wait_for_child(pid));
+	signal_fence(fence);
+}
+
+TEST_F(fence, wait_goes_on_after_a_signal_that_restarts)
+{
+	uint32_t fence = attach_fence(FENCE_WRITE);
+	pid_t pid = start_waiting(VMEMEXP_SYNC_START | VMEMEXP_SYNC_READ,
+				  SA_RESTART);
+
+	kill(pid, SIGUSR1);
+	sleep_ms(BLOCKED_MS);
+	EXPECT_TRUE(is_running(pid));
+	signal_fence(fence);
+	EXPECT_EQ(128, wait_for_child(pid));
+}
+
+TEST_F(fence, process_that_waits_can_be_killed)
+{
+	uint32_t fence = attach_fence(FENCE_WRITE);
+	pid_t pid = start_waiting(VMEMEXP_SYNC_START | VMEMEXP_SYNC_READ, 0);
+
+	kill(pid, SIGKILL);
+	EXPECT_EQ(128 + SIGKILL, wait_for_child(pid));
+	signal_fence(fence);
+}
+
+/* ---- the order of waiting and looking ---- */
+
+/* The device works on a copy, which has to be fetched when it is complete. */
+TEST_F(fence, start_shows_what_a_device_wrote_during_the_wait)
+{
+	unsigned char *data = malloc(SIZE);
+	int session, ret;
+	uint32_t fence;
+	pid_t pid;
+
+	skip_without_importer();
+	session = test_importer_open();
+	ret = _test_importer_attach(session, self->dmabuf, IMPORTER_DEV_SHADOW);
+	if (ret == -EOPNOTSUPP) {
+		close(session);
+		SKIP(return, "the kernel has no CONFIG_ARCH_HAS_DMA_OPS");
+	}
+	ASSERT_EQ(0, ret);
+	test_importer_map(session, IMPORTER_FROM_DEVICE);
+
+	fence = attach_fence(FENCE_WRITE);
+	pid = start_waiting(VMEMEXP_SYNC_START | VMEMEXP_SYNC_READ, 0);
+	fill(data, SIZE, 2);
+	test_importer_write(session, 0, data, SIZE);
+	EXPECT_EQ(-1, first_difference(self->source, SIZE, 1));
+	signal_fence(fence);
+	EXPECT_EQ(0, wait_for_child(pid));
+	/* An observer's sync leaves devices alone. */
+	EXPECT_EQ(-1, first_difference(self->source, SIZE,
+				       variant->reaches_devices ? 2 : 1));
+	EXPECT_EQ(0, test_importer_info(session).nr_errors);
+	close(session);
+	free(data);
+}
+
+TEST_HARNESS_MAIN
