@@ -72,6 +72,16 @@ MODULE_IMPORT_NS(DMA_BUF);
 #define invalidate_mappings move_notify
 #endif
 
+/* v7.1 moved it among the flags; not every architecture has it. */
+static void importer_set_coherent(struct device *dev, bool coherent)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 1, 0)
+	dev_assign_dma_coherent(dev, coherent);
+#elif defined(CONFIG_ARCH_HAS_SYNC_DMA_FOR_DEVICE) || defined(CONFIG_ARCH_HAS_SYNC_DMA_FOR_CPU)
+	dev->dma_coherent = coherent;
+#endif
+}
+
 /* 7938f4218168 (v5.18) named it so; 6619ccf1bb1d (v5.11) made vmap use it. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(5, 18, 0)
 struct iosys_map {
@@ -754,10 +764,7 @@ static struct importer_device *importer_device_create(u32 nr)
 	}
 	dev = &idev->pdev->dev;
 	dev_set_drvdata(dev, idev);
-#if defined(CONFIG_ARCH_HAS_SYNC_DMA_FOR_DEVICE) || \
-	defined(CONFIG_ARCH_HAS_SYNC_DMA_FOR_CPU)
-	dev->dma_coherent = model->coherent;
-#endif
+	importer_set_coherent(dev, model->coherent);
 	if (model->shadow)
 		set_dma_ops(dev, &importer_shadow_ops);
 	dma_set_max_seg_size(dev, model->max_segment);

@@ -50,21 +50,38 @@ EXIT_FAIL=97
 EXIT_LOST=98
 EXIT_HARNESS=99
 
+# Where to look for versions that version_row() does not name. Oldest first.
+suites_of()
+{
+	# The indices of armhf's backports and security updates are often broken.
+	case $1 in
+	armhf) echo bullseye bookworm trixie forky ;;
+	*) echo bullseye bookworm bookworm-security trixie-backports ;;
+	esac
+}
+
 # Sets, for kernel VERSION on Debian architecture ARCH:
 #   suite    whose packages fill a root file system for it
 #   pockets  where Debian keeps its kernel packages
+#   builder  suite in whose minimal system its modules are built; empty: here
+#   gcc      version of the compiler for them, if it is here
 #   display  a display whose driver imports dma-bufs, or the best there is
 #   display_driver
 version_row()
 {
 	local version=$1 arch=$2
 
+	builder='' gcc=12 display=cirrus-vga
 	case $version in
+	5.10)
+		suite=bullseye
+		# Security updates have ended, and go from the archive.
+		pockets=bullseye
+		display_driver=cirrus
+		;;
 	6.1)
 		suite=bookworm
 		pockets="bookworm bookworm-security"
-		# The index of the security updates for armhf is often broken.
-		[[ $arch != armhf ]] || pockets=bookworm
 		# Stays in video memory, so it can show but not import.
 		display=bochs-display
 		display_driver=bochs
@@ -72,15 +89,26 @@ version_row()
 	6.12)
 		suite=bookworm
 		pockets="bookworm bookworm-security"
-		# Debian 12 has it in its security updates alone. Debian 13's own
-		# kernel is the same version.
-		[[ $arch != armhf ]] || pockets=trixie
-		display=cirrus-vga
 		display_driver=cirrus
 		;;
-	*)
-		usage_error "no such kernel version: $version (known: 6.1 6.12)"
+	[7-9].* | [1-9][0-9].*)
+		suite=trixie
+		pockets="trixie trixie-backports"
+		display_driver=cirrus-qemu
+		# The programs among its headers want a newer C library than
+		# Debian 12 has.
+		builder=trixie
 		;;
+	*)
+		usage_error "no such kernel version: $version (tests/qemu/kernel versions $arch lists them)"
+		;;
+	esac
+	case $arch/$version in
+	armhf/6.1) pockets=bookworm ;;
+	# Debian 12 has it in its security updates alone. Debian 13's own
+	# kernel is the same version.
+	armhf/6.12) pockets=trixie ;;
+	armhf/*) pockets=forky builder=forky ;;
 	esac
 }
 
@@ -88,8 +116,7 @@ version_row()
 #   flavour       last part of the name of its kernel packages
 #   packages_group
 #                 group of tools/deps that brings what is needed for it
-#   compiler      for its modules: that of the build machine's Debian 12, by which
-#                 its kernels are compiled, but not Debian 13's
+#   cross         what the names of its compiler begin with
 #   qemu machine  program and machine
 #   cpu           model; not "max", with which two CPUs sometimes die early in
 #                 an oops in int3 under multi-threaded TCG
@@ -105,7 +132,7 @@ arch_row()
 	amd64)
 		flavour=amd64
 		packages_group=run
-		compiler=gcc-12
+		cross=
 		qemu='qemu-system-x86_64'
 		machine=pc
 		cpu=Haswell-noTSX,-pcid,-x2apic,-tsc-deadline,-invpcid,-fma
@@ -116,7 +143,7 @@ arch_row()
 	armhf)
 		flavour=armmp-lpae
 		packages_group=arm
-		compiler=arm-linux-gnueabihf-gcc-12
+		cross=arm-linux-gnueabihf-
 		qemu='qemu-system-arm'
 		# RAM ends at 4 GiB: QEMU does not walk page tables above that.
 		machine=virt,gic-version=2,highmem=off
@@ -127,7 +154,7 @@ arch_row()
 	arm64)
 		flavour=arm64
 		packages_group=arm
-		compiler=aarch64-linux-gnu-gcc-12
+		cross=aarch64-linux-gnu-
 		qemu='qemu-system-aarch64'
 		machine=virt,gic-version=2
 		cpu=cortex-a57
@@ -139,4 +166,14 @@ arch_row()
 		usage_error "no such architecture: $1 (known: amd64 armhf arm64)"
 		;;
 	esac
+}
+
+# Both, for a kernel by its NAME: VERSION or VERSION-FLAVOUR. Sets version, and the
+# flavour.
+kernel_row()
+{
+	version=${1%%-*}
+	arch_row "$2"
+	version_row "$version" "$2"
+	[[ $1 != *-* ]] || flavour=${1#*-}
 }
