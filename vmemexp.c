@@ -1016,20 +1016,19 @@ static void vmemexp_clean_caches(const struct vmemexp_buf *buf, size_t offset, s
 				 bool keep)
 {
 	unsigned long i = vmemexp_find_run(buf->extents, buf->nr_extents, offset >> PAGE_SHIFT);
-	size_t size, skip;
+	size_t end, size, skip;
 	phys_addr_t phys;
 	void *va;
 
 	for (; length; offset += size, length -= size) {
-		if (offset >> PAGE_SHIFT >= buf->extents[i].start + vmemexp_extent_pages(buf, i))
-			i++;
+		end = vmemexp_run_end(buf, buf->extents, buf->nr_extents, i);
+		size = min(length, end - offset);
 		skip = offset - ((size_t)buf->extents[i].start << PAGE_SHIFT);
 		phys = vmemexp_extent_phys(buf, i) + skip;
 		if (buf->is_ram) {
-			size = min_t(size_t, length, PAGE_SIZE - offset_in_page(offset));
+			size = min_t(size_t, size, PAGE_SIZE - offset_in_page(offset));
 			va = kmap_local_page(pfn_to_page(PHYS_PFN(phys))) + offset_in_page(offset);
 		} else {
-			size = min(length, (vmemexp_extent_pages(buf, i) << PAGE_SHIFT) - skip);
 			va = buf->windows[i] + skip;
 		}
 		if (keep)
@@ -1038,6 +1037,7 @@ static void vmemexp_clean_caches(const struct vmemexp_buf *buf, size_t offset, s
 			vmemexp_cache_flush(phys, va, size);
 		if (buf->is_ram)
 			kunmap_local(va);
+		i += offset + size == end;
 	}
 }
 
