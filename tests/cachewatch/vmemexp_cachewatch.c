@@ -213,7 +213,7 @@ static int cachewatch_open(struct inode *inode, struct file *file)
 	if (ret)
 		goto err_free_records;
 	file->private_data = watch;
-	return nonseekable_open(inode, file);
+	return stream_open(inode, file);
 
 err_free_records:
 	vfree(watch->records);
