@@ -10,7 +10,9 @@
  * attaches that to a dma-buf, until DETACH.
  *
  * The device has 4 KiB of memory that the CPU cannot reach. What comes from and
- * goes to user space takes the way through a staging page, by DMA as well.
+ * goes to user space takes the way through the session's staging memory, by DMA
+ * as well. That is mapped for no longer than such a transfer takes, so that
+ * there is nothing but the dma-buf that the device could hit by mistake.
  *
  * Locks, outermost first:
  *	edu_session.lock	one step at a time
@@ -206,9 +208,8 @@ static struct pci_driver edu_driver = {
 
 struct edu_session {
 	struct mutex lock;		/* protects all that follows */
-	struct edu_device *edu;		/* NULL while not attached */
 	void *staging;
-	dma_addr_t staging_addr;
+	struct edu_device *edu;		/* NULL while not attached */
 	struct dma_buf *dmabuf;
 	struct dma_buf_attachment *attach;
 	struct sg_table *sgt;		/* NULL while not mapped */
@@ -257,15 +258,10 @@ static int edu_attach(struct edu_session *s, const struct edu_attach *arg)
 	ret = dma_set_mask_and_coherent(dev, DMA_BIT_MASK(bits));
 	if (ret)
 		goto err_put_device;
-	s->staging = dma_alloc_coherent(dev, EDU_CHUNK, &s->staging_addr,
-					GFP_KERNEL);
-	ret = -ENOMEM;
-	if (!s->staging)
-		goto err_put_device;
 	s->dmabuf = dma_buf_get(arg->dmabuf_fd);
 	ret = PTR_ERR_OR_ZERO(s->dmabuf);
 	if (ret)
-		goto err_free;
+		goto err_put_device;
 	s->attach = dma_buf_attach(s->dmabuf, dev);
 	ret = PTR_ERR_OR_ZERO(s->attach);
 	if (ret)
@@ -276,8 +272,6 @@ static int edu_attach(struct edu_session *s, const struct edu_attach *arg)
 
 err_put_dmabuf:
 	dma_buf_put(s->dmabuf);
-err_free:
-	dma_free_coherent(dev, EDU_CHUNK, s->staging, s->staging_addr);
 err_put_device:
 	edu_put_device(s);
 	return ret;
@@ -292,8 +286,6 @@ static int edu_detach(struct edu_session *s)
 	pci_clear_master(s->edu->pdev);
 	dma_buf_detach(s->dmabuf, s->attach);
 	dma_buf_put(s->dmabuf);
-	dma_free_coherent(&s->edu->pdev->dev, EDU_CHUNK, s->staging,
-			  s->staging_addr);
 	edu_put_device(s);
 	return 0;
 }
@@ -367,22 +359,37 @@ static size_t edu_find(const struct edu_session *s, u64 offset, dma_addr_t *addr
 	return 0;
 }
 
+/* Between the staging memory and the device's own. */
+static int edu_dma_staging(struct edu_session *s, size_t length, bool to_memory)
+{
+	enum dma_data_direction dir = to_memory ? DMA_FROM_DEVICE : DMA_TO_DEVICE;
+	struct device *dev = &s->edu->pdev->dev;
+	dma_addr_t addr = dma_map_single(dev, s->staging, length, dir);
+	int ret;
+
+	if (dma_mapping_error(dev, addr))
+		return -ENOMEM;
+	ret = edu_dma(s->edu, addr, length, to_memory);
+	dma_unmap_single(dev, addr, length, dir);
+	return ret;
+}
+
 static int edu_transfer_chunk(struct edu_session *s, dma_addr_t addr,
 			      size_t length, void __user *user, bool write)
 {
 	int ret;
 
-	if (write && copy_from_user(s->staging, user, length))
-		return -EFAULT;
-	ret = edu_dma(s->edu, write ? s->staging_addr : addr, length, false);
+	if (write) {
+		if (copy_from_user(s->staging, user, length))
+			return -EFAULT;
+		return edu_dma_staging(s, length, false) ?:
+		       edu_dma(s->edu, addr, length, true);
+	}
+	ret = edu_dma(s->edu, addr, length, false) ?:
+	      edu_dma_staging(s, length, true);
 	if (ret)
 		return ret;
-	ret = edu_dma(s->edu, write ? addr : s->staging_addr, length, true);
-	if (ret)
-		return ret;
-	if (!write && copy_to_user(user, s->staging, length))
-		return -EFAULT;
-	return 0;
+	return copy_to_user(user, s->staging, length) ? -EFAULT : 0;
 }
 
 static int edu_transfer(struct edu_session *s, const struct edu_transfer *t,
@@ -520,6 +527,11 @@ static int edu_open(struct inode *inode, struct file *file)
 
 	if (!s)
 		return -ENOMEM;
+	s->staging = kmalloc(EDU_CHUNK, GFP_KERNEL);
+	if (!s->staging) {
+		kfree(s);
+		return -ENOMEM;
+	}
 	mutex_init(&s->lock);
 	file->private_data = s;
 	return nonseekable_open(inode, file);
@@ -532,6 +544,7 @@ static int edu_release(struct inode *inode, struct file *file)
 	/* What is not held answers ENXIO, and there is nothing to drop. */
 	edu_unmap(s);
 	edu_detach(s);
+	kfree(s->staging);
 	kfree(s);
 	return 0;
 }

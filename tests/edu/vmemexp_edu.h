@@ -17,7 +17,7 @@
  * reaches, and takes 100 ms for each transfer. So READ and WRITE go by chunks of
  * at most EDU_CHUNK bytes, none across the border of a DMA segment; each chunk
  * is two transfers: between the mapping and the device, and between the device
- * and a page of this driver's own.
+ * and memory of this driver's own.
  *
  * errno, the same for every ioctl, in the order of the checks:
  *	ENOTTY		unknown ioctl number
