@@ -138,7 +138,7 @@ FIXTURE_SETUP(coherency)
 	struct vmemexp_export cmd;
 	uint8_t *buf;
 
-	skip_without_edu();
+	skip_without_edu(1);
 	test_setup();
 	b->fd = self->fd;
 	b->how = variant->how;
@@ -490,6 +490,7 @@ TEST_F(coherency, hands_data_from_one_device_to_another)
 		{ EDU_BIDIRECTIONAL, true },
 	};
 
+	skip_without_edu(2);
 	for (size_t i = 0; i < ARRAY_SIZE(displays); i++) {
 		int display = test_edu_open();
 
@@ -522,8 +523,10 @@ TEST_F(coherency, hands_data_from_one_device_to_another)
 
 TEST_F(coherency, goes_on_when_another_device_is_unmapped)
 {
-	int display = test_edu_open();
+	int display;
 
+	skip_without_edu(2);
+	display = test_edu_open();
 	test_edu_attach(display, self->bench.dmabuf, 1, self->bench.bits);
 	map_buffer(EDU_FROM_DEVICE);
 	test_edu_map(display, EDU_BIDIRECTIONAL);
@@ -559,7 +562,7 @@ FIXTURE(device)
 
 FIXTURE_SETUP(device)
 {
-	skip_without_edu();
+	skip_without_edu(1);
 	test_setup();
 	self->bits = test_coherency_mode();
 	self->bounces = bounces_in(coherency_mode());
@@ -579,11 +582,14 @@ FIXTURE_TEARDOWN(device)
 
 TEST_F(device, is_told_to_bounce_just_while_it_does)
 {
-	int dmabuf = test_export(self->memory.addr, SMALL, O_RDWR);
-	const uint64_t extents = test_query(dmabuf).nr_extents;
-	int second = test_edu_open();
 	struct map_event event;
+	uint64_t extents;
+	int dmabuf, second;
 
+	skip_without_edu(2);
+	dmabuf = test_export(self->memory.addr, SMALL, O_RDWR);
+	extents = test_query(dmabuf).nr_extents;
+	second = test_edu_open();
 	EXPECT_FALSE(is_bounced(dmabuf));
 	test_edu_attach(self->edu, dmabuf, 0, self->bits);
 	test_edu_attach(second, dmabuf, 1, self->bits);
@@ -663,7 +669,7 @@ FIXTURE(iommu)
 
 FIXTURE_SETUP(iommu)
 {
-	skip_without_edu();
+	skip_without_edu(1);
 	test_setup();
 	self->bits = test_coherency_mode();
 	self->memory.size = HUGE_PAGE;

@@ -181,12 +181,13 @@ static inline unsigned int edu_devices(void)
 	return count;
 }
 
-/* For FIXTURE_SETUP. */
-#define skip_without_edu() do {						\
+/* For tests and for FIXTURE_SETUP. */
+#define skip_without_edu(count) do {					\
 	if (!getenv("COHERENCY_MODE"))					\
 		SKIP(return, "COHERENCY_MODE is not set (by tests/check-coherency)"); \
-	if (edu_devices() < EDU_MAX_DEVICES)				\
-		SKIP(return, "no two edu devices, or vmemexp_edu is not loaded"); \
+	if (edu_devices() < (count))					\
+		SKIP(return, "fewer than %u edu devices with their driver", \
+		     count);						\
 } while (0)
 
 static inline bool bounces_in(enum coherency_mode mode)
