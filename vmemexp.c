@@ -1958,17 +1958,17 @@ static void vmemexp_observe(struct vmemexp_buf *buf, struct vmemexp_query *now)
 
 	now->attachments = 0;
 	now->mappings = 0;
+	now->vmaps = READ_ONCE(buf->dmabuf->vmapping_counter);
+	now->cpu_mappings = atomic_read(&buf->cpu_mappings);
+	now->state = IS_ENABLED(CONFIG_MMU_NOTIFIER) ? VMEMEXP_STATE_TRACKED : 0;
+	if (READ_ONCE(buf->stale))
+		now->state |= VMEMEXP_STATE_STALE;
 	list_for_each_entry(at, &buf->attachments, node) {
 		now->attachments++;
 		now->mappings += at->dir != DMA_NONE;
 		if (at->nr_bounced)
 			now->state |= VMEMEXP_STATE_BOUNCED;
 	}
-	now->state = IS_ENABLED(CONFIG_MMU_NOTIFIER) ? VMEMEXP_STATE_TRACKED : 0;
-	if (READ_ONCE(buf->stale))
-		now->state |= VMEMEXP_STATE_STALE;
-	now->vmaps = READ_ONCE(buf->dmabuf->vmapping_counter);
-	now->cpu_mappings = atomic_read(&buf->cpu_mappings);
 }
 
 static void vmemexp_describe(const struct vmemexp_buf *buf, struct vmemexp_query *arg)
