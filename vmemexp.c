@@ -868,7 +868,7 @@ static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 
 	/*
 	 * Every attempt to migrate or reclaim a page is announced, too, and
-	 * fails for pinned ones. Only what ends the mapping now. Page frames
+	 * fails for pinned ones. Only what ends the mapping counts. Page frames
 	 * are cleared by nobody but the driver that mapped them.
 	 */
 	if (range->event == MMU_NOTIFY_UNMAP || range->event == MMU_NOTIFY_RELEASE ||
@@ -2097,7 +2097,7 @@ static long vmemexp_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 	ret = copy_struct_from_user(&karg, op->size, uarg, usize);
 	if (ret)
 		return ret;
-	/* It may have been changed between the two reads; the first one now. */
+	/* It may have been changed between the two reads; the first one counts. */
 	karg.size = usize;
 
 	return op->handler(uarg, usize, &karg);
