@@ -301,7 +301,10 @@ static void fill_buffer(const struct buffer *buffer, unsigned int seed)
 
 #define bounces(dmabuf)	(test_query(dmabuf).state & VMEMEXP_STATE_BOUNCED)
 
-/* Around CPU access, as in any program, since V4L2 does not do it. */
+/*
+ * Around CPU access, as in any program, since V4L2 does not do it. But what vivid
+ * wrote past a bounce buffer would be lost by that.
+ */
 #define test_bracket(dmabuf, flags) do {				\
 	if (!bounces(dmabuf))						\
 		test_dmabuf_sync(dmabuf, flags);			\
@@ -311,6 +314,29 @@ static void fill_buffer(const struct buffer *buffer, unsigned int seed)
 	test_bracket((buffer)->dmabuf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_WRITE); \
 	fill_buffer(buffer, seed);					\
 	test_bracket((buffer)->dmabuf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE); \
+} while (0)
+
+/* What both fixtures begin and end with. */
+
+#define set_up() do {							\
+	const char *missing = variant->missing ? variant->missing() : NULL; \
+									\
+	if (missing)							\
+		SKIP(return, "the kernel has no %s", missing);		\
+	if (!load_vivid(variant->allocator))				\
+		SKIP(return, "the kernel has no vivid driver");		\
+	test_setup();							\
+	self->m.size = HUGE_PAGE;					\
+	variant->make(_metadata, &self->m);				\
+	__open_vivid(_metadata, &self->capture, &self->output);	\
+} while (0)
+
+#define tear_down() do {						\
+	close(self->capture.fd);					\
+	close(self->output.fd);						\
+	test_teardown();						\
+	restore_system();						\
+	EXPECT_TRUE(run("rmmod vivid"));				\
 } while (0)
 
 /* ---- pictures, for each kind of memory ---- */
@@ -356,25 +382,12 @@ FIXTURE_VARIANT_ADD(pictures, contig_hugetlb)
 
 FIXTURE_SETUP(pictures)
 {
-	const char *missing = variant->missing ? variant->missing() : NULL;
-
-	if (missing)
-		SKIP(return, "the kernel has no %s", missing);
-	if (!load_vivid(variant->allocator))
-		SKIP(return, "the kernel has no vivid driver");
-	test_setup();
-	self->m.size = HUGE_PAGE;
-	variant->make(_metadata, &self->m);
-	__open_vivid(_metadata, &self->capture, &self->output);
+	set_up();
 }
 
 FIXTURE_TEARDOWN(pictures)
 {
-	close(self->capture.fd);
-	close(self->output.fd);
-	test_teardown();
-	restore_system();
-	EXPECT_TRUE(run("rmmod vivid"));
+	tear_down();
 }
 
 #define CAPTURE_BUFFERS	4
@@ -577,25 +590,12 @@ FIXTURE_VARIANT_ADD(queue, contig)
 
 FIXTURE_SETUP(queue)
 {
-	const char *missing = variant->missing ? variant->missing() : NULL;
-
-	if (missing)
-		SKIP(return, "the kernel has no %s", missing);
-	if (!load_vivid(variant->allocator))
-		SKIP(return, "the kernel has no vivid driver");
-	test_setup();
-	self->m.size = HUGE_PAGE;
-	variant->make(_metadata, &self->m);
-	__open_vivid(_metadata, &self->capture, &self->output);
+	set_up();
 }
 
 FIXTURE_TEARDOWN(queue)
 {
-	close(self->capture.fd);
-	close(self->output.fd);
-	test_teardown();
-	restore_system();
-	EXPECT_TRUE(run("rmmod vivid"));
+	tear_down();
 }
 
 static void __expect_unused(struct __test_metadata *_metadata, int fd, int dmabuf)
