@@ -7,7 +7,6 @@
 
 #include <sys/stat.h>
 
-#define TRACING		"/sys/kernel/tracing"
 #define PAGES		4
 #define SIZE		(PAGES * page_size())
 
@@ -51,8 +50,7 @@ TEST_F(trace, has_an_event_for_each_step)
 	int session;
 
 	skip_without_importer();
-	ASSERT_EQ(0, write_text(TRACING "/trace", "\n"));
-	ASSERT_EQ(0, write_text(TRACING "/events/vmemexp/enable", "1"));
+	ASSERT_EQ(0, trace_events("vmemexp"));
 
 	test_export_cmd(&cmd);
 	ASSERT_EQ(0, fstat(cmd.fd, &st));
@@ -97,8 +95,7 @@ TEST_F(trace, names_the_kind_of_page_frames)
 	ASSERT_LE(0, fd);
 	addr = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
 	ASSERT_NE(MAP_FAILED, (void *)addr);
-	ASSERT_EQ(0, write_text(TRACING "/trace", "\n"));
-	ASSERT_EQ(0, write_text(TRACING "/events/vmemexp/vmemexp_export/enable", "1"));
+	ASSERT_EQ(0, trace_events("vmemexp/vmemexp_export"));
 
 	dmabuf = test_export(addr, SIZE, O_RDONLY);
 	ASSERT_EQ(0, fstat(dmabuf, &st));

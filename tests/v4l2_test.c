@@ -38,7 +38,6 @@
 #define PATTERN_SQUARES	4
 #define TEXT_NONE	2
 
-#define TRACING		"/sys/kernel/tracing"
 
 /* ---- vivid: one S-Video input, which shows a picture, and one output ---- */
 
@@ -756,10 +755,7 @@ TEST_F(queue, maps_once_and_never_brackets_access)
 	struct buffer buffers[CAPTURE_BUFFERS];
 	struct vmemexp_query query;
 
-	ASSERT_TRUE(run(": >" TRACING "/trace"));
-	/* Else the scheduler is traced, too, to know the names of processes. */
-	ASSERT_EQ(0, set_knob(TRACING "/options/record-cmd", "0"));
-	ASSERT_EQ(0, write_text(TRACING "/events/vmemexp/enable", "1"));
+	ASSERT_EQ(0, trace_events("vmemexp"));
 	test_request(&self->capture, CAPTURE_BUFFERS);
 	for (unsigned int i = 0; i < CAPTURE_BUFFERS; i++) {
 		buffers[i] = export_slot(i);

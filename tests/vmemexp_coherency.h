@@ -14,7 +14,6 @@
 #include "edu/vmemexp_edu.h"
 #include "vmemexp_utils.h"
 
-#define TRACING		"/sys/kernel/tracing"
 #define PCI_DEVICES	"/sys/bus/pci/devices"
 
 enum coherency_mode {
@@ -127,22 +126,6 @@ struct map_event {
 	unsigned int entries, segments, bounced;
 };
 
-/*
- * The event stays on, and the scheduler's, by which ftrace learns the names of
- * tasks, stay off: patching code that is running is not a thing to do often
- * under multi-threaded emulation.
- */
-static inline void __trace_maps(struct __test_metadata *_metadata)
-{
-	int trace;
-
-	ASSERT_EQ(0, write_text(TRACING "/options/record-cmd", "0"));
-	ASSERT_EQ(0, write_text(TRACING "/events/vmemexp/vmemexp_map/enable", "1"));
-	trace = open(TRACING "/trace", O_WRONLY | O_TRUNC | O_CLOEXEC);
-	ASSERT_LE(0, trace);
-	close(trace);
-}
-
 static inline struct map_event
 __test_edu_map_traced(struct __test_metadata *_metadata, int session,
 		      unsigned int direction)
@@ -152,7 +135,8 @@ __test_edu_map_traced(struct __test_metadata *_metadata, int session,
 	const char *line;
 	int fields;
 
-	__trace_maps(_metadata);
+	/* It stays on: it is wanted often. */
+	ASSERT_EQ(0, trace_events("vmemexp/vmemexp_map"));
 	test_edu_map(session, direction);
 	ASSERT_LT(0, read_text(TRACING "/trace", trace, sizeof(trace)));
 	line = strstr(trace, "vmemexp_map: ");

@@ -104,6 +104,25 @@ static inline int write_text(const char *path, const char *text)
 	return err;
 }
 
+#define TRACING		"/sys/kernel/tracing"
+
+/*
+ * Empties the trace and turns on @events, one or a directory of them. The
+ * scheduler's, by which ftrace learns the names of tasks, stay off: patching code
+ * that is running is not a thing to do often under multi-threaded emulation.
+ */
+static inline int trace_events(const char *events)
+{
+	char path[256];
+	int trace = open(TRACING "/trace", O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+	if (trace < 0)
+		return -errno;
+	close(trace);
+	snprintf(path, sizeof(path), TRACING "/events/%s/enable", events);
+	return write_text(TRACING "/options/record-cmd", "0") ?: write_text(path, "1");
+}
+
 /* The number behind @name in a file of "name value" lines; -1 if absent. */
 static inline long read_counter(const char *path, const char *name)
 {
