@@ -38,7 +38,6 @@
 #define PATTERN_SQUARES	4
 #define TEXT_NONE	2
 
-
 /* ---- vivid: one S-Video input, which shows a picture, and one output ---- */
 
 static bool load_vivid(unsigned int allocator)
