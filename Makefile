@@ -58,6 +58,13 @@ check-install: ## install and remove it in every way, in directories and in QEMU
 	tools/deps install check deb
 	tests/install/run
 
+check-all: ## check, the rest of check-coherency, matrix and check-install
+	tools/deps install check deb
+	tests/check
+	tests/check-coherency arm64 armhf
+	tests/matrix
+	tests/install/run
+
 matrix: ## build for every kernel that Debian has now: a table
 	tools/deps install arm
 	tests/matrix
@@ -82,4 +89,4 @@ distclean-cache: ## remove the kernels and packages that the tests have fetched
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
-.PHONY: all install install-module uninstall deb run run-rtos check check-coherency check-install matrix lint doc clean distclean-cache help
+.PHONY: all install install-module uninstall deb run run-rtos check check-coherency check-install check-all matrix lint doc clean distclean-cache help
