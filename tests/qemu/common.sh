@@ -108,7 +108,7 @@ version_row()
 	# Debian 12 has it in its security updates alone. Debian 13's own
 	# kernel is the same version.
 	armhf/6.12) pockets=trixie ;;
-	armhf/*) pockets=forky builder=forky ;;
+	armhf/[7-9].* | armhf/[1-9][0-9].*) pockets=forky builder=forky ;;
 	esac
 }
 
