@@ -420,8 +420,11 @@ static inline int vmemexp_follow_pfn(struct vm_area_struct *vma, unsigned long a
 	__acquire(ptl);	/* sparse is not told of it elsewhere */
 	found->pfn = pte_pfn(*ptep);
 	found->writable = pte_write(*ptep);
-#ifdef CONFIG_ARM
+#if defined(CONFIG_ARM)
 	found->prot_cache = vmemexp_prot_cache(vma->vm_page_prot);
+#elif defined(CONFIG_ARM64)
+	/* It had no pte_pgprot() at first; of an entry the attributes are the same bits. */
+	found->prot_cache = vmemexp_prot_cache(__pgprot(pte_val(*ptep)));
 #else
 	found->prot_cache = vmemexp_prot_cache(pte_pgprot(*ptep));
 #endif
