@@ -915,11 +915,17 @@ static unsigned long vmemexp_find_run(const struct vmemexp_run *runs, unsigned l
 	return low;
 }
 
+/* Where @run begins in the buffer, in bytes. */
+static size_t vmemexp_run_begin(const struct vmemexp_run *run)
+{
+	return (size_t)run->start << PAGE_SHIFT;
+}
+
 /* The byte behind run @i. */
 static size_t vmemexp_run_end(const struct vmemexp_buf *buf, const struct vmemexp_run *runs,
 			      unsigned long nr_runs, unsigned long i)
 {
-	return (size_t)(i + 1 < nr_runs ? runs[i + 1].start : buf->npages) << PAGE_SHIFT;
+	return i + 1 < nr_runs ? vmemexp_run_begin(&runs[i + 1]) : vmemexp_size(buf);
 }
 
 /* --- buffer: created by the export ioctl, freed with its dma_buf --- */
@@ -1023,7 +1029,7 @@ static void vmemexp_clean_caches(const struct vmemexp_buf *buf, size_t offset, s
 	for (; length; offset += size, length -= size) {
 		end = vmemexp_run_end(buf, buf->extents, buf->nr_extents, i);
 		size = min(length, end - offset);
-		skip = offset - ((size_t)buf->extents[i].start << PAGE_SHIFT);
+		skip = offset - vmemexp_run_begin(&buf->extents[i]);
 		phys = vmemexp_extent_phys(buf, i) + skip;
 		if (buf->is_ram) {
 			size = min_t(size_t, size, PAGE_SIZE - offset_in_page(offset));
@@ -1068,7 +1074,7 @@ static void vmemexp_sync_attach(const struct vmemexp_buf *buf, const struct vmem
 		segment_end = vmemexp_run_end(buf, at->segments, at->nr_segments, segment);
 		size = min3(length, extent_end - offset, segment_end - offset);
 		addr = at->segments[segment].base +
-		       (offset - ((size_t)at->segments[segment].start << PAGE_SHIFT));
+		       (offset - vmemexp_run_begin(&at->segments[segment]));
 		if (for_cpu)
 			dma_sync_single_for_cpu(at->dev, addr, size, dir);
 		else
@@ -1359,11 +1365,11 @@ static unsigned int vmemexp_count_bounced(const struct vmemexp_buf *buf,
 	if (!vmemexp_may_bounce(buf, at->dev))
 		return 0;
 	for (i = 0; i < at->nr_segments; i++) {
-		start = (size_t)at->segments[i].start << PAGE_SHIFT;
+		start = vmemexp_run_begin(&at->segments[i]);
 		while (start >= vmemexp_run_end(buf, buf->extents, buf->nr_extents, extent))
 			extent++;
-		phys = vmemexp_extent_phys(buf, extent) + start -
-		       ((size_t)buf->extents[extent].start << PAGE_SHIFT);
+		phys = vmemexp_extent_phys(buf, extent) +
+		       (start - vmemexp_run_begin(&buf->extents[extent]));
 		bounced += vmemexp_dma_to_phys(at->dev, at->segments[i].base) != phys;
 	}
 	return bounced;
