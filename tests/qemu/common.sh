@@ -176,4 +176,10 @@ kernel_row()
 	arch_row "$2"
 	version_row "$version" "$2"
 	[[ $1 != *-* ]] || flavour=${1#*-}
+	if [[ $flavour == debug ]]; then
+		[[ $2 == amd64 ]] || usage_error "there is no debug kernel for $2"
+		# It is built here, so its modules can be as well.
+		builder=''
+		packages_group=debug
+	fi
 }
