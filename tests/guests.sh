@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# shellcheck disable=SC2034  # what is set here is for the scripts that source it
+#
+# What tests/check-kernels and tests/check-debug share: the guests for the test
+# programs. Both source tests/qemu/common.sh before, and work in $TOP.
+
+# Sets guest, tests/qemu/run's options for ARCH. All programs together want carve-outs
+# of every sort that the machine can have: with and without struct page, in and
+# outside of System RAM.
+guest_row()
+{
+	local ranges
+
+	guest=(--arch "$1" --scratch 256 --with carveout --with cachewatch)
+	case $1 in
+	amd64)
+		# No RAM between 256 MiB and 4 GiB: a device with 28 or 32
+		# address bits bounces whatever the tests allocate, into a pool
+		# that it can reach. The first carve-out lies in that hole, the
+		# second shares 2 MiB, for which there are struct pages, with RAM.
+		# shellcheck disable=SC2016  # a memory map, not a variable
+		guest+=(--memory 5120 --append 'nokaslr swiotlb=32768 secretmem.enable=1'
+			--append 'memmap=0xb0000000$0x10000000 memmap=1M$0xf900000'
+			--append 'vmemexp_carveout.ranges=0x20000000:16M,0xf900000:1M')
+		;;
+	armhf | arm64)
+		# The overlay reserves the first three carve-outs, the third as
+		# System RAM. The last begins where the kernel's RAM ends by
+		# mem=, so there is no struct page for it.
+		guest+=(--noncoherent --overlay tests/carveout/reserved-memory.dts)
+		ranges=0x60000000:16M,0x62000000:1M,0x64000000:4M
+		if [[ $1 == armhf ]]; then
+			# The kernel has addresses for the first 768 MiB.
+			guest+=(--memory 2048
+				--append "mem=1792M vmemexp_carveout.ranges=$ranges,0xb0000000:16M")
+		else
+			# Some RAM is out of reach for a device with 32 address bits.
+			guest+=(--memory 5120
+				--append "mem=4608M vmemexp_carveout.ranges=$ranges,0x160000000:16M")
+		fi
+		;;
+	esac
+}
+
+# What may be skipped on ARCH/KERNEL, as run_tests takes it.
+may_skip()
+{
+	local where pattern config
+
+	config=$(tests/qemu/kernel headers "${1#*/}" "${1%/*}")/.config || exit
+	sed '/^#/d; /^$/d' tests/may-skip | while read -r where pattern; do
+		if [[ $where == CONFIG_* ]]; then
+			! grep -q "^$where=[ym]" "$config" || continue
+		else
+			# shellcheck disable=SC2053  # a pattern
+			[[ $1 == $where ]] || continue
+		fi
+		echo "^skipped $pattern"
+	done
+}
