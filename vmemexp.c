@@ -1661,6 +1661,9 @@ static const struct dma_buf_ops *vmemexp_ops(const struct vmemexp_buf *buf)
 		return &vmemexp_no_vmap_dma_buf_ops;
 	if (!buf->has_pages && buf->nr_extents > 1)
 		return &vmemexp_no_vmap_dma_buf_ops;
+	/* A 32-bit kernel has few addresses, which are for everybody. */
+	if (!vmemexp_has_kernel_addr(buf) && vmemexp_size(buf) > VMALLOC_TOTAL / 4)
+		return &vmemexp_no_vmap_dma_buf_ops;
 	return &vmemexp_dma_buf_ops;
 }
 
@@ -1902,10 +1905,14 @@ static int vmemexp_sync_rows(struct vmemexp_buf *buf, const struct vmemexp_sync 
 	else if (!(arg->flags & VMEMEXP_SYNC_READ))
 		access = DMA_TO_DEVICE;
 
-	ret = mutex_lock_interruptible(&buf->lock);
-	if (ret)
-		return ret;
 	do {
+		/*
+		 * For each row: there may be as many as bytes, and importers wait
+		 * for the lock where nobody can interrupt them.
+		 */
+		ret = mutex_lock_interruptible(&buf->lock);
+		if (ret)
+			break;
 		if (arg->flags & VMEMEXP_SYNC_OBSERVER) {
 			if (!end || access != DMA_FROM_DEVICE)
 				ret = vmemexp_sync_observer(buf, offset, arg->length, end);
@@ -1914,13 +1921,13 @@ static int vmemexp_sync_rows(struct vmemexp_buf *buf, const struct vmemexp_sync 
 		} else {
 			devices = vmemexp_sync_for_cpu(buf, offset, arg->length);
 		}
+		mutex_unlock(&buf->lock);
 		offset += arg->stride;
 		cond_resched();
 		if (!ret && fatal_signal_pending(current))
 			ret = -EINTR;
 	} while (!ret && ++row < arg->rows);
 	trace_vmemexp_sync(buf, arg, devices);
-	mutex_unlock(&buf->lock);
 	return ret;
 }
 
