@@ -144,9 +144,10 @@ arch_row()
 		flavour=armmp-lpae
 		packages_group=arm
 		cross=arm-linux-gnueabihf-
-		qemu='qemu-system-arm'
-		# RAM ends at 4 GiB: QEMU does not walk page tables above that.
-		machine=virt,gic-version=2,highmem=off
+		# The 32-bit CPU in the 64-bit program: qemu-system-arm does not
+		# walk page tables above 4 GiB.
+		qemu='qemu-system-aarch64'
+		machine=virt,gic-version=2
 		cpu=cortex-a15
 		console=ttyAMA0
 		iommu=() iommu_arguments=''
