@@ -12,6 +12,7 @@
  */
 #include "vmemexp_memory.h"
 
+#include <inttypes.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
 
@@ -1182,6 +1183,57 @@ FIXTURE_TEARDOWN(dmabuf)
 	close(self->dmabuf);
 	test_teardown();
 	restore_system();
+}
+
+/* What the kernel has to map pages at, in bytes. */
+static uint64_t kernel_addresses(struct __test_metadata *_metadata)
+{
+	uint64_t kib = 0;
+	char line[128];
+	FILE *file;
+
+	file = fopen("/proc/meminfo", "r");
+	ASSERT_NE(NULL, file);
+	while (fgets(line, sizeof(line), file) &&
+	       sscanf(line, "VmallocTotal: %" SCNu64, &kib) != 1)
+		;
+	fclose(file);
+	ASSERT_NE(0, kib);
+	return kib << 10;
+}
+
+static int vmap_of(struct __test_metadata *_metadata, FIXTURE_DATA(dmabuf) *self, size_t size)
+{
+	int session = test_importer_open(), dmabuf, ret;
+	unsigned char *addr;
+
+	addr = map(size, RW, ANON | MAP_POPULATE, -1);
+	dmabuf = test_export(addr, size, O_RDWR);
+	ASSERT_LT(1, test_query(dmabuf).nr_extents);
+	test_importer_attach(session, dmabuf, IMPORTER_DEV_COHERENT);
+	ret = _test_ioctl(session, IMPORTER_IOC_VMAP, NULL);
+	close(session);
+	close(dmabuf);
+	munmap(addr, size);
+	return ret;
+}
+
+/*
+ * A 32-bit kernel has 240 MiB or so, for everybody. That vmap is refused for what
+ * takes too much of them is told by the error alone: a vmap that is tried and
+ * fails would be a warning in the kernel log, and so a failure of the guest.
+ */
+TEST_F(dmabuf, has_a_kernel_mapping_if_it_leaves_addresses_to_others)
+{
+	uint64_t limit = kernel_addresses(_metadata) / 4;
+	size_t size = 64 << 20;
+
+	if (size > limit) {
+		EXPECT_EQ(-EINVAL, vmap_of(_metadata, self, size));
+		EXPECT_EQ(-EINVAL, vmap_of(_metadata, self, limit + page_size()));
+		size = limit;
+	}
+	EXPECT_EQ(0, vmap_of(_metadata, self, size));
 }
 
 /* The C library refuses it for 32-bit programs, the kernel for 64-bit ones. */
