@@ -183,4 +183,6 @@ kernel_row()
 		builder=''
 		packages_group=debug
 	fi
+	# Without LPAE, nothing above 4 GiB is found.
+	[[ $flavour != armmp ]] || machine+=,highmem=off
 }
