@@ -37,7 +37,8 @@
 #define NARROW_BITS	31
 #elif defined(__aarch64__)
 #define ALL_SNOOP	0
-#define MAP_FORGETS	0
+/* c50f11c6196f (v5.19) made it write them back instead. */
+#define MAP_FORGETS	(!kernel_at_least(5, 19))
 #define CLEAN		CACHEWATCH_CLEAN
 #define FORGET		CACHEWATCH_INVALIDATE
 #define NARROW_BITS	32

@@ -613,7 +613,7 @@ static char *map_transparent(struct __test_metadata *_metadata, size_t size)
 	for (int i = 0; i < NR_HUGE; i++)
 		area[i * size] = 1;
 	/* Not only asked for. */
-	ASSERT_EQ(0, madvise(area, NR_HUGE * size, MADV_COLLAPSE));
+	ASSERT_EQ(0, collapse(area, NR_HUGE * size));
 	return area;
 }
 

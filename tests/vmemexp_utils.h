@@ -31,6 +31,7 @@
 #include <sys/klog.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -59,6 +60,18 @@ static inline size_t page_size(void)
 static inline uint64_t to_u64(const volatile void *p)
 {
 	return (uintptr_t)p;
+}
+
+/* For what kernels do otherwise since a version, and nothing else tells. */
+static inline bool kernel_at_least(unsigned int version, unsigned int patchlevel)
+{
+	unsigned int has_version = 0, has_patchlevel = 0;
+	struct utsname system;
+
+	uname(&system);
+	return sscanf(system.release, "%u.%u", &has_version, &has_patchlevel) == 2 &&
+	       (has_version > version ||
+		(has_version == version && has_patchlevel >= patchlevel));
 }
 
 /* Since 6.1: makes huge pages now, or tells why not. */
@@ -189,6 +202,46 @@ static inline void *map_anon(size_t length)
 {
 	return mmap(NULL, length, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+/* What the kernel says behind @name of the mapping that @p is in; "" if nothing. */
+static inline const char *smaps_field(const volatile void *p, const char *name)
+{
+	FILE *maps = fopen("/proc/self/smaps", "re");
+	static char line[512], found[512];
+	unsigned long start, end;
+	bool here = false;
+
+	found[0] = '\0';
+	while (maps && fgets(line, sizeof(line), maps)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = start <= (uintptr_t)p && (uintptr_t)p < end;
+		else if (here && !strncmp(line, name, strlen(name)))
+			snprintf(found, sizeof(found), "%s", line + strlen(name));
+	}
+	if (maps)
+		fclose(maps);
+	return found;
+}
+
+/* Whether @p is in a mapping of page frames, which the kernel takes for no pages. */
+static inline bool maps_frames(const volatile void *p)
+{
+	return strstr(smaps_field(p, "VmFlags:"), " pf");
+}
+
+/*
+ * Has memory in transparent huge pages, or returns a negative errno. Before
+ * 7d8faaf15545 (v6.1) it must be there already.
+ */
+static inline int collapse(void *p, size_t length)
+{
+	if (!madvise(p, length, MADV_COLLAPSE))
+		return 0;
+	if (kernel_at_least(6, 1))
+		return -errno;
+	return strtoul(smaps_field(p, "AnonHugePages:"), NULL, 10) >= length / 1024 ?
+	       0 : -EAGAIN;
 }
 
 static inline size_t page_align(size_t length)
@@ -719,6 +772,15 @@ __test_importer_info(struct __test_metadata *_metadata, int session)
 	memset(&info, POISON_BYTE, sizeof(info));
 	ASSERT_EQ(0, _test_ioctl(session, IMPORTER_IOC_INFO, &info));
 	return info;
+}
+
+/*
+ * The errno of a vmap that the exporter refuses by EINVAL: before 6619ccf1bb1d (v5.11)
+ * an importer saw nothing but NULL.
+ */
+static inline int vmap_refused(void)
+{
+	return kernel_at_least(5, 11) ? EINVAL : ENOMEM;
 }
 
 /* Gives a struct importer_info. */
