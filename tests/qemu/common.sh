@@ -170,18 +170,24 @@ arch_row()
 }
 
 # Both, for a kernel by its NAME: VERSION or VERSION-FLAVOUR. Sets version, and the
-# flavour.
+# flavour, and
+#   flavour_arguments
+#                 what a kernel of this flavour is booted with
 kernel_row()
 {
 	version=${1%%-*}
 	arch_row "$2"
 	version_row "$version" "$2"
 	[[ $1 != *-* ]] || flavour=${1#*-}
+	flavour_arguments=
 	if [[ $flavour == debug ]]; then
 		[[ $2 == amd64 ]] || usage_error "there is no debug kernel for $2"
 		# It is built here, so its modules can be as well.
 		builder=''
 		packages_group=debug
+		# ACPI takes 30 s to tell the interrupt of a device, for each of them,
+		# and no driver needs it: virtio has MSI. All else is slow as well.
+		flavour_arguments='pci=noacpi rcupdate.rcu_cpu_stall_timeout=240 printk.time=1'
 	fi
 	# Without LPAE, nothing above 4 GiB is found.
 	[[ $flavour != armmp ]] || machine+=,highmem=off
