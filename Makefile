@@ -54,6 +54,10 @@ check-coherency: ## devices and CPU see the same, whatever is between them: a ta
 	tools/deps install check
 	tests/check-coherency
 
+check-debug: ## all tests and the fuzzer under KASAN, lockdep, fault injection; coverage
+	tools/deps install debug
+	tests/check-debug
+
 check-install: ## install and remove it in every way, in directories and in QEMU
 	tools/deps install check deb
 	tests/install/run
@@ -90,4 +94,4 @@ distclean-cache: ## remove the kernels and packages that the tests have fetched
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
-.PHONY: all install install-module uninstall deb run run-rtos check check-coherency check-install check-all check-rest matrix lint doc clean distclean-cache help
+.PHONY: all install install-module uninstall deb run run-rtos check check-coherency check-debug check-install check-all check-rest matrix lint doc clean distclean-cache help
