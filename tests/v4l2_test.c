@@ -210,6 +210,9 @@ static int _test_stream(const struct video *video, bool on)
 
 #define test_stream(video, on) ASSERT_EQ(0, _test_stream(video, on))
 
+/* Without as many queued, the vivid of older kernels (5.10) does not begin. */
+#define LEAST_BUFFERS	2
+
 /* The picture in memory of the kernel's own; to be freed. */
 static unsigned char *__capture_by_mmap(struct __test_metadata *_metadata,
 					const struct video *video)
@@ -221,12 +224,13 @@ static unsigned char *__capture_by_mmap(struct __test_metadata *_metadata,
 	};
 	void *view;
 
-	ASSERT_EQ(0, _test_request(video, V4L2_MEMORY_MMAP, 1));
+	ASSERT_EQ(0, _test_request(video, V4L2_MEMORY_MMAP, LEAST_BUFFERS));
 	ASSERT_EQ(0, _test_ioctl(video->fd, VIDIOC_QUERYBUF, &cmd));
 	view = mmap(NULL, PICTURE_SIZE, PROT_READ, MAP_SHARED, video->fd,
 		    cmd.m.offset);
 	ASSERT_NE(MAP_FAILED, view);
-	ASSERT_EQ(0, _test_ioctl(video->fd, VIDIOC_QBUF, &cmd));
+	for (cmd.index = 0; cmd.index < LEAST_BUFFERS; cmd.index++)
+		ASSERT_EQ(0, _test_ioctl(video->fd, VIDIOC_QBUF, &cmd));
 	test_stream(video, true);
 	ASSERT_EQ(0, __test_dequeue(_metadata, video, V4L2_MEMORY_MMAP));
 	memcpy(picture, view, PICTURE_SIZE);
@@ -437,8 +441,9 @@ TEST_F(pictures, captured_begin_where_the_first_page_of_an_unaligned_range_does)
 	cmd.flags = VMEMEXP_EXPORT_UNALIGNED;
 	test_export_cmd(&cmd);
 	ASSERT_EQ(CUT_FRONT, cmd.offset);
-	test_request(&self->capture, 1);
-	ASSERT_EQ(0, _test_queue(&self->capture, 0, cmd.fd, 0));
+	test_request(&self->capture, LEAST_BUFFERS);
+	for (unsigned int i = 0; i < LEAST_BUFFERS; i++)
+		ASSERT_EQ(0, _test_queue(&self->capture, i, cmd.fd, 0));
 	test_stream(&self->capture, true);
 	test_dequeue(&self->capture);
 
@@ -458,14 +463,15 @@ TEST_F(pictures, captured_begin_where_the_first_page_of_an_unaligned_range_does)
 TEST_F(pictures, captured_stay_when_buffers_are_given_back_unless_they_bounce)
 {
 	unsigned char *picture = capture_by_mmap(&self->capture);
-	struct buffer buffer = export_slot(0);
+	struct buffer buffer = export_slot(0), next = export_slot(1);
 	bool bounced;
 
 	fill_buffer(&buffer, 5);
-	test_request(&self->capture, 1);
+	test_request(&self->capture, LEAST_BUFFERS);
 	test_queue(&self->capture, 0, buffer.dmabuf);
+	test_queue(&self->capture, 1, next.dmabuf);
 	test_stream(&self->capture, true);
-	test_dequeue(&self->capture);
+	ASSERT_EQ(0, test_dequeue(&self->capture));
 	EXPECT_SAME(picture, buffer.addr, PICTURE_SIZE);
 	bounced = bounces(buffer.dmabuf);
 	test_stream(&self->capture, false);
@@ -474,6 +480,7 @@ TEST_F(pictures, captured_stay_when_buffers_are_given_back_unless_they_bounce)
 				first_wrong(picture, buffer.addr, PICTURE_SIZE));
 	expect_rest_filled(&buffer, 5);
 	close(buffer.dmabuf);
+	close(next.dmabuf);
 	free(picture);
 }
 
@@ -790,18 +797,21 @@ TEST_F(queue, maps_once_and_never_brackets_access)
 
 TEST_F(queue, lets_go_of_a_dmabuf_when_its_place_is_taken_by_another)
 {
-	struct buffer first = export_slot(0), second = export_slot(1);
+	struct buffer first = export_slot(0), next = export_slot(1), second = export_slot(2);
 
-	test_request(&self->capture, 1);
+	test_request(&self->capture, LEAST_BUFFERS);
 	test_queue(&self->capture, 0, first.dmabuf);
+	test_queue(&self->capture, 1, next.dmabuf);
 	test_stream(&self->capture, true);
-	test_dequeue(&self->capture);
+	ASSERT_EQ(0, test_dequeue(&self->capture));
 	test_queue(&self->capture, 0, second.dmabuf);
 	expect_unused(first.dmabuf);
-	test_dequeue(&self->capture);
+	ASSERT_EQ(1, test_dequeue(&self->capture));
+	ASSERT_EQ(0, test_dequeue(&self->capture));
 	EXPECT_EQ(1, test_query(second.dmabuf).vmaps);
 	test_stream(&self->capture, false);
 	close(first.dmabuf);
+	close(next.dmabuf);
 	close(second.dmabuf);
 }
 
