@@ -1257,8 +1257,8 @@ TEST_F(dmabuf, has_a_kernel_mapping_if_it_leaves_addresses_to_others)
 	size_t size = 64 << 20;
 
 	if (size > limit) {
-		EXPECT_EQ(-EINVAL, vmap_of(_metadata, self, size));
-		EXPECT_EQ(-EINVAL, vmap_of(_metadata, self, limit + page_size()));
+		EXPECT_EQ(-vmap_refused(), vmap_of(_metadata, self, size));
+		EXPECT_EQ(-vmap_refused(), vmap_of(_metadata, self, limit + page_size()));
 		size = limit;
 	}
 	EXPECT_EQ(0, vmap_of(_metadata, self, size));
