@@ -966,7 +966,7 @@ static void make_large(struct __test_metadata *_metadata, struct memory *m)
 	const size_t pages = m->size / PAGE;
 
 	m->addr = map(m->size, RW, ANON, -1);
-	ASSERT_EQ(0, madvise(m->addr, m->size, MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, forbid_thp(m->addr, m->size));
 	/* Odd, so that it reaches each page of a power of two. */
 	for (size_t i = 0; i < pages; i++)
 		*(volatile unsigned char *)(m->addr + i * 7 % pages * PAGE) = 1;

@@ -755,8 +755,7 @@ static char *map_scattered(struct __test_metadata *_metadata)
 	char *buf = map_anon(SCATTERED_PAGES * page_size());
 
 	ASSERT_NE(MAP_FAILED, buf);
-	ASSERT_EQ(0, madvise(buf, SCATTERED_PAGES * page_size(),
-			     MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, forbid_thp(buf, SCATTERED_PAGES * page_size()));
 	for (size_t i = 0; i < SCATTERED_PAGES; i++)
 		buf[i * 37 % SCATTERED_PAGES * page_size()] = 1;
 	ASSERT_NE(0, page_frame(buf));

@@ -631,8 +631,7 @@ FIXTURE_SETUP(huge)
 	ASSERT_NE(MAP_FAILED, self->buf);
 	self->small = map_anon(NR_HUGE * self->size);
 	ASSERT_NE(MAP_FAILED, self->small);
-	ASSERT_EQ(0, madvise(self->small, NR_HUGE * self->size,
-			     MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, forbid_thp(self->small, NR_HUGE * self->size));
 	set_limit(_metadata, self->size);
 	become(_metadata, USER);
 }

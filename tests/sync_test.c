@@ -90,7 +90,7 @@ static uint8_t *make_scattered(struct __test_metadata *_metadata)
 	uint8_t *buf = map_anon(size);
 
 	ASSERT_NE(MAP_FAILED, (void *)buf);
-	ASSERT_EQ(0, madvise(buf, size, MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, forbid_thp(buf, size));
 	for (size_t i = 0; i < SCATTERED_PAGES; i++)
 		buf[i * 7 % SCATTERED_PAGES * page_size()] = 1;
 	return buf;
@@ -125,6 +125,8 @@ FIXTURE_SETUP(sync)
 	int ret;
 
 	skip_without_importer();
+	if (variant->huge && !has_thp())
+		SKIP(return, "the kernel has no transparent huge pages");
 	if (variant->address_bits &&
 	    bounce_buffers_end() - 1 >= 1ULL << variant->address_bits)
 		SKIP(return, "no bounce buffer (swiotlb) below %u address bits",

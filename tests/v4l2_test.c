@@ -259,7 +259,7 @@ static void make_scattered(struct __test_metadata *_metadata, struct memory *m)
 	const size_t pages = m->size / PAGE;
 
 	m->addr = map(m->size, RW, ANON, -1);
-	ASSERT_EQ(0, madvise(m->addr, m->size, MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, forbid_thp(m->addr, m->size));
 	for (size_t i = 0; i < pages; i++)
 		m->addr[i * 7 % pages * PAGE] = 1;
 	write_contents(m, 1);

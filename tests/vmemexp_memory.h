@@ -103,8 +103,7 @@ static inline const char *need_ext4(void)
 
 static inline const char *need_thp(void)
 {
-	return access("/sys/kernel/mm/transparent_hugepage/enabled", F_OK) ?
-	       "transparent huge pages" : NULL;
+	return has_thp() ? NULL : "transparent huge pages";
 }
 
 static inline const char *need_hugetlb(void)

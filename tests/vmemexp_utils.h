@@ -230,6 +230,18 @@ static inline bool maps_frames(const volatile void *p)
 	return strstr(smaps_field(p, "VmFlags:"), " pf");
 }
 
+/* Kernels for real time have none. */
+static inline bool has_thp(void)
+{
+	return !access("/sys/kernel/mm/transparent_hugepage/enabled", F_OK);
+}
+
+/* Returns 0 or a negative errno: memory is going to be of small pages. */
+static inline int forbid_thp(void *p, size_t length)
+{
+	return has_thp() && madvise(p, length, MADV_NOHUGEPAGE) ? -errno : 0;
+}
+
 /*
  * Has memory in transparent huge pages, or returns a negative errno. Before
  * 7d8faaf15545 (v6.1) it must be there already.
