@@ -1,0 +1,597 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The ioctls of /dev/vmemexp, with every argument that a program can think of,
+ * and what include/uapi/vmemexp.h says that they may answer.
+ */
+#include <linux/capability.h>
+#include <setjmp.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#include "fuzz.h"
+
+/* Where the argument of an ioctl is. */
+enum place {
+	IN_MEMORY,
+	AT_GUARD,		/* ends where nothing is mapped */
+	CUT_OFF,		/* all but the last bytes, likewise */
+	READ_ONLY,
+	AT_NULL,
+	IN_KERNEL,
+	NOT_MAPPED,
+	IN_SOURCE,		/* in the memory that the call is about */
+};
+
+/* Room for the largest structure that the driver takes, and more. */
+#define PLACE_SIZE	(2 * PAGE)
+
+#define MAX_ROWS	1024
+
+/* More pages than any machine here has. */
+#define MAX_CHARGED	0x1000000L
+
+#define KERNEL_ADDRESS	((char *)-(intptr_t)HUGE_PAGE)
+
+static int device = -1;
+
+/* An ioctl's argument before and after. */
+struct request {
+	const char *name;
+	unsigned long nr;
+	size_t size;		/* of the structure that both of us know */
+	enum place place;
+	char *addr;
+	size_t told;		/* its size as the program says */
+	unsigned char before[PLACE_SIZE];
+	unsigned char after[PLACE_SIZE];
+	bool known;		/* whether the two are what was and is there */
+	int ret;
+};
+
+static struct request request;
+
+/* Two pages that can be written to, one that cannot, none. */
+static char *pages;
+
+static char default_carveouts[4096];
+static char default_allow[256];
+static bool lists_changed, limits_changed;
+static struct rlimit limits[2];
+static const int limit_nrs[2] = { RLIMIT_MEMLOCK, RLIMIT_NOFILE };
+
+/* --- what a program can change of the process and the module --- */
+
+#define ALL_CAPS	(~0ULL)
+
+static void set_caps(uint64_t wanted)
+{
+	struct __user_cap_header_struct header = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct data[2];
+
+	syscall(SYS_capget, &header, data);
+	for (int i = 0; i < 2; i++)
+		data[i].effective = data[i].permitted & (wanted >> (32 * i));
+	syscall(SYS_capset, &header, data);
+}
+
+int call_caps(const struct arg *args)
+{
+	uint64_t dropped = 0;
+
+	if (args[0].n & 1)
+		dropped |= 1ULL << CAP_IPC_LOCK;
+	if (args[0].n & 2)
+		dropped |= 1ULL << CAP_SYS_RAWIO;
+	limits_changed = true;
+	set_caps(ALL_CAPS & ~dropped);
+	return args[0].n & 3;
+}
+
+int call_limit(const struct arg *args)
+{
+	unsigned int i = args[0].n & 1;
+	struct rlimit limit = limits[i];
+	uint64_t n = args[1].n & 0xff;
+
+	limits_changed = true;
+	limit.rlim_cur = i ? next_file() + n % 4 : n * PAGE;
+	return setrlimit(limit_nrs[i], &limit) ? -errno : 0;
+}
+
+int call_allow(const struct arg *args)
+{
+	static const char * const names[] = {
+		"anon", "shmem", "hugetlb", "file", "driver", "pfnmap", "dmabuf", "none",
+	};
+	char list[128] = "";
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(names); i++)
+		if (args[0].n & 1 << i)
+			sprintf(list + strlen(list), "%s%s", *list ? "," : "", names[i]);
+	lists_changed = true;
+	return write_text(VMEMEXP_ALLOW, *list ? list : "\n");
+}
+
+int call_carveouts(const struct arg *args)
+{
+	static const char * const lists[NR_LISTS] = {
+		NULL, "\n", "0x1000", "0x1000:0", "0x1001:0x1000", "0x1000:0x2000,0x2000:0x1000",
+		"0xfffffffffffff000:0x2000",
+		/* one too many */
+		"0:1M,2M:1M,4M:1M,6M:1M,8M:1M,10M:1M,12M:1M,14M:1M,16M:1M,18M:1M,20M:1M,22M:1M,24M:1M,26M:1M,28M:1M,30M:1M,32M:1M",
+	};
+	const char *list = lists[args[0].n % NR_LISTS];
+
+	lists_changed = true;
+	return write_text(VMEMEXP_CARVEOUTS, list ? list : default_carveouts);
+}
+
+int call_list(const struct arg *args)
+{
+	static char text[64 * 1024];
+
+	(void)args;
+	read_text(VMEMEXP_ALLOW, text, sizeof(text));
+	read_text(VMEMEXP_CARVEOUTS, text, sizeof(text));
+	return read_text("/sys/kernel/debug/vmemexp/buffers", text, sizeof(text)) < 0 ? -1 : 0;
+}
+
+void setup_driver(void)
+{
+	device = open(VMEMEXP_PATH, O_RDWR | O_CLOEXEC);
+	if (device < 0)
+		give_up("%s: %s", VMEMEXP_PATH, strerror(errno));
+	pages = mmap(NULL, 4 * PAGE, RW, ANON, -1, 0);
+	if (pages == MAP_FAILED || mprotect(pages + 3 * PAGE, PAGE, PROT_NONE))
+		give_up("no memory");
+	for (int i = 0; i < 2; i++)
+		getrlimit(limit_nrs[i], &limits[i]);
+	if (read_text(VMEMEXP_CARVEOUTS, default_carveouts, sizeof(default_carveouts)) < 0 ||
+	    read_text(VMEMEXP_ALLOW, default_allow, sizeof(default_allow)) < 0)
+		give_up("the parameters of the module cannot be read");
+}
+
+void clean_driver(void)
+{
+	if (limits_changed) {
+		set_caps(ALL_CAPS);
+		for (int i = 0; i < 2; i++)
+			setrlimit(limit_nrs[i], &limits[i]);
+	}
+	if (lists_changed) {
+		write_text(VMEMEXP_CARVEOUTS, default_carveouts);
+		write_text(VMEMEXP_ALLOW, default_allow);
+	}
+	limits_changed = false;
+	lists_changed = false;
+}
+
+/* Whether one more page may be charged with a limit of so many. */
+static bool is_enough(uint64_t limit_pages)
+{
+	struct vmemexp_export arg = export_args(pages, PAGE, O_RDWR);
+	struct rlimit limit = { limit_pages * PAGE, limits[0].rlim_max };
+	int ret;
+
+	setrlimit(RLIMIT_MEMLOCK, &limit);
+	ret = _test_ioctl(device, VMEMEXP_IOC_EXPORT, &arg);
+	setrlimit(RLIMIT_MEMLOCK, &limits[0]);
+	if (!ret)
+		close(arg.fd);
+	return !ret;
+}
+
+/* No file tells. */
+long charged_pages(void)
+{
+	long low = 0, high = 1, mid;
+
+	set_caps(ALL_CAPS & ~(1ULL << CAP_IPC_LOCK));
+	while (high < MAX_CHARGED && !is_enough(high)) {
+		low = high;
+		high *= 2;
+	}
+	while (high - low > 1) {
+		mid = low + (high - low) / 2;
+		if (is_enough(mid))
+			high = mid;
+		else
+			low = mid;
+	}
+	set_caps(ALL_CAPS);
+	return high < MAX_CHARGED ? low : -1;
+}
+
+/* --- one ioctl --- */
+
+static char *find_place(enum place place, size_t size, const struct region *source)
+{
+	switch (place) {
+	case IN_MEMORY:
+		return pages;
+	case AT_GUARD:
+		return pages + 3 * PAGE - size;
+	case CUT_OFF:
+		return pages + 3 * PAGE - size + sizeof(uint64_t);
+	case READ_ONLY:
+		return pages + 2 * PAGE;
+	case AT_NULL:
+		return NULL;
+	case IN_KERNEL:
+		return KERNEL_ADDRESS;
+	case NOT_MAPPED:
+		return pages + 3 * PAGE;
+	default:
+		return source->borrowed ? pages : source->addr;
+	}
+}
+
+static bool copy(void *to, const void *from, size_t size)
+{
+	return try_access(memcpy(to, from, size));
+}
+
+/*
+ * Makes the call with a structure of @size bytes, changed and put where the last
+ * of @args say.
+ */
+static void do_ioctl(const char *name, unsigned long nr, const void *arg, size_t size,
+		     const struct arg *args, const struct region *source)
+{
+	struct request *r = &request;
+	uint32_t told = args[1].n ?: size;
+	size_t room, word = args[2].n % (PLACE_SIZE / sizeof(uint32_t));
+	bool writable;
+
+	r->name = name;
+	r->nr = nr;
+	r->size = size;
+	r->place = args[0].n % NR_PLACES;
+	r->told = told;
+	memset(r->before, 0, sizeof(r->before));
+	memcpy(r->before, arg, size);
+	memcpy(r->before, &told, sizeof(told));
+	/* The size is changed by the argument that is made for it. */
+	if (word)
+		memcpy(r->before + word * sizeof(uint32_t), &args[3].n, sizeof(uint64_t));
+
+	room = told > PAGE ? PAGE : told < size ? size : told;
+	r->addr = find_place(r->place, room, source);
+	mprotect(pages + 2 * PAGE, PAGE, RW);
+	writable = r->place != AT_NULL && r->place != IN_KERNEL && r->place != NOT_MAPPED;
+	r->known = writable && r->place != IN_SOURCE;
+	if (writable)
+		copy(r->addr, r->before, r->place == CUT_OFF ? room - sizeof(uint64_t) : room);
+	if (r->place == READ_ONLY)
+		mprotect(pages + 2 * PAGE, PAGE, PROT_READ);
+
+	r->ret = _test_ioctl(device, nr, r->addr);
+
+	memcpy(r->after, r->before, sizeof(r->after));
+	if (writable)
+		copy(r->after, r->addr, r->place == CUT_OFF ? room - sizeof(uint64_t) : room);
+}
+
+static bool is_zero(const unsigned char *p, size_t size)
+{
+	while (size && !*p)
+		p++, size--;
+	return !size;
+}
+
+/* The error that is the same for all ioctls, or 0. */
+static int common_error(const struct request *r)
+{
+	if (r->place == AT_NULL || r->place == IN_KERNEL || r->place == NOT_MAPPED)
+		return -EFAULT;
+	if (r->told < r->size)
+		return -EINVAL;
+	if (r->told > PAGE)
+		return -E2BIG;
+	if (r->place == CUT_OFF)
+		return -EFAULT;
+	if (!is_zero(r->before + r->size, r->told - r->size))
+		return -E2BIG;
+	return 0;
+}
+
+static bool is_one_of(int ret, const int *errors)
+{
+	while (*errors && ret != -*errors)
+		errors++;
+	return *errors;
+}
+
+/* Fails if the answer is not documented; true if the structure was accepted. */
+static bool check_common(const int *errors)
+{
+	const struct request *r = &request;
+	int expected = common_error(r);
+
+	if (r->place == IN_SOURCE) {
+		if (r->ret && r->ret != -E2BIG && !is_one_of(r->ret, errors))
+			fail("%s: errno %d is not documented", r->name, -r->ret);
+		return !r->ret;
+	}
+	if (!expected) {
+		if (r->ret && !is_one_of(r->ret, errors))
+			fail("%s: errno %d is not documented", r->name, -r->ret);
+		return true;
+	}
+	/* What is cut off may be found too big before its end is seen. */
+	if (r->ret != expected && !(r->place == CUT_OFF && r->ret == -E2BIG))
+		fail("%s: errno %d instead of %d", r->name, -r->ret, -expected);
+	if (r->known && memcmp(r->before, r->after, r->told < PAGE ? r->told : PAGE))
+		fail("%s: what was refused was written to", r->name);
+	return false;
+}
+
+int call_unknown(const struct arg *args)
+{
+	static const unsigned long known[] = {
+		VMEMEXP_IOC_EXPORT, VMEMEXP_IOC_SYNC, VMEMEXP_IOC_QUERY,
+	};
+	uint32_t nr = _VMEMEXP_IOC(0) + args[0].n;
+	char *addr = find_place(args[1].n % NR_PLACES, 64, &regions[0]);
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(known); i++)
+		if (nr == known[i])
+			return 0;
+	if (_test_ioctl(device, nr, addr) != -ENOTTY &&
+	    /* These are the kernel's. */
+	    (nr >> 8 & 0xff) == VMEMEXP_IOC_MAGIC)
+		fail("unknown request %#x is known", nr);
+	return 0;
+}
+
+/* --- export --- */
+
+static const int export_errors[] = {
+	EFAULT, EINVAL, EACCES, EPERM, ENOMEM, EINTR, ERANGE, EAGAIN, EBUSY, EHWPOISON,
+	EMFILE, ENFILE, 0
+};
+
+/* The errno of each reason; of the first and of UNPINNABLE it may be several. */
+static const int reason_errors[][6] = {
+	[VMEMEXP_REASON_NONE] = { ENOMEM, EINTR, EMFILE, ENFILE },
+	[VMEMEXP_REASON_FLAGS] = { EINVAL },
+	[VMEMEXP_REASON_LENGTH] = { EINVAL },
+	[VMEMEXP_REASON_ALIGNMENT] = { EINVAL },
+	[VMEMEXP_REASON_LIMIT] = { ENOMEM },
+	[VMEMEXP_REASON_NOT_MAPPED] = { EFAULT },
+	[VMEMEXP_REASON_NOT_READABLE] = { EFAULT },
+	[VMEMEXP_REASON_NOT_WRITABLE] = { EACCES },
+	[VMEMEXP_REASON_KIND] = { EPERM },
+	[VMEMEXP_REASON_PFNMAP] = { EPERM },
+	[VMEMEXP_REASON_NO_BACKING] = { EFAULT },
+	[VMEMEXP_REASON_UNPINNABLE] = { ENOMEM, EAGAIN, EBUSY, EHWPOISON, EFAULT },
+	[VMEMEXP_REASON_NOT_CONTIGUOUS] = { ERANGE },
+	[VMEMEXP_REASON_RAM] = { EPERM },
+	[VMEMEXP_REASON_MIXED] = { EINVAL },
+	[VMEMEXP_REASON_PRIVATE] = { EPERM },
+	[VMEMEXP_REASON_CHANGED] = { EAGAIN },
+	[VMEMEXP_REASON_ACCESS] = { EACCES },
+};
+
+/* As the driver takes it. */
+static uint64_t without_tag(uint64_t vaddr)
+{
+#ifdef __aarch64__
+	return (uint64_t)((int64_t)(vaddr << 8) >> 8);
+#else
+	return vaddr;
+#endif
+}
+
+static void check_address(const struct vmemexp_export *arg)
+{
+	uint64_t start = without_tag(arg->vaddr), end = start + arg->length;
+	bool good;
+
+	switch (arg->err_reason) {
+	case VMEMEXP_REASON_NONE:
+	case VMEMEXP_REASON_FLAGS:
+		good = !arg->err_addr;
+		break;
+	case VMEMEXP_REASON_LENGTH:
+	case VMEMEXP_REASON_LIMIT:
+	case VMEMEXP_REASON_ACCESS:
+		good = arg->err_addr == start;
+		break;
+	case VMEMEXP_REASON_ALIGNMENT:
+		good = (arg->err_addr == start || arg->err_addr == end) &&
+		       arg->err_addr % PAGE;
+		break;
+	default:
+		good = arg->err_addr >= (start & -PAGE) && arg->err_addr < end &&
+		       (arg->err_addr == start || !(arg->err_addr % PAGE));
+	}
+	if (!good)
+		fail("export: address %#llx for reason %u of %#llx, length %#llx",
+		     (unsigned long long)arg->err_addr, arg->err_reason,
+		     (unsigned long long)arg->vaddr, (unsigned long long)arg->length);
+}
+
+static void check_refusal(const struct vmemexp_export *arg)
+{
+	struct vmemexp_export rest = *arg;
+
+	/* An answer that cannot be written takes precedence over nothing. */
+	if (request.place == READ_ONLY)
+		return;
+	if (arg->err_reason >= ARRAY_SIZE(reason_errors))
+		fail("export: unknown reason %u", arg->err_reason);
+	if (!is_one_of(request.ret, reason_errors[arg->err_reason]))
+		fail("export: reason %u with errno %d", arg->err_reason, -request.ret);
+	check_address(arg);
+	memcpy(&rest.err_reason, request.before + offsetof(struct vmemexp_export, err_reason),
+	       sizeof(rest.err_reason));
+	memcpy(&rest.err_addr, request.before + offsetof(struct vmemexp_export, err_addr),
+	       sizeof(rest.err_addr));
+	if (memcmp(request.before, &rest, sizeof(rest)))
+		fail("export: more than the error was written");
+}
+
+static void check_answer(const struct vmemexp_export *arg)
+{
+	unsigned int known = VMEMEXP_MEMORY_ANON | VMEMEXP_MEMORY_SHMEM |
+			     VMEMEXP_MEMORY_HUGETLB | VMEMEXP_MEMORY_FILE |
+			     VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP |
+			     VMEMEXP_MEMORY_DMABUF;
+	bool reused = arg->memory & VMEMEXP_MEMORY_DMABUF;
+
+	if (arg->fd < 0 || fcntl(arg->fd, F_GETFD) < 0)
+		fail("export: file descriptor %d", arg->fd);
+	if (!arg->memory || arg->memory & ~known)
+		fail("export: memory %#x", arg->memory);
+	if (arg->err_reason || arg->err_addr)
+		fail("export: reason %u, address %#llx after success", arg->err_reason,
+		     (unsigned long long)arg->err_addr);
+	if (arg->dmabuf_size % PAGE || arg->offset > arg->dmabuf_size ||
+	    arg->length > arg->dmabuf_size - arg->offset ||
+	    (!reused && arg->offset != arg->vaddr % PAGE))
+		fail("export: offset %#llx, size %#llx of length %#llx",
+		     (unsigned long long)arg->offset, (unsigned long long)arg->dmabuf_size,
+		     (unsigned long long)arg->length);
+	if (arg->nr_extents > arg->dmabuf_size / PAGE || (!arg->nr_extents && !reused) ||
+	    (arg->flags & VMEMEXP_EXPORT_CONTIGUOUS && arg->nr_extents != 1))
+		fail("export: %llu extents", (unsigned long long)arg->nr_extents);
+}
+
+int call_export(const struct arg *args)
+{
+	const struct region *r = &regions[args[0].n % NR_REGIONS];
+	uint64_t offset = bytes_of(&args[1], r->size);
+	struct vmemexp_export arg = export_args(r->addr + offset,
+						bytes_of(&args[2], r->size - offset), args[4].n);
+
+	/* Also beyond what a pointer can be. */
+	arg.vaddr = (uintptr_t)r->addr + offset;
+	arg.length = bytes_of(&args[2], r->size - offset);
+	arg.flags = args[3].n;
+	do_ioctl("export", VMEMEXP_IOC_EXPORT, &arg, sizeof(arg), args + 6, r);
+	if (!check_common(export_errors))
+		return request.ret;
+	memcpy(&arg, request.after, sizeof(arg));
+	if (request.ret) {
+		check_refusal(&arg);
+		return request.ret - 1000 * (request.place == READ_ONLY ? 0 : arg.err_reason);
+	}
+	check_answer(&arg);
+	set_file(&args[5], (struct file_slot){
+		.fd = arg.fd,
+		.ours = arg.nr_extents,
+		.size = arg.dmabuf_size,
+		.offset = arg.offset,
+		.length = arg.length,
+		.writable = (arg.fd_flags & O_ACCMODE) == O_RDWR,
+		.reused = arg.memory & VMEMEXP_MEMORY_DMABUF,
+	});
+	return arg.memory;
+}
+
+/* --- sync and query --- */
+
+static const int sync_errors[] = {
+	EFAULT, EINVAL, EBADF, EOPNOTSUPP, ENOMEM, EINTR, 0
+};
+
+static const int query_errors[] = { EFAULT, EINVAL, EBADF, EINTR, 0 };
+
+/* The file as the driver was told, which may be another one than the program's. */
+static const struct file_slot *find_file(int fd)
+{
+	for (const struct file_slot *f = files; f < files + NR_FILES; f++)
+		if (f->fd >= 0 && f->fd == fd)
+			return f;
+	return NULL;
+}
+
+/* Counted from the most that fit, or as they are; but not so many that it takes long. */
+static uint32_t rows_of(const struct arg *arg, const struct vmemexp_sync *sync, uint64_t size)
+{
+	uint64_t room = size - sync->offset - sync->length, fitting;
+
+	if (!sync->stride || sync->offset > size || sync->length > size - sync->offset)
+		return arg->n;
+	fitting = 1 + room / sync->stride;
+	if (arg->from_end)
+		return fitting > MAX_ROWS ? MAX_ROWS : fitting - arg->n;
+	return arg->n > MAX_ROWS && arg->n <= fitting ? MAX_ROWS : arg->n;
+}
+
+static bool is_inside(const struct vmemexp_sync *arg, uint64_t size)
+{
+	uint64_t rows = arg->rows > 1 ? arg->rows - 1 : 0, end;
+
+	return arg->length && !__builtin_mul_overflow(rows, arg->stride, &end) &&
+	       !__builtin_add_overflow(end, arg->offset, &end) &&
+	       !__builtin_add_overflow(end, arg->length, &end) && end <= size;
+}
+
+int call_sync(const struct arg *args)
+{
+	const struct file_slot *f = &files[args[0].n % NR_FILES];
+	struct vmemexp_sync arg = sync_args(f->fd, args[1].n,
+					    bytes_of(&args[3], f->size), 0);
+
+	arg.length = bytes_of(&args[4], f->size - arg.offset);
+	arg.stride = bytes_of(&args[5], f->size);
+	arg.rows = rows_of(&args[2], &arg, f->size);
+	do_ioctl("sync", VMEMEXP_IOC_SYNC, &arg, sizeof(arg), args + 6, &regions[0]);
+	if (!check_common(sync_errors) || request.ret)
+		return request.ret;
+	memcpy(&arg, request.before, sizeof(arg));
+	f = find_file(arg.fd);
+	if (f && f->ours && request.place != IN_SOURCE && !is_inside(&arg, f->size))
+		fail("sync: went beyond the end");
+	return arg.rows > 1;
+}
+
+static void check_description(const struct vmemexp_query *arg, const struct file_slot *f)
+{
+	if (!(arg->access & VMEMEXP_ACCESS_READ) ||
+	    arg->access & ~(VMEMEXP_ACCESS_READ | VMEMEXP_ACCESS_WRITE) ||
+	    arg->cache < VMEMEXP_CACHE_CACHED || arg->cache > VMEMEXP_CACHE_UNCACHED ||
+	    !arg->memory || arg->memory & ~0x3fU || arg->state & ~7U)
+		fail("query: access %#x, cache %u, memory %#x, state %#x", arg->access,
+		     arg->cache, arg->memory, arg->state);
+	if (!arg->nr_extents || !arg->min_extent || arg->min_extent > arg->max_extent ||
+	    arg->max_extent > arg->dmabuf_size ||
+	    arg->nr_extents > arg->dmabuf_size / PAGE ||
+	    arg->address_bits < 12 || arg->address_bits > 64)
+		fail("query: extents %llu, %#llx to %#llx bytes, %u bits",
+		     (unsigned long long)arg->nr_extents, (unsigned long long)arg->min_extent,
+		     (unsigned long long)arg->max_extent, arg->address_bits);
+	if (arg->mappings > arg->attachments)
+		fail("query: %u mappings of %u attachments", arg->mappings, arg->attachments);
+	if (!f)
+		return;
+	if (!f->ours)
+		fail("query: another driver's dma-buf is ours");
+	if (arg->dmabuf_size != f->size ||
+	    (arg->access & VMEMEXP_ACCESS_WRITE) != (f->writable ? VMEMEXP_ACCESS_WRITE : 0) ||
+	    (!f->reused && (arg->offset != f->offset || arg->length != f->length)))
+		fail("query: not what the export said");
+}
+
+int call_query(const struct arg *args)
+{
+	struct vmemexp_query arg = query_args(files[args[0].n % NR_FILES].fd);
+
+	arg.flags = args[1].n;
+	do_ioctl("query", VMEMEXP_IOC_QUERY, &arg, sizeof(arg), args + 2, &regions[0]);
+	if (!check_common(query_errors))
+		return request.ret;
+	memcpy(&arg, request.after, sizeof(arg));
+	if (!request.ret) {
+		check_description(&arg, find_file(arg.fd));
+		return (arg.state << 4) + !!arg.attachments + 2 * !!arg.mappings +
+		       4 * !!arg.vmaps + 8 * !!arg.cpu_mappings;
+	}
+	if (request.place != IN_SOURCE && memcmp(request.before, request.after, sizeof(arg)))
+		fail("query: written in spite of errno %d", -request.ret);
+	return request.ret;
+}
