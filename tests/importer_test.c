@@ -506,7 +506,7 @@ TEST_F(importer, cpu_reads_what_the_device_wrote)
 		IMPORTER_BIDIRECTIONAL, IMPORTER_FROM_DEVICE,
 	};
 	int s = self->session;
-	bool lost;
+	bool lost, may_be_lost;
 
 	for (size_t i = 0; i < ARRAY_LEN(devices); i++) {
 		for (size_t d = 0; d < ARRAY_LEN(directions); d++) {
@@ -515,11 +515,17 @@ TEST_F(importer, cpu_reads_what_the_device_wrote)
 			ASSERT_EQ(0, attach(s, self->dmabuf, devices[i]));
 			ASSERT_EQ(0, map(s, directions[d]));
 			lost = sees_a_copy(s) && !variant->syncs;
+			/* If nobody can tell, it depends on where the memory is. */
+			may_be_lost = !variant->syncs &&
+				      devices[i] == IMPORTER_DEV_MASK32 &&
+				      !(info(s).flags & IMPORTER_INFO_BOUNCED);
 			EXPECT_EQ(0, transfer(s, IMPORTER_IOC_WRITE, 0, SIZE,
 					      self->buf));
 			ASSERT_EQ(0, step(s, IMPORTER_IOC_UNMAP, NULL));
 			ASSERT_EQ(0, step(s, IMPORTER_IOC_DETACH, NULL));
 
+			if (may_be_lost)
+				lost = all_bytes_are(self->mem, SIZE, 0);
 			EXPECT_TRUE(lost ? all_bytes_are(self->mem, SIZE, 0) :
 				    !memcmp(self->buf, self->mem, SIZE));
 		}
