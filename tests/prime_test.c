@@ -113,10 +113,20 @@ FIXTURE_TEARDOWN(prime)
 
 TEST_F(prime, import_gives_the_same_handle_for_the_same_dmabuf)
 {
-	uint32_t handle = import(self->card, self->dmabuf);
-	int again = dup(self->dmabuf), other_card = open_vgem();
-	int other = test_export(self->source, SIZE, O_RDWR);
+	uint32_t handle;
+	int again, other, other_card;
 
+	/*
+	 * A device may map the same pages twice. But of two mappings of an address,
+	 * none is found if a part of one is synced.
+	 */
+	if (!access("/sys/kernel/debug/dma-api", F_OK))
+		SKIP(return, "CONFIG_DMA_API_DEBUG loses track of what is mapped twice");
+
+	handle = import(self->card, self->dmabuf);
+	again = dup(self->dmabuf);
+	other_card = open_vgem();
+	other = test_export(self->source, SIZE, O_RDWR);
 	EXPECT_EQ(1, test_query(self->dmabuf).attachments);
 	EXPECT_EQ(handle, import(self->card, self->dmabuf));
 	EXPECT_EQ(handle, import(self->card, again));
