@@ -1256,8 +1256,8 @@ TEST_F(dmabuf, has_a_kernel_mapping_if_it_leaves_addresses_to_others)
 	uint64_t limit = kernel_addresses(_metadata) / 4;
 	size_t size = 64 << 20;
 
-	if (size > limit) {
-		EXPECT_EQ(-vmap_refused(), vmap_of(_metadata, self, size));
+	/* A 64-bit kernel has more of them than there is memory. */
+	if (limit < 1 << 30) {
 		EXPECT_EQ(-vmap_refused(), vmap_of(_metadata, self, limit + page_size()));
 		size = limit;
 	}

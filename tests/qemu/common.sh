@@ -189,6 +189,8 @@ kernel_row()
 		# and no driver needs it: virtio has MSI. All else is slow as well.
 		flavour_arguments='pci=noacpi rcupdate.rcu_cpu_stall_timeout=240 printk.time=1'
 	fi
+	# It maps the configuration space of all buses that PCI can have.
+	[[ $2/$version != armhf/5.10 ]] || flavour_arguments='vmalloc=512M'
 	# Without LPAE, nothing above 4 GiB is found.
 	[[ $flavour != armmp ]] || machine+=,highmem=off
 }
