@@ -66,8 +66,8 @@ check-all: ## check and check-rest: all tests on every kernel, and a table
 	$(MAKE) check
 	$(MAKE) check-rest
 
-check-rest: ## the other kernels, the rest of check-coherency, matrix, check-install
-	tools/deps install check deb
+check-rest: ## the other kernels and machines, matrix, check-install, check-debug
+	tools/deps install check deb debug
 	tests/check-rest
 
 matrix: ## build for every kernel that Debian has now: a table
