@@ -584,6 +584,9 @@ static struct result __attempt(struct __test_metadata *_metadata, struct scene *
 
 	if (r.ret) {
 		expect_unchanged(&prepared);
+		/* The importer drops what an exporter forgets, and would hide it. */
+		if (self->session >= 0)
+			EXPECT_EQ(0, test_importer_info(self->session).nr_mapped);
 		check_reason(_metadata, self, &export);
 	} else if (op->check) {
 		op->check(_metadata, self);
