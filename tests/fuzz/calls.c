@@ -17,10 +17,12 @@
 #define NR_FREE_FILES	31
 
 #define PROT		{ ARG_BITS, PROT_READ | PROT_WRITE | PROT_EXEC }
-#define REGION		{ ARG_PICK, NR_REGIONS }
-#define DMABUF		{ ARG_PICK, NR_DMABUFS }
+#define REGION		{ ARG_SLOT, NR_REGIONS }
+#define DMABUF		{ ARG_SLOT, NR_DMABUFS }
+#define IMPORTER	{ ARG_SLOT, NR_IMPORTERS }
 #define FILE_SLOT	{ ARG_PICK, NR_FILES }
-#define BYTES		{ ARG_BYTES, 0 }
+#define OFFSET		{ ARG_OFFSET, 0 }
+#define LENGTH		{ ARG_LENGTH, 0 }
 #define NUMBER		{ ARG_NUMBER, 0 }
 #define ROWS		{ ARG_ROWS, 0 }
 /* Of the structure that is an ioctl's argument. */
@@ -33,49 +35,49 @@ const struct call_type call_types[] = {
 	{ "map", call_map, 32,
 	  { REGION, { ARG_PICK, NR_KINDS }, { ARG_PICK, NR_SIZES }, PROT,
 	    { ARG_PICK, 1 << 10 } } },
-	{ "munmap", call_munmap, 12, { REGION, BYTES, BYTES } },
-	{ "mprotect", call_mprotect, 12, { REGION, BYTES, BYTES, PROT } },
+	{ "munmap", call_munmap, 12, { REGION, OFFSET, LENGTH } },
+	{ "mprotect", call_mprotect, 12, { REGION, OFFSET, LENGTH, PROT } },
 	{ "mremap", call_mremap, 12,
-	  { REGION, BYTES, BYTES, BYTES, REGION, { ARG_PICK, 3 } } },
-	{ "madvise", call_madvise, 12, { REGION, BYTES, BYTES, { ARG_PICK, 16 } } },
+	  { REGION, OFFSET, LENGTH, LENGTH, REGION, { ARG_PICK, 3 } } },
+	{ "madvise", call_madvise, 12, { REGION, OFFSET, LENGTH, { ARG_PICK, 16 } } },
 	/* what, in steps of */
 	{ "touch", call_touch, 20,
-	  { REGION, BYTES, BYTES, { ARG_PICK, 2 }, { ARG_PICK, 4 } } },
-	{ "truncate", call_truncate, 4, { REGION, BYTES } },
-	{ "punch", call_punch, 4, { REGION, BYTES, BYTES } },
+	  { REGION, OFFSET, LENGTH, { ARG_PICK, 2 }, { ARG_PICK, 4 } } },
+	{ "truncate", call_truncate, 4, { REGION, OFFSET } },
+	{ "punch", call_punch, 4, { REGION, OFFSET, LENGTH } },
 	{ "take_away", call_take_away, 4, { REGION } },
 	{ "fork", call_fork, 1, { REGION, { ARG_PICK, 2 } } },
 
 	/* the fields; where the structure is, its size, a word of it, what goes there */
 	{ "export", call_export, 80,
-	  { REGION, BYTES, BYTES,
+	  { REGION, OFFSET, LENGTH,
 	    { ARG_BITS, VMEMEXP_EXPORT_UNALIGNED | VMEMEXP_EXPORT_CONTIGUOUS },
 	    { ARG_BITS, O_RDWR | O_CLOEXEC }, DMABUF,
 	    PLACE, NUMBER, WORD, NUMBER } },
 	{ "sync", call_sync, 48,
 	  { DMABUF,
 	    { ARG_BITS, VMEMEXP_SYNC_RW | VMEMEXP_SYNC_END | VMEMEXP_SYNC_OBSERVER },
-	    ROWS, BYTES, BYTES, BYTES, PLACE, NUMBER, WORD, NUMBER } },
+	    ROWS, OFFSET, LENGTH, LENGTH, PLACE, NUMBER, WORD, NUMBER } },
 	{ "query", call_query, 24,
 	  { DMABUF, { ARG_RARE, 2 }, PLACE, NUMBER, WORD, NUMBER } },
 	{ "unknown", call_unknown, 4, { NUMBER, { ARG_RARE, NR_PLACES } } },
 	{ "list", call_list, 4, { { 0 } } },
 	/* of memory or files, how much */
-	{ "limit", call_limit, 8, { { ARG_PICK, 2 }, { ARG_PICK, 20 } } },
+	{ "limit", call_limit, 16, { { ARG_PICK, 2 }, { ARG_PICK, 20 } } },
 	{ "caps", call_caps, 8, { { ARG_PICK, 4 } } },
-	{ "allow", call_allow, 4, { { ARG_BITS, 0xff } } },
+	{ "allow", call_allow, 8, { { ARG_BITS, 0xff } } },
 	{ "carveouts", call_carveouts, 8, { { ARG_PICK, NR_LISTS } } },
 
 	/* where to, offset, length, protection, how */
 	{ "mmap", call_mmap, 32,
-	  { DMABUF, REGION, BYTES, BYTES, PROT, { ARG_RARE, 4 } } },
+	  { DMABUF, REGION, OFFSET, LENGTH, PROT, { ARG_RARE, 4 } } },
 	{ "access", call_access, 20,
 	  { DMABUF, { ARG_BITS, DMA_BUF_SYNC_RW | DMA_BUF_SYNC_END } } },
 	{ "name", call_name, 4, { DMABUF, { ARG_PICK, 3 } } },
 	{ "sync_file", call_sync_file, 8,
 	  { DMABUF, FILE_SLOT, { ARG_PICK, 2 }, { ARG_BITS, DMA_BUF_SYNC_RW } } },
 	{ "poll", call_poll, 4, { DMABUF, { ARG_PICK, 4 } } },
-	{ "seek", call_seek, 4, { DMABUF, BYTES, { ARG_PICK, 5 } } },
+	{ "seek", call_seek, 4, { DMABUF, OFFSET, { ARG_PICK, 5 } } },
 	{ "read_write", call_read_write, 4, { FILE_SLOT, { ARG_PICK, 2 } } },
 	{ "dup", call_dup, 8, { FILE_SLOT, FILE_SLOT } },
 	{ "reopen", call_reopen, 4, { DMABUF, DMABUF, { ARG_BITS, O_ACCMODE } } },
@@ -87,10 +89,10 @@ const struct call_type call_types[] = {
 
 	/* the device; a step, and what it may want */
 	{ "attach", call_attach, 40,
-	  { { ARG_PICK, NR_IMPORTERS }, DMABUF, { ARG_PICK, IMPORTER_NR_DEVS },
+	  { IMPORTER, DMABUF, { ARG_PICK, IMPORTER_NR_DEVS },
 	    { ARG_RARE, 2 } } },
 	{ "import", call_import, 80,
-	  { { ARG_PICK, NR_IMPORTERS }, { ARG_PICK, 14 }, { ARG_PICK, 3 }, BYTES, BYTES,
+	  { IMPORTER, { ARG_PICK, NR_IMPORT_STEPS }, { ARG_PICK, 3 }, OFFSET, LENGTH,
 	    REGION } },
 };
 
@@ -137,6 +139,17 @@ void give_up(const char *format, ...)
 
 /* --- the system --- */
 
+/*
+ * Programs go to the kernel log, to be seen if the kernel panics, only then. What
+ * is written here is put right again here: set_knob() remembers it in this file.
+ */
+static void setup_log(void)
+{
+	set_knob("/sys/module/printk/parameters/ignore_loglevel", "N");
+	set_knob("/proc/sys/kernel/printk", "7");
+	set_knob("/proc/sys/kernel/panic_print", "32");
+}
+
 void setup_system(void)
 {
 	static const unsigned int owned[] = { 0, 1, CARVEOUT_REGION_RAM };
@@ -149,6 +162,7 @@ void setup_system(void)
 	if (access(BUFFERS, R_OK))
 		give_up("%s: %s", BUFFERS, strerror(errno));
 
+	setup_log();
 	run("modprobe -q vgem");
 	set_knob(HUGE_PAGES, "8");
 	/* All that the stand-in has. */
@@ -164,6 +178,16 @@ void setup_system(void)
 	mkdir(MOUNT_POINT, 0700);
 	mounted = !need_ext4() && run("mke2fs -q " RAM_DISK " >/dev/null 2>&1") &&
 		  !mount(RAM_DISK, MOUNT_POINT, "ext4", 0, NULL);
+}
+
+bool has_disk(void)
+{
+	return mounted;
+}
+
+void cleanup_system(void)
+{
+	restore_system();
 }
 
 /* One that is reserved can be seen only by not getting it. */

@@ -373,32 +373,31 @@ int call_import(const struct arg *args)
 	};
 	int fd = importer->fd;
 
-	switch (args[1].n) {
-	case 0:
+	switch (args[1].n % NR_IMPORT_STEPS) {
+	case IMPORT_DETACH:
 		check_importer(fd);
 		return _test_ioctl(fd, IMPORTER_IOC_DETACH, NULL);
-	case 1:
-	case 2:
+	case IMPORT_MAP:
 		return _test_importer_map(fd, args[2].n);
-	case 3:
+	case IMPORT_UNMAP:
 		return _test_ioctl(fd, IMPORTER_IOC_UNMAP, NULL);
-	case 4:
+	case IMPORT_READ:
 		return import_transfer(fd, IMPORTER_IOC_READ, importer->size, args);
-	case 5:
+	case IMPORT_WRITE:
 		return import_transfer(fd, IMPORTER_IOC_WRITE, importer->size, args);
-	case 6:
+	case IMPORT_VMAP:
 		return _test_ioctl(fd, IMPORTER_IOC_VMAP, NULL);
-	case 7:
+	case IMPORT_VUNMAP:
 		return _test_ioctl(fd, IMPORTER_IOC_VUNMAP, NULL);
-	case 8:
+	case IMPORT_VREAD:
 		return import_transfer(fd, IMPORTER_IOC_VREAD, importer->size, args);
-	case 9:
+	case IMPORT_VWRITE:
 		return import_transfer(fd, IMPORTER_IOC_VWRITE, importer->size, args);
-	case 10:
+	case IMPORT_BEGIN_CPU:
 		return _test_importer_direction(fd, IMPORTER_IOC_BEGIN_CPU, args[2].n);
-	case 11:
+	case IMPORT_END_CPU:
 		return _test_importer_direction(fd, IMPORTER_IOC_END_CPU, args[2].n);
-	case 12:
+	case IMPORT_MMAP:
 		return import_mmap(fd, importer->size, args);
 	default:
 		return _test_ioctl(fd, IMPORTER_IOC_CACHE, &cache);

@@ -176,7 +176,7 @@ static struct program next_program(void)
 	const struct program *one, *other;
 	struct program p;
 
-	if (!nr_corpus || random_number() % 8 == 0) {
+	if (!nr_corpus || random_number() % 3 == 0) {
 		make_program(&p);
 		return p;
 	}
@@ -235,14 +235,11 @@ static void explore(void)
 	}
 }
 
-static void replay(const char *path)
+static void replay(FILE *file)
 {
 	char line[MAX_TEXT + 256], *text;
-	FILE *file = fopen(path, "r");
 	struct program p;
 
-	if (!file)
-		give_up("%s: %s", path, strerror(errno));
 	while (fgets(line, sizeof(line), file)) {
 		text = strstr(line, MARK);
 		text = text ? text + strlen(MARK) : line;
@@ -253,13 +250,14 @@ static void replay(const char *path)
 		if (is_anything_left())
 			fail("the program leaves something behind");
 	}
-	fclose(file);
 	if (!shared->executions)
-		give_up("%s: there is no program in it", path);
+		give_up("%s: there is no program in it", options.replay);
 }
 
 static int work(void)
 {
+	FILE *programs = NULL;
+
 	if (options.coverage && !open_kcov()) {
 		printf("fuzz: %s: no KCOV (--no-coverage does without)\n", KCOV_PATH);
 		return KSFT_SKIP;
@@ -267,24 +265,22 @@ static int work(void)
 	kmsg = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
 	if (kmsg < 0)
 		give_up("/dev/kmsg: %s", strerror(errno));
+	/* What is opened later would count as left behind. */
+	if (options.replay) {
+		programs = fopen(options.replay, "r");
+		if (!programs)
+			give_up("%s: %s", options.replay, strerror(errno));
+	}
 	setup_calls();
 	seed_random(options.seed);
-	if (options.replay)
-		replay(options.replay);
+	if (programs)
+		replay(programs);
 	else
 		explore();
 	return 0;
 }
 
 /* --- the process that watches it --- */
-
-/* Programs go to the kernel log, to be seen if the kernel panics, only then. */
-static void setup_log(void)
-{
-	set_knob("/sys/module/printk/parameters/ignore_loglevel", "N");
-	set_knob("/proc/sys/kernel/printk", "7");
-	set_knob("/proc/sys/kernel/panic_print", "32");
-}
 
 /* Returns its exit status, 1 if it was killed. */
 static int watch(pid_t pid)
@@ -367,7 +363,6 @@ int main(int argc, char **argv)
 	shared = mmap(NULL, sizeof(*shared), RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		give_up("no memory");
-	setup_log();
 	setup_system();
 
 	pid = fork();
@@ -376,7 +371,7 @@ int main(int argc, char **argv)
 	if (!pid)
 		exit(work());
 	status = watch(pid);
-	restore_system();
+	cleanup_system();
 	if (status == KSFT_SKIP)
 		return status;
 	if (status)

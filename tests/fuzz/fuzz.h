@@ -42,9 +42,11 @@ struct program {
 enum arg_kind {
 	ARG_NONE,		/* there are no more */
 	ARG_PICK,		/* below @limit */
-	ARG_RARE,		/* the same, but mostly 0 */
+	ARG_SLOT,		/* the same, but half of them 0 */
+	ARG_RARE,		/* mostly 0 */
 	ARG_BITS,		/* of the mask @limit */
-	ARG_BYTES,		/* position or length */
+	ARG_OFFSET,		/* in bytes, half of them 0 */
+	ARG_LENGTH,		/* in bytes, half of them all there is */
 	ARG_ROWS,		/* how many, counted from what fits */
 	ARG_NUMBER,		/* whatever may upset somebody */
 };
@@ -81,6 +83,9 @@ extern const unsigned int nr_call_types;
 
 /* Before the watched process begins, and after it has ended. */
 void setup_system(void);
+void cleanup_system(void);
+/* Whether there is a file system that writes back to a disk, at MOUNT_POINT. */
+bool has_disk(void);
 /* In the process that runs programs. */
 void setup_calls(void);
 /* Runs @p; calls @seen after each call with its result. */
@@ -181,6 +186,13 @@ struct file_slot {
 };
 
 extern struct file_slot files[NR_FILES];
+
+/* What "import" does. */
+enum import_step {
+	IMPORT_DETACH, IMPORT_MAP, IMPORT_UNMAP, IMPORT_READ, IMPORT_WRITE, IMPORT_VMAP,
+	IMPORT_VUNMAP, IMPORT_VREAD, IMPORT_VWRITE, IMPORT_BEGIN_CPU, IMPORT_END_CPU,
+	IMPORT_MMAP, IMPORT_CACHE, NR_IMPORT_STEPS,
+};
 
 void setup_dmabuf(void);
 void clean_dmabuf(void);

@@ -230,12 +230,16 @@ static int map_shm_file(const struct wish *w)
 
 static int map_disk_file(const struct wish *w)
 {
-	return mounted ? map_path(w, MOUNT_POINT "/file", O_RDWR | O_CREAT) : -ENODEV;
+	return has_disk() ? map_path(w, MOUNT_POINT "/file", O_RDWR | O_CREAT) : -ENODEV;
 }
 
 static int map_own_file(const struct wish *w)
 {
-	return map_path(w, OWN_FILE, O_RDONLY);
+	struct wish read_only = *w;
+
+	if (!(w->special & 1))
+		read_only.prot &= ~PROT_WRITE;
+	return map_path(&read_only, OWN_FILE, O_RDONLY);
 }
 
 static int map_zero(const struct wish *w)

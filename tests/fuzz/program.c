@@ -73,20 +73,18 @@ static struct arg random_bytes(void)
 
 	switch (random_number() % 8) {
 	case 0:
-		return plainly(0);
 	case 1:
 		return plainly(pages);
 	case 2:
 		return plainly(pages + random_number() % 3 - 1);
 	case 3:
-	case 4:
-		return (struct arg){ 0, true };
-	case 5:
 		return (struct arg){ pages + random_number() % 3 - 1, true };
-	case 6:
+	case 4:
 		return (struct arg){ random_number() % (4 * PAGE), one_in(2) };
+	case 5:
+		return (struct arg){ random_number() % 3 * PAGE, true };
 	default:
-		return plainly(one_in(2) ? PAGE : random_odd_number());
+		return plainly(random_odd_number());
 	}
 }
 
@@ -120,12 +118,16 @@ static struct arg random_arg(const struct arg_type *type)
 	switch (type->kind) {
 	case ARG_PICK:
 		return plainly(random_number() % type->limit);
+	case ARG_SLOT:
+		return plainly(one_in(2) ? random_number() % type->limit : 0);
 	case ARG_RARE:
-		return plainly(one_in(8) ? random_number() % type->limit : 0);
+		return plainly(one_in(4) ? random_number() % type->limit : 0);
 	case ARG_BITS:
 		return plainly(random_number() & type->limit);
-	case ARG_BYTES:
-		return random_bytes();
+	case ARG_OFFSET:
+		return one_in(2) ? random_bytes() : plainly(0);
+	case ARG_LENGTH:
+		return one_in(2) ? random_bytes() : (struct arg){ 0, true };
 	case ARG_ROWS:
 		return random_rows();
 	default:
@@ -147,6 +149,8 @@ static void mutate_arg(struct arg *arg, const struct arg_type *type)
 		break;
 	default:
 		*arg = random_arg(type);
+		if (type->kind == ARG_RARE)
+			arg->n = random_number() % type->limit;
 	}
 }
 
@@ -207,11 +211,35 @@ static void begin_with_export(struct program *p)
 		.args[1].n = random_number() % NR_KINDS,
 		.args[2].n = random_number() % NR_SIZES,
 		.args[3].n = PROT_READ | PROT_WRITE,
+		.args[4].n = one_in(2) ? random_number() & 0x3ff : 0,
 	};
 	p->calls[p->nr_calls++] = (struct call){
 		.nr = call_named("export"),
 		.args[2].from_end = true,
 		.args[4].n = one_in(4) ? O_RDONLY : O_RDWR,
+	};
+}
+
+/* By this process, which may export it once more, or by a device. */
+static void go_on_with_mapping(struct program *p)
+{
+	if (one_in(2)) {
+		p->calls[p->nr_calls++] = (struct call){
+			.nr = call_named("mmap"),
+			.args[1].n = random_number() % 2,
+			.args[3].from_end = true,
+			.args[4].n = PROT_READ | PROT_WRITE,
+		};
+		return;
+	}
+	p->calls[p->nr_calls++] = (struct call){
+		.nr = call_named("attach"),
+		.args[2].n = random_number() % IMPORTER_NR_DEVS,
+	};
+	p->calls[p->nr_calls++] = (struct call){
+		.nr = call_named("import"),
+		.args[1].n = one_in(3) ? IMPORT_VMAP : IMPORT_MAP,
+		.args[2].n = random_number() % 3,
 	};
 }
 
@@ -241,6 +269,8 @@ void make_program(struct program *p)
 	p->nr_calls = 0;
 	if (nr_calls > 2 && !one_in(4))
 		begin_with_export(p);
+	if (nr_calls > 5 && p->nr_calls && one_in(2))
+		go_on_with_mapping(p);
 	while (p->nr_calls < nr_calls)
 		p->calls[p->nr_calls++] = random_call();
 	trim_program(p);
@@ -255,11 +285,24 @@ static void join_programs(struct program *p, const struct program *other)
 		p->calls[p->nr_calls++] = other->calls[from++];
 }
 
+/* Each argument is as likely, so that calls with many of them get most changes. */
+static void mutate_any_arg(struct program *p)
+{
+	unsigned int sum = 0, at = 0, number;
+
+	for (unsigned int i = 0; i < p->nr_calls; i++)
+		sum += nr_args_of(&call_types[p->calls[i].nr]);
+	if (!sum)
+		return;
+	number = random_number() % sum;
+	while (number >= nr_args_of(&call_types[p->calls[at].nr]))
+		number -= nr_args_of(&call_types[p->calls[at++].nr]);
+	mutate_arg(&p->calls[at].args[number], &call_types[p->calls[at].nr].args[number]);
+}
+
 static void mutate_once(struct program *p, const struct program *other)
 {
 	unsigned int at = random_number() % p->nr_calls;
-	const struct call_type *type = &call_types[p->calls[at].nr];
-	unsigned int arg;
 
 	switch (random_number() % 10) {
 	case 0:
@@ -280,10 +323,7 @@ static void mutate_once(struct program *p, const struct program *other)
 		insert_call(p, random_number() % (p->nr_calls + 1), random_call());
 		break;
 	default:
-		if (!nr_args_of(type))
-			break;
-		arg = random_number() % nr_args_of(type);
-		mutate_arg(&p->calls[at].args[arg], &type->args[arg]);
+		mutate_any_arg(p);
 	}
 }
 
