@@ -562,6 +562,14 @@ static void __succeed(struct __test_metadata *_metadata, struct scene *self,
 
 #define succeed() __succeed(_metadata, self, op)
 
+/* The importer drops what an exporter forgets, and so would hide it. */
+static uint64_t __count_mapped(struct __test_metadata *_metadata, const struct scene *self)
+{
+	return self->session < 0 ? 0 : test_importer_info(self->session).nr_mapped;
+}
+
+#define count_mapped() __count_mapped(_metadata, self)
+
 struct result {
 	enum fault fault;
 	int ret;
@@ -573,9 +581,11 @@ static struct result __attempt(struct __test_metadata *_metadata, struct scene *
 	struct vmemexp_export export;
 	struct snapshot prepared;
 	struct result r;
+	uint64_t mapped;
 
 	prepare(_metadata, self, op);
 	take_snapshot(&prepared);
+	mapped = count_mapped();
 	export = self->export;
 
 	ASSERT_TRUE(arm(self, nth));
@@ -584,9 +594,7 @@ static struct result __attempt(struct __test_metadata *_metadata, struct scene *
 
 	if (r.ret) {
 		expect_unchanged(&prepared);
-		/* The importer drops what an exporter forgets, and would hide it. */
-		if (self->session >= 0)
-			EXPECT_EQ(0, test_importer_info(self->session).nr_mapped);
+		EXPECT_EQ(mapped, count_mapped());
 		check_reason(_metadata, self, &export);
 	} else if (op->check) {
 		op->check(_metadata, self);
