@@ -1084,6 +1084,7 @@ FIXTURE_SETUP(starvation)
 	ASSERT_EQ(0, seteuid(USER));
 
 	memory = memfd(FILE_SIZE, 0);
+	ASSERT_EQ(0, fallocate(memory, 0, 0, FILE_SIZE));
 	self->addr = map(LONG_SIZE, PROT_NONE, ANON | MAP_NORESERVE, -1);
 	for (size_t at = 0; at < LONG_SIZE; at += FILE_SIZE) {
 		ASSERT_EQ(self->addr + at,
@@ -1099,10 +1100,11 @@ FIXTURE_TEARDOWN(starvation)
 	attack_teardown();
 }
 
-static void populate(volatile unsigned char *addr)
+/* By reading, which brings some pages around with each: they are writable, too. */
+static void populate(const volatile unsigned char *addr)
 {
 	for (size_t at = 0; at < LONG_SIZE; at += PAGE)
-		addr[at] = 1;
+		addr[at];
 }
 
 /* What was seen of a child from the moment that it was killed. */
@@ -1167,7 +1169,7 @@ static struct death __kill_child(struct __test_metadata *_metadata, int fd,
 static void __kill_exporter(struct __test_metadata *_metadata, int fd,
 			    unsigned char *addr, bool present)
 {
-	struct death alone, killed, least = { LONG_MAX, LONG_MAX, true };
+	struct death alone, killed, least = { .us = LONG_MAX, .pages = LONG_MAX };
 	struct timespec start;
 	int dmabuf;
 	long all;
@@ -1180,7 +1182,7 @@ static void __kill_exporter(struct __test_metadata *_metadata, int fd,
 	close(dmabuf);
 
 	/* What else the machine does may take a while, but not each time. */
-	for (int i = 0; i < 3 || (least.too_late && i < 20); i++) {
+	for (int i = 0; i < 10 && (least.us >= all || least.pages >= LONG_PAGES / 4); i++) {
 		alone = __kill_child(_metadata, fd, addr, 0, present);
 		killed = __kill_child(_metadata, fd, addr, LONG_PAGES / 16, present);
 		TH_LOG("export %ld us; dead in %ld us; exporting, in %ld us and %ld pages%s",
@@ -1188,7 +1190,6 @@ static void __kill_exporter(struct __test_metadata *_metadata, int fd,
 		       killed.too_late ? ", too late" : "");
 		if (killed.too_late)
 			continue;
-		least.too_late = false;
 		killed.us -= 2 * alone.us;
 		if (killed.us < least.us)
 			least.us = killed.us;
@@ -1229,7 +1230,7 @@ TEST_F_TIMEOUT(starvation, by_a_long_export_leaves_the_address_space_to_others, 
 {
 	double best = 1;
 
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 3 && best >= 0.25; i++) {
 		struct timespec start;
 		pthread_t thread;
 		long longest = 0, all;
