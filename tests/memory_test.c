@@ -1259,7 +1259,8 @@ TEST_F(dmabuf, has_a_kernel_mapping_if_it_leaves_addresses_to_others)
 	/* A 64-bit kernel has more of them than there is memory. */
 	if (limit < 1 << 30) {
 		EXPECT_EQ(-vmap_refused(), vmap_of(_metadata, self, limit + page_size()));
-		size = limit;
+		/* PCI's configuration space takes most of them in 5.10. */
+		size = kernel_at_least(5, 11) ? limit : limit / 4;
 	}
 	EXPECT_EQ(0, vmap_of(_metadata, self, size));
 }

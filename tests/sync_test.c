@@ -146,7 +146,8 @@ FIXTURE_SETUP(sync)
 		ASSERT_EQ(0, ret);
 		if (is_all_copied(_metadata, self->session))
 			break;
-		/* Keep the memory, so that the next try gets other. */
+		/* Keep the memory, and take more, so that the next try gets other. */
+		memset(map_anon(4 * HUGE_PAGE), 1, 4 * HUGE_PAGE);
 		close(self->session);
 		close(self->dmabuf);
 		self->dmabuf = -1;
