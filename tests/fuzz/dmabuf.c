@@ -314,12 +314,17 @@ static struct file_slot *importer_of(const struct arg *arg)
 	return &files[FIRST_IMPORTER + arg->n % NR_IMPORTERS];
 }
 
-/* The kernel warns where a device cannot reach the memory or the bounce buffers. */
+/*
+ * The kernel warns where a device cannot reach the memory or the bounce buffers, and
+ * with CONFIG_DMA_API_DEBUG_SG of entries that are larger than its segments.
+ */
 static bool may_attach(const struct file_slot *f, unsigned int dev)
 {
-	if (dev != IMPORTER_DEV_MASK28)
-		return true;
-	return bounce_end ? bounce_end <= MASK28_END : f->ours;
+	if (dev == IMPORTER_DEV_SEGMENT64K)
+		return f->size <= 0x10000;
+	if (dev == IMPORTER_DEV_MASK28)
+		return bounce_end ? bounce_end <= MASK28_END : f->ours;
+	return true;
 }
 
 int call_attach(const struct arg *args)
