@@ -112,14 +112,14 @@ static uint8_t *make_huge(struct __test_metadata *_metadata)
  * Whether the device sees no byte of the memory itself. If the importer cannot count
  * (CONFIG_DMABUF_DEBUG), the driver only knows that there are some it does not see.
  */
-static bool is_all_copied(struct __test_metadata *_metadata, int session, int dmabuf)
+static bool __is_all_copied(struct __test_metadata *_metadata, int fd, int session, int dmabuf)
 {
 	struct importer_info info;
 	bool some;
 
 	test_importer_map(session, IMPORTER_BIDIRECTIONAL);
 	info = test_importer_info(session);
-	some = test_query(dmabuf).state & VMEMEXP_STATE_BOUNCED;
+	some = __test_query(_metadata, fd, dmabuf).state & VMEMEXP_STATE_BOUNCED;
 	test_importer_unmap(session);
 	return info.flags & IMPORTER_INFO_BOUNCED ? info.nr_bounced == info.nents : some;
 }
@@ -148,7 +148,7 @@ FIXTURE_SETUP(sync)
 		if (ret == -EOPNOTSUPP)
 			SKIP(return, "the kernel has no CONFIG_ARCH_HAS_DMA_OPS");
 		ASSERT_EQ(0, ret);
-		if (is_all_copied(_metadata, self->session, self->dmabuf))
+		if (__is_all_copied(_metadata, self->fd, self->session, self->dmabuf))
 			break;
 		/* Keep the memory, and take more, so that the next try gets other. */
 		memset(map_anon(4 * HUGE_PAGE), 1, 4 * HUGE_PAGE);
