@@ -1230,7 +1230,9 @@ static uint64_t kernel_addresses(struct __test_metadata *_metadata)
 	return kib << 10;
 }
 
-static int vmap_of(struct __test_metadata *_metadata, FIXTURE_DATA(dmabuf) *self, size_t size)
+typedef FIXTURE_DATA(dmabuf) dmabuf_fixture;
+
+static int vmap_of(struct __test_metadata *_metadata, dmabuf_fixture *self, size_t size)
 {
 	int session = test_importer_open(), dmabuf, ret;
 	unsigned char *addr;
