@@ -54,7 +54,7 @@ const struct call_type call_types[] = {
 	    { ARG_BITS, VMEMEXP_EXPORT_UNALIGNED | VMEMEXP_EXPORT_CONTIGUOUS },
 	    { ARG_BITS, O_RDWR | O_CLOEXEC }, DMABUF,
 	    PLACE, NUMBER, WORD, NUMBER } },
-	{ "sync", call_sync, 48,
+	{ "sync", call_sync, 80,
 	  { DMABUF,
 	    { ARG_BITS, VMEMEXP_SYNC_RW | VMEMEXP_SYNC_END | VMEMEXP_SYNC_OBSERVER },
 	    ROWS, OFFSET, LENGTH, LENGTH, PLACE, NUMBER, WORD, NUMBER } },

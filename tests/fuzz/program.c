@@ -90,15 +90,16 @@ static struct arg random_bytes(void)
 
 static struct arg random_rows(void)
 {
-	switch (random_number() % 4) {
+	switch (random_number() % 8) {
 	case 0:
-		return plainly(0);
-	case 1:
 		return plainly(random_number() % 10);
+	case 1:
+		return plainly(random_odd_number());
 	case 2:
+	case 3:
 		return (struct arg){ random_number() % 3 - 1, true };
 	default:
-		return plainly(random_odd_number());
+		return plainly(0);
 	}
 }
 
