@@ -770,6 +770,8 @@ enum part {
 	ANON,
 	SHMEM,
 	DRIVER_PAGES,
+	DRIVER_PAGES_UNCACHED,
+	DRIVER_PAGES_BESIDE_RAM,
 	FRAMES,
 	FRAMES_OF_ANOTHER_FILE,
 	FRAMES_UNCACHED,
@@ -811,6 +813,17 @@ FIXTURE_VARIANT_ADD(mixed, pages_of_a_driver_then_frames) {
 	.first = DRIVER_PAGES, .second = FRAMES,
 };
 
+FIXTURE_VARIANT_ADD(mixed, malloc_then_uncached_pages_of_a_driver) {
+	.first = ANON, .second = DRIVER_PAGES_UNCACHED,
+};
+
+/* arm cannot insert pages from outside of System RAM. */
+#ifndef __arm__
+FIXTURE_VARIANT_ADD(mixed, malloc_then_pages_of_a_driver_that_are_no_ram) {
+	.first = ANON, .second = DRIVER_PAGES_BESIDE_RAM,
+};
+#endif
+
 FIXTURE_VARIANT_ADD(mixed, frames_then_those_of_another_file) {
 	.first = FRAMES, .second = FRAMES_OF_ANOTHER_FILE,
 };
@@ -845,11 +858,13 @@ FIXTURE_VARIANT_ADD(mixed, dmabuf_then_another) {
 
 FIXTURE_SETUP(mixed)
 {
-	struct carveout_info region, ram;
+	struct carveout_info region, ram, beside;
 
 	skip_without_carveout();
 	ASSERT_EQ(0, _test_carveout_info(REGION, &region));
 	ASSERT_EQ(0, _test_carveout_info(RAM, &ram));
+	if (variant->second == DRIVER_PAGES_BESIDE_RAM && !find_region(WITH_PAGES, &beside))
+		SKIP(return, "vmemexp_carveout has no range of this sort");
 	self->files[0] = -1;
 	self->files[1] = -1;
 	test_setup();
@@ -873,9 +888,16 @@ FIXTURE_TEARDOWN(mixed)
 static int __open_part(struct __test_metadata *_metadata, int fd,
 		       enum part part)
 {
+	struct carveout_info region;
+
 	switch (part) {
 	case DRIVER_PAGES:
 		return open_stand_in(RAM, CARVEOUT_CACHED, CARVEOUT_HOW_PAGES);
+	case DRIVER_PAGES_UNCACHED:
+		return open_stand_in(RAM, CARVEOUT_UNCACHED, CARVEOUT_HOW_PAGES);
+	case DRIVER_PAGES_BESIDE_RAM:
+		ASSERT_TRUE(find_region(WITH_PAGES, &region));
+		return open_stand_in(region.region, CARVEOUT_CACHED, CARVEOUT_HOW_PAGES);
 	case FRAMES:
 	case FRAMES_OF_ANOTHER_FILE:
 		return open_stand_in(REGION, CARVEOUT_CACHED,

@@ -932,6 +932,12 @@ FIXTURE_VARIANT_ADD(call, mmap) { .op = {
 	.slabs = 2,
 } };
 
+FIXTURE_VARIANT_ADD(call, mmap_into_several_page_tables) { .op = {
+	.memory = make_large, .size = LARGE, .charge = LARGE / PAGE,
+	.prepare = prepare_dmabuf, .call = call_mmap, .check = check_mmap,
+	.slabs = 2, .pages = 1,
+} };
+
 FIXTURE_VARIANT_ADD(call, mmap_of_a_carveout) { .op = {
 	.memory = make_carveout_at_mmap, .size = 16 * PAGE,
 	.prepare = prepare_dmabuf, .call = call_mmap, .check = check_mmap,

@@ -5,6 +5,7 @@
  * elsewhere; here it is always anonymous.
  */
 #include <drm.h>
+#include <limits.h>
 #include <linux/dma-heap.h>
 #include <linux/udmabuf.h>
 #include <stddef.h>
@@ -662,6 +663,25 @@ TEST_F(export, range_beyond_the_address_space_is_efault)
 	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	cmd = export_args(last, 2 * page_size(), O_RDONLY);
 	test_err_export_cmd(EFAULT, VMEMEXP_REASON_NOT_MAPPED, end, &cmd);
+}
+
+/* More pages than a scatterlist can count, where there is room for so many. */
+TEST_F(export, range_of_too_many_pages_is_einval)
+{
+	struct vmemexp_export cmd = export_args(NULL, 0, O_RDONLY);
+	const uint64_t max = (uint64_t)INT_MAX * page_size();
+	bool fits = end_of_address_space() - page_size() >= max;
+
+	cmd.vaddr = page_size();
+	cmd.length = max;
+	if (fits)
+		test_err_export_cmd(EINVAL, VMEMEXP_REASON_LENGTH, cmd.vaddr, &cmd);
+	else
+		test_err_export_cmd(EFAULT, VMEMEXP_REASON_NOT_MAPPED,
+				    end_of_address_space(), &cmd);
+	cmd.length = max - page_size();
+	test_err_export_cmd(EFAULT, VMEMEXP_REASON_NOT_MAPPED,
+			    fits ? cmd.vaddr : end_of_address_space(), &cmd);
 }
 
 TEST_F(export, null_is_an_address_where_nothing_is_mapped)
