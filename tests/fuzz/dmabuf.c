@@ -282,9 +282,13 @@ struct fence_attach {
 
 #define FENCE_IOC_ATTACH DRM_IOWR(DRM_COMMAND_BASE + 1, struct fence_attach)
 
+/* What a device takes in one piece if its driver, as vgem, says nothing of it. */
+#define MAX_SEGMENT	(64 << 10)
+
 /*
  * vgem works on the dma-buf until its card is closed. CONFIG_DMA_API_DEBUG does not
- * cope with one device that maps the same memory twice, so it does only once.
+ * cope with one device that maps the same memory twice, so it does only once; and it
+ * complains of longer pieces.
  */
 int call_fence(const struct arg *args)
 {
@@ -292,7 +296,7 @@ int call_fence(const struct arg *args)
 	struct fence_attach attach = { .flags = args[1].n & 1 };
 	int card, ret;
 
-	if (vgem < 0 || fences)
+	if (vgem < 0 || fences || lseek(prime.fd, 0, SEEK_END) > MAX_SEGMENT)
 		return -ENODEV;
 	card = open_card(vgem);
 	if (card < 0)
