@@ -185,10 +185,10 @@ kernel_row()
 		# It is built here, so its modules can be as well.
 		builder=''
 		packages_group=debug
-		# ACPI takes 30 s to tell the interrupt of a device, for each of them,
-		# and no driver needs it: virtio has MSI. All else is slow as well.
-		flavour_arguments='pci=noacpi rcupdate.rcu_cpu_stall_timeout=240 printk.time=1'
-		flavour_arguments+=' log_buf_len=1M'
+		# ACPI takes 30 s to tell the interrupt of a device of "pc", for each of
+		# them. All else is slow as well.
+		machine=q35
+		flavour_arguments='rcupdate.rcu_cpu_stall_timeout=240 printk.time=1 log_buf_len=1M'
 	fi
 	# It maps the configuration space of all buses that PCI can have.
 	[[ $2/$version != armhf/5.10 ]] || flavour_arguments='vmalloc=512M'
