@@ -1230,16 +1230,14 @@ static uint64_t kernel_addresses(struct __test_metadata *_metadata)
 	return kib << 10;
 }
 
-typedef FIXTURE_DATA(dmabuf) dmabuf_fixture;
-
-static int vmap_of(struct __test_metadata *_metadata, dmabuf_fixture *self, size_t size)
+static int vmap_of(struct __test_metadata *_metadata, int fd, size_t size)
 {
 	int session = test_importer_open(), dmabuf, ret;
 	unsigned char *addr;
 
 	addr = map(size, RW, ANON | MAP_POPULATE, -1);
-	dmabuf = test_export(addr, size, O_RDWR);
-	ASSERT_LT(1, test_query(dmabuf).nr_extents);
+	dmabuf = __test_export_range(_metadata, fd, addr, size, O_RDWR);
+	ASSERT_LT(1, __test_query(_metadata, fd, dmabuf).nr_extents);
 	test_importer_attach(session, dmabuf, IMPORTER_DEV_COHERENT);
 	ret = _test_ioctl(session, IMPORTER_IOC_VMAP, NULL);
 	close(session);
@@ -1260,11 +1258,11 @@ TEST_F(dmabuf, has_a_kernel_mapping_if_it_leaves_addresses_to_others)
 
 	/* A 64-bit kernel has more of them than there is memory. */
 	if (limit < 1 << 30) {
-		EXPECT_EQ(-vmap_refused(), vmap_of(_metadata, self, limit + page_size()));
+		EXPECT_EQ(-vmap_refused(), vmap_of(_metadata, self->fd, limit + page_size()));
 		/* PCI's configuration space takes most of them in 5.10. */
 		size = kernel_at_least(5, 11) ? limit : limit / 4;
 	}
-	EXPECT_EQ(0, vmap_of(_metadata, self, size));
+	EXPECT_EQ(0, vmap_of(_metadata, self->fd, size));
 }
 
 /* The C library refuses it for 32-bit programs, the kernel for 64-bit ones. */
