@@ -10,10 +10,6 @@
  * counts what any of its functions does for the thread, so that much of what fails
  * here is not the driver's own.
  */
-#include <linux/capability.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-
 #include "vmemexp_memory.h"
 
 #define FAIL_NTH	"/proc/thread-self/fail-nth"
@@ -616,9 +612,6 @@ static bool is_due(const struct operation *op, const struct result *r)
 static void set_up(struct __test_metadata *_metadata, struct scene *self,
 		   const struct operation *op)
 {
-	struct rlimit limit = { op->charge * PAGE, op->charge * PAGE };
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2];
 	const char *missing = op->need ? op->need() : NULL;
 
 	if (access(FAIL_NTH, F_OK))
@@ -642,10 +635,7 @@ static void set_up(struct __test_metadata *_metadata, struct scene *self,
 	op->memory(_metadata, &self->m);
 
 	/* A page that stayed charged would be missing in the next call. */
-	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
-	ASSERT_EQ(0, syscall(SYS_capget, &header, data));
-	data[0].effective &= ~CAP_TO_MASK(CAP_IPC_LOCK);
-	ASSERT_EQ(0, syscall(SYS_capset, &header, data));
+	limit_memlock(op->charge * PAGE);
 }
 
 static void tear_down(struct __test_metadata *_metadata, struct scene *self,

@@ -13,12 +13,10 @@
  */
 #include <glob.h>
 #include <limits.h>
-#include <linux/capability.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -691,17 +689,11 @@ static void __expect_memory_back(struct __test_metadata *_metadata, long availab
 /* All of the limit is there to be used. */
 static void __expect_nothing_charged(struct __test_metadata *_metadata, int fd)
 {
-	struct rlimit limit = { SIZE, SIZE };
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2];
 	struct vmemexp_export cmd;
 
 	ASSERT_EQ(0, prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
 	cmd = export_args(map_anon(SIZE), SIZE, O_RDWR);
-	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
-	ASSERT_EQ(0, syscall(SYS_capget, &header, data));
-	data[0].effective &= ~CAP_TO_MASK(CAP_IPC_LOCK);
-	ASSERT_EQ(0, syscall(SYS_capset, &header, data));
+	limit_memlock(SIZE);
 	close(__test_export(_metadata, fd, &cmd));
 }
 

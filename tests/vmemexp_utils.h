@@ -19,6 +19,7 @@
 #include <drm.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
 #include <linux/udmabuf.h>
@@ -30,7 +31,9 @@
 #include <sys/ioctl.h>
 #include <sys/klog.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -255,6 +258,21 @@ static inline int collapse(void *p, size_t length)
 	return strtoul(smaps_field(p, "AnonHugePages:"), NULL, 10) >= length / 1024 ?
 	       0 : -EAGAIN;
 }
+
+/* From here on no more than @bytes may be locked, not even by root. */
+static inline void __limit_memlock(struct __test_metadata *_metadata, size_t bytes)
+{
+	struct rlimit limit = { bytes, bytes };
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
+	ASSERT_EQ(0, syscall(SYS_capget, &header, data));
+	data[0].effective &= ~CAP_TO_MASK(CAP_IPC_LOCK);
+	ASSERT_EQ(0, syscall(SYS_capset, &header, data));
+}
+
+#define limit_memlock(bytes) __limit_memlock(_metadata, bytes)
 
 static inline size_t page_align(size_t length)
 {
