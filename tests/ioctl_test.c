@@ -17,27 +17,34 @@
 
 #define BUF_PAGES	4
 
-/* First byte that no program can map. */
+/* Could a program map the page at @addr? It may be mapped already. */
+static bool is_address(uint64_t addr)
+{
+	void *want = (void *)(uintptr_t)addr;
+	void *map = mmap(want, page_size(), PROT_READ,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+			 -1, 0);
+
+	if (map == want)
+		munmap(map, page_size());
+	return map == want || errno == EEXIST;
+}
+
+/* First byte that no program can map: a power of two less some, or 3 GiB. */
 static uint64_t end_of_address_space(void)
 {
-	for (int bit = 62; bit >= 30; bit--) {
-		for (uint64_t below = 0; below <= 2; below++) {
-			uint64_t end = (1ULL << bit) - below * page_size();
-			void *want = (void *)(uintptr_t)(end - page_size());
-			void *map;
+	uint64_t good = to_u64(&good) / page_size();
+	uint64_t bad = (UINTPTR_MAX / 2 + 1ULL) / (page_size() / 2);
 
-			if (to_u64(want) != end - page_size())
-				continue;
-			map = mmap(want, page_size(), PROT_READ,
-				   MAP_PRIVATE | MAP_ANONYMOUS |
-				   MAP_FIXED_NOREPLACE, -1, 0);
-			if (map == want)
-				munmap(map, page_size());
-			if (map == want || errno == EEXIST)
-				return end;
-		}
+	while (bad - good > 1) {
+		uint64_t page = good + (bad - good) / 2;
+
+		if (is_address(page * page_size()))
+			good = page;
+		else
+			bad = page;
 	}
-	return 0;
+	return bad * page_size();
 }
 
 /* ---- the device ---- */
