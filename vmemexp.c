@@ -1506,7 +1506,7 @@ static int vmemexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 	unsigned long i, pages, left = vma_pages(vma);
 	int ret;
 
-	/* The core checks it as well, but not on every path into here. */
+	/* Its callers are to check it, too; beyond it there are no extents to look at. */
 	if (index > buf->npages || left > buf->npages - index)
 		return -EINVAL;
 	/* Copies of page frames that mm/ does not know cannot be made. */
