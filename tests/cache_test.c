@@ -987,7 +987,8 @@ static struct cost __cost_of_a_page(struct __test_metadata *_metadata, struct sc
 	struct cost cost = {};
 
 	make_buffer(make_large, size);
-	ASSERT_LE(size / PAGE / 2, test_query(self->dmabuf).nr_extents);
+	/* Some are neighbours nevertheless, by chance. */
+	ASSERT_LE(size / PAGE / 8, test_query(self->dmabuf).nr_extents);
 	add_device(IMPORTER_BIDIRECTIONAL);
 	map_before();
 	for (step.way = GIVE; step.way <= TAKE; step.way++) {
