@@ -1057,7 +1057,7 @@ static unsigned char *find_vvar(void)
 
 /*
  * Mostly these are page frames. But arm has always shown pages there, and all
- * architectures do since 6a011a228293 (v7.1).
+ * architectures do since 6a011a228293 (v7.1), some kernels as memory for I/O.
  */
 static void make_vvar(struct __test_metadata *_metadata, struct refusal *r)
 {

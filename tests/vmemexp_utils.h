@@ -227,10 +227,12 @@ static inline const char *smaps_field(const volatile void *p, const char *name)
 	return found;
 }
 
-/* Whether @p is in a mapping of page frames, which the kernel takes for no pages. */
+/* Whether @p is in a mapping of page frames, or one whose pages the kernel does not pin. */
 static inline bool maps_frames(const volatile void *p)
 {
-	return strstr(smaps_field(p, "VmFlags:"), " pf");
+	const char *flags = smaps_field(p, "VmFlags:");
+
+	return strstr(flags, " pf") || strstr(flags, " io");
 }
 
 /* Kernels for real time have none. */
