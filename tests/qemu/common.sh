@@ -171,6 +171,7 @@ arch_row()
 
 # Both, for a kernel by its NAME: VERSION or VERSION-FLAVOUR. Sets version, and the
 # flavour, and
+#   own_config    configuration of a kernel that is built here; empty: Debian's kernel
 #   flavour_arguments
 #                 what a kernel of this flavour is booted with
 kernel_row()
@@ -179,17 +180,28 @@ kernel_row()
 	arch_row "$2"
 	version_row "$version" "$2"
 	[[ $1 != *-* ]] || flavour=${1#*-}
-	flavour_arguments=
-	if [[ $flavour == debug ]]; then
-		[[ $2 == amd64 ]] || usage_error "there is no debug kernel for $2"
+	own_config='' flavour_arguments=''
+	case $flavour in
+	debug | bench)
+		[[ $2 == amd64 ]] || usage_error "there is no $flavour kernel for $2"
+		own_config=$TOP/tests/$flavour/config
 		# It is built here, so its modules can be as well.
 		builder=''
-		packages_group=debug
-		# ACPI takes 30 s to tell the interrupt of a device of "pc", for each of
-		# them. All else is slow as well.
+		packages_group=$flavour
 		machine=q35
+		;;
+	esac
+	case $flavour in
+	debug)
+		# ACPI takes 30 s to tell the interrupt of a device of "pc", for each of
+		# them, so it is q35. All else is slow as well.
 		flavour_arguments='rcupdate.rcu_cpu_stall_timeout=240 printk.time=1 log_buf_len=1M'
-	fi
+		;;
+	bench)
+		# What is measured includes what Debian's kernels do against attacks.
+		flavour_arguments='mitigations=auto'
+		;;
+	esac
 	# It maps the configuration space of all buses that PCI can have.
 	[[ $2/$version != armhf/5.10 ]] || flavour_arguments='vmalloc=512M'
 	# Without LPAE, nothing above 4 GiB is found.
