@@ -2,7 +2,8 @@
 /*
  * bench: what vmemexp costs, beside what else could be done with the same memory
  *
- * Usage: bench [--max BYTES] [--profile OPERATION METHOD MEMORY BYTES]
+ * Usage: bench [--max BYTES] [--only OPERATION]
+ *        bench --profile OPERATION METHOD MEMORY BYTES
  *
  * Each line on stdout is the result of one measurement, its fields separated by
  * blanks; tests/bench/run makes tables and plots of them:
@@ -25,8 +26,13 @@
  *	thp	anonymous memory in transparent huge pages
  *	hugetlb	pages of hugetlbfs, of the default size
  *
- * The cost of reading the clock is subtracted, the first run of each measurement
- * is thrown away, and a system call's way into the kernel and back is counted.
+ * The cost of reading the clock is subtracted, that of a system call's way into the
+ * kernel and back is not.
+ *
+ * --max leaves larger sizes out; --only measures one operation, of vmemexp and all
+ * others. --profile does one thing over and over for two seconds, and prints "sample
+ * ADDRESS" for where the CPU was, now and then.
+ *
  * Wants root, and the modules vmemexp and vmemexp_importer.
  */
 #include <asm/unistd.h>
@@ -672,30 +678,28 @@ static unsigned int number_of_runs(size_t size)
 {
 	if (size <= MIB)
 		return 21;
-	if (size <= 16 * MIB)
-		return 9;
-	return size <= 64 * MIB ? 5 : 3;
+	return size <= 16 * MIB ? 9 : 3;
 }
 
-/* Also makes runs of what would be too short for a caches to be warm. */
 static void measure(const struct measurement *m, const struct area *area, size_t size)
 {
 	static uint64_t times[MAX_PARTS + 1][MAX_RUNS];
 	unsigned int runs = number_of_runs(size), run, part;
 	struct subject s = { .area = area, .size = size };
-	struct watch w;
+	struct watch w = {};
 	int ret;
 
 	ret = prepare(m, &s);
-	for (run = 0; !ret && run <= runs; run++) {
+	/* One in vain, where it may matter that something is done for the first time. */
+	if (!ret && size <= 16 * MIB)
+		ret = m->run(&s, &w);
+	for (run = 0; !ret && run < runs; run++) {
 		memset(&w, 0, sizeof(w));
 		ret = m->run(&s, &w);
-		if (!run)
-			continue;
-		times[MAX_PARTS][run - 1] = 0;
+		times[MAX_PARTS][run] = 0;
 		for (part = 0; part < MAX_PARTS; part++) {
-			times[part][run - 1] = w.parts[part];
-			times[MAX_PARTS][run - 1] += w.parts[part];
+			times[part][run] = w.parts[part];
+			times[MAX_PARTS][run] += w.parts[part];
 		}
 	}
 	give_up(&s);
@@ -729,7 +733,7 @@ static const size_t sizes[] = {
 	256 * MIB, 1024 * MIB,
 };
 
-static void measure_all(const struct area *area)
+static void measure_all(const struct area *area, const char *only)
 {
 	size_t i, j;
 
@@ -738,7 +742,8 @@ static void measure_all(const struct area *area)
 		       physical_runs(area, sizes[i]));
 		for (j = 0; j < ARRAY_SIZE(measurements); j++)
 			if (sizes[i] >= measurements[j].min_size &&
-			    sizes[i] <= measurements[j].max_size)
+			    sizes[i] <= measurements[j].max_size &&
+			    (!only || !strcmp(only, measurements[j].operation)))
 				measure(&measurements[j], area, sizes[i]);
 		fflush(stdout);
 	}
@@ -841,7 +846,7 @@ static void measure_all_kept(const struct area *area)
 {
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(kept); i++) {
+	for (i = 0; i < ARRAY_SIZE(kept) && kept[i].size <= area->size; i++) {
 		measure_kept("vmemexp", vmemexp_export, area, kept[i].size, kept[i].buffers);
 		measure_kept("udmabuf", udmabuf_create, area, kept[i].size, kept[i].buffers);
 	}
@@ -970,23 +975,37 @@ static void lift_limits(void)
 	write_file("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "advise");
 }
 
+static void usage(void)
+{
+	fputs("usage: bench [--max BYTES] [--only OPERATION]\n"
+	      "       bench --profile OPERATION METHOD MEMORY BYTES\n", stderr);
+	exit(EXIT_USAGE);
+}
+
 int main(int argc, char *argv[])
 {
+	const char *only = NULL;
 	size_t max = LARGEST, size;
 	enum memory memory;
 	struct area area;
 	char *end;
 
 	page_size = sysconf(_SC_PAGESIZE);
-	if (argc > 2 && !strcmp(argv[1], "--max")) {
-		max = strtoull(argv[2], &end, 0);
-		if (*end || max < MIB)
-			errx(EXIT_USAGE, "--max wants a number of bytes, at least 1 MiB");
+	while (argc > 2 && strcmp(argv[1], "--profile")) {
+		if (!strcmp(argv[1], "--only")) {
+			only = argv[2];
+		} else if (!strcmp(argv[1], "--max")) {
+			max = strtoull(argv[2], &end, 0);
+			if (*end || max < MIB)
+				usage();
+		} else {
+			usage();
+		}
 		argv += 2;
 		argc -= 2;
 	}
-	if (argc != 1 && (argc != 6 || strcmp(argv[1], "--profile")))
-		errx(EXIT_USAGE, "usage: bench [--max BYTES] [--profile OPERATION METHOD MEMORY BYTES]");
+	if (argc != 1 && argc != 6)
+		usage();
 
 	lift_limits();
 	open_devices();
@@ -1000,8 +1019,8 @@ int main(int argc, char *argv[])
 	for (memory = NR_MEMORY; memory-- > 0;) {
 		size = memory == SMALL_PAGES ? LARGEST : LARGE;
 		make_area(&area, memory, size < max ? size : max);
-		measure_all(&area);
-		if (memory != THP)
+		measure_all(&area, only);
+		if (memory != THP && (!only || !strcmp(only, "kept")))
 			measure_all_kept(&area);
 		drop_area(&area);
 	}
