@@ -299,7 +299,6 @@ struct importer_session {
 	struct dma_buf *dmabuf;
 	struct sg_table *sgt;		/* NULL if not mapped */
 	enum dma_data_direction dir;	/* of sgt */
-	u64 dma_size;			/* of sgt: sum of its DMA segments */
 	bool moved;			/* sgt is stale; under dma_resv */
 	struct iosys_map map;		/* not set if not vmapped */
 };
@@ -793,9 +792,7 @@ static const struct dma_buf_attach_ops importer_attach_ops = {
 
 static int importer_map(struct importer_session *s, enum dma_data_direction dir)
 {
-	struct scatterlist *sg;
 	struct sg_table *sgt;
-	int i;
 
 	if (!s->attach)
 		return -ENXIO;
@@ -807,10 +804,19 @@ static int importer_map(struct importer_session *s, enum dma_data_direction dir)
 		return PTR_ERR(sgt);
 	s->sgt = sgt;
 	s->dir = dir;
-	s->dma_size = 0;
-	for_each_sgtable_dma_sg(sgt, sg, i)
-		s->dma_size += sg_dma_len(sg);
 	return 0;
+}
+
+/* The sum of the segments. Not kept by MAP, whose cost is the exporter's alone. */
+static u64 importer_dma_size(const struct importer_session *s)
+{
+	struct scatterlist *sg;
+	u64 size = 0;
+	int i;
+
+	for_each_sgtable_dma_sg(s->sgt, sg, i)
+		size += sg_dma_len(sg);
+	return size;
 }
 
 static int importer_unmap(struct importer_session *s)
@@ -978,7 +984,7 @@ static int importer_access(struct importer_session *s,
 
 	if (kernel ? !iosys_map_is_set(&s->map) : !s->sgt)
 		return -ENXIO;
-	size = kernel ? s->dmabuf->size : s->dma_size;
+	size = kernel ? s->dmabuf->size : importer_dma_size(s);
 	if (t->offset > size || t->length > size - t->offset)
 		return -EINVAL;
 	if (!kernel) {
@@ -1070,7 +1076,7 @@ static void importer_info_map(struct importer_session *s,
 	info->direction = s->dir;
 	info->nents = s->sgt->nents;
 	info->orig_nents = s->sgt->orig_nents;
-	info->dma_size = s->dma_size;
+	info->dma_size = importer_dma_size(s);
 	for_each_sgtable_dma_sg(s->sgt, sg, i) {
 		u64 dma = sg_dma_address(sg);
 		u64 len = sg_dma_len(sg);
