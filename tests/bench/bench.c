@@ -358,8 +358,8 @@ struct gup_test {
 };
 
 #define PIN_FAST_BENCHMARK	_IOWR('g', 2, struct gup_test)
-#define FOLL_WRITE		(1 << 0)
-#define FOLL_LONGTERM		(1 << 8)
+#define FOLL_WRITE		0x1
+#define FOLL_LONGTERM		0x100
 
 /*
  * The lower bound: pin_user_pages_fast() and unpin_user_pages() and nothing else.
@@ -758,7 +758,7 @@ struct kernel_memory {
 	long long all;
 };
 
-static long long meminfo(const char *name)
+static long long bytes_of(const char *name)
 {
 	FILE *file = fopen("/proc/meminfo", "re");
 	size_t length = strlen(name);
@@ -774,6 +774,9 @@ static long long meminfo(const char *name)
 	return kib * (long long)KIB;
 }
 
+#define SLABINFO_LINE \
+	"%63s %lld %lld %lld %lld %lld : tunables %*d %*d %*d : slabdata %*d %lld"
+
 static struct kernel_memory kernel_memory(void)
 {
 	long long objects, total, size, per_slab, pages, slabs, in_slabs = 0, kmalloc = 0;
@@ -784,15 +787,15 @@ static struct kernel_memory kernel_memory(void)
 	if (!file)
 		err(1, "/proc/slabinfo");
 	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%63s %lld %lld %lld %lld %lld : tunables %*d %*d %*d : slabdata %*d %lld",
-			   name, &objects, &total, &size, &per_slab, &pages, &slabs) != 7)
+		if (sscanf(line, SLABINFO_LINE, name, &objects, &total, &size, &per_slab, &pages,
+			   &slabs) != 7)
 			continue;
 		in_slabs += slabs * pages * (long long)page_size;
 		if (!strncmp(name, "kmalloc-", 8))
 			kmalloc += objects * size;
 	}
 	fclose(file);
-	used.all = meminfo("Slab") + meminfo("VmallocUsed");
+	used.all = bytes_of("Slab") + bytes_of("VmallocUsed");
 	used.driver = kmalloc + used.all - in_slabs;
 	return used;
 }
@@ -839,7 +842,7 @@ static const struct {
 } kept[] = {
 	{ 4 * KIB, 2048 }, { 64 * KIB, 2048 }, { MIB, 512 }, { 32 * MIB, 16 },
 	/* As many runs as allocators like least. */
-	{ 300 * 4 * KIB, 256 }, { 5000 * 4 * KIB, 16 },
+	{ 300 * 4 * KIB, 256 }, { 350 * 4 * KIB, 256 }, { 5000 * 4 * KIB, 16 },
 };
 
 static void measure_all_kept(const struct area *area)
@@ -975,7 +978,7 @@ static void lift_limits(void)
 	write_file("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "advise");
 }
 
-static void usage(void)
+static void wrong_usage(void)
 {
 	fputs("usage: bench [--max BYTES] [--only OPERATION]\n"
 	      "       bench --profile OPERATION METHOD MEMORY BYTES\n", stderr);
@@ -997,15 +1000,15 @@ int main(int argc, char *argv[])
 		} else if (!strcmp(argv[1], "--max")) {
 			max = strtoull(argv[2], &end, 0);
 			if (*end || max < MIB)
-				usage();
+				wrong_usage();
 		} else {
-			usage();
+			wrong_usage();
 		}
 		argv += 2;
 		argc -= 2;
 	}
 	if (argc != 1 && argc != 6)
-		usage();
+		wrong_usage();
 
 	lift_limits();
 	open_devices();
