@@ -70,6 +70,10 @@ check-rest: ## the other kernels and machines, matrix, check-install, check-debu
 	tools/deps install check deb debug
 	tests/check-rest
 
+bench: ## what it costs, beside all that could be done instead, in QEMU: tables, plots, goals
+	tools/deps install bench
+	tests/bench/run
+
 matrix: ## build for every kernel that Debian has now: a table
 	tools/deps install arm
 	tests/matrix
@@ -78,8 +82,9 @@ lint: ## the tests that need no guest: style, warnings, sparse, cocci, docs, she
 	tools/deps install check
 	tools/lint
 
-doc: ## regenerate the reference from the header, and the manual page
+doc: ## regenerate the reference from the header, tables of numbers, and the manual page
 	tools/deps install doc
+	tools/bench-doc
 	tools/api-doc > Documentation/vmemexp-api.rst.new
 	mv Documentation/vmemexp-api.rst.new Documentation/vmemexp-api.rst
 	$(MAKE) -C tools man
@@ -94,4 +99,4 @@ distclean-cache: ## remove the kernels and packages that the tests have fetched
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
-.PHONY: all install install-module uninstall deb run run-rtos check check-coherency check-debug check-install check-all check-rest matrix lint doc clean distclean-cache help
+.PHONY: all install install-module uninstall deb run run-rtos check check-coherency check-debug check-install check-all check-rest bench matrix lint doc clean distclean-cache help
