@@ -166,7 +166,7 @@ def mmap_and_touch(results, method, memory, size):
 
 
 def goals(results):
-    """What issue and design promise, of 32 MiB unless the name says something else."""
+    """What is promised, of 32 MiB unless the name says something else."""
     size = 32 * MIB
     empty = 2 * results.empty_ioctl()
     kept = [row for row in results.lists["kept"] if row["method"] == "vmemexp"]
