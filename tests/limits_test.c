@@ -599,8 +599,8 @@ FIXTURE_VARIANT_ADD(huge, transparent)
 
 static char *map_hugetlb_pages(size_t size)
 {
-	return mmap(NULL, NR_HUGE * size, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	return map_huge_pages(NR_HUGE * size, size,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
 }
 
 static char *map_transparent(struct __test_metadata *_metadata, size_t size)
@@ -983,8 +983,7 @@ static void *map_hugetlb(size_t *size)
 {
 	*size = hugetlb_size();
 	write_text(HUGE_POOL, "1");
-	return mmap(NULL, *size, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	return map_huge_pages(*size, *size, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
 }
 
 /* Some file that is not in memory alone. */

@@ -223,6 +223,20 @@ static inline void *__map(struct __test_metadata *_metadata, size_t size,
 #define RW		(PROT_READ | PROT_WRITE)
 #define ANON		(MAP_PRIVATE | MAP_ANONYMOUS)
 
+static inline void *__map_huge(struct __test_metadata *_metadata, size_t size,
+			       int flags, int fd)
+{
+	void *addr = map_huge_pages(size, HUGE_PAGE, flags, fd);
+
+	ASSERT_NE(MAP_FAILED, addr) {
+		TH_LOG("mmap of huge pages: %s", strerror(errno));
+	}
+	return addr;
+}
+
+/* Readable and writable. */
+#define map_huge(size, flags, fd) __map_huge(_metadata, size, flags, fd)
+
 /* The range is writable: give it contents. */
 static inline void __write_contents(struct __test_metadata *_metadata,
 				    struct memory *m, unsigned int seed)
@@ -316,15 +330,21 @@ static inline void make_posix_shm(struct __test_metadata *_metadata, struct memo
 static inline void make_hugetlb(struct __test_metadata *_metadata, struct memory *m)
 {
 	ASSERT_EQ(0, set_knob(HUGE_PAGES, "8"));
-	m->addr = map(m->size, RW, ANON | MAP_HUGETLB, -1);
+	m->addr = map_huge(m->size, ANON | MAP_HUGETLB, -1);
 	write_contents(m, 1);
 }
 
 static inline void make_hugetlb_memfd(struct __test_metadata *_metadata,
 				      struct memory *m)
 {
+	int fd;
+
 	ASSERT_EQ(0, set_knob(HUGE_PAGES, "8"));
-	share(_metadata, m, memfd(m->size, MFD_HUGETLB));
+	fd = memfd(m->size, MFD_HUGETLB);
+	m->addr = map_huge(m->size, MAP_SHARED, fd);
+	m->alias = map_huge(m->size, MAP_SHARED, fd);
+	close(fd);
+	write_contents(m, 1);
 }
 
 /* A file on a file system that writes back to a disk; has contents. */

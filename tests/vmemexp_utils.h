@@ -207,6 +207,24 @@ static inline void *map_anon(size_t length)
 		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
+/*
+ * Memory in huge pages of @huge bytes, at an address that is a multiple of that. On
+ * arm, newer kernels than 6.12 choose any other as well, and go down when it is used.
+ */
+static inline void *map_huge_pages(size_t size, size_t huge, int flags, int fd)
+{
+	/* The kernel rounds @size up. */
+	size_t room = size + 2 * huge;
+	char *area = mmap(NULL, room, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *addr = area + (-(uintptr_t)area & (huge - 1));
+
+	if (area == MAP_FAILED)
+		return area;
+	munmap(area, room);
+	return mmap(addr, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED_NOREPLACE, fd, 0);
+}
+
 /* What the kernel says behind @name of the mapping that @p is in; "" if nothing. */
 static inline const char *smaps_field(const volatile void *p, const char *name)
 {
