@@ -512,6 +512,28 @@ static unsigned int __capture_filled(struct __test_metadata *_metadata,
 }
 
 /*
+ * The first picture that is fill()'s for @seed. On a busy machine, 7.3 has shown
+ * something else for as long as a test took: so it is connected anew.
+ */
+static unsigned int __capture_connected(struct __test_metadata *_metadata,
+					const struct video *capture,
+					const struct buffer *buffers, unsigned int seed)
+{
+	unsigned int i = test_dequeue(capture);
+
+	for (int tries = 0; tries < FRAMES &&
+	     first_difference(buffers[i].addr, PICTURE_SIZE, seed) >= 0; tries++) {
+		TH_LOG("the input is not connected to the output yet");
+		_test_set_control(capture, CID_CONNECTED, 0);
+		connect_output(capture);
+		test_queue(capture, i, buffers[i].dmabuf);
+		i = test_dequeue(capture);
+	}
+	expect_filled(&buffers[i], seed);
+	return i;
+}
+
+/*
  * Of two buffers vivid gives one back, and shows the other one until it gets a
  * third.
  */
@@ -536,7 +558,7 @@ TEST_F(pictures, output_are_captured_again)
 		test_queue(&self->capture, i, seen[i].dmabuf);
 	}
 	test_stream(&self->capture, true);
-	i = __capture_filled(_metadata, &self->capture, seen, seed, seed);
+	i = __capture_connected(_metadata, &self->capture, seen, seed);
 
 	for (int frame = 0; frame < FRAMES / 3; frame++) {
 		seed++;
