@@ -508,7 +508,7 @@ static unsigned long vmemexp_extent_addr(const struct vmemexp_buf *buf, unsigned
 	return buf->start + (buf->extents[i].start << PAGE_SHIFT);
 }
 
-static void vmemexp_record(struct vmemexp_buf *buf, unsigned long pfn)
+static void vmemexp_record(struct vmemexp_buf *buf, unsigned long pfn, unsigned long pages)
 {
 	struct vmemexp_run *last = buf->extents + buf->nr_extents - 1;
 
@@ -517,7 +517,7 @@ static void vmemexp_record(struct vmemexp_buf *buf, unsigned long pfn)
 		last->base = pfn;
 		last->start = buf->nr_recorded;
 	}
-	buf->nr_recorded++;
+	buf->nr_recorded += pages;
 }
 
 static u32 vmemexp_memory_kind(struct folio *folio)
@@ -538,17 +538,47 @@ static u32 vmemexp_memory_kind(struct folio *folio)
 }
 
 /*
- * Decides by the pinned pages themselves whether they may be exported, and
- * counts what is kept from the system by pinning them: whole folios, which
- * cannot be split any more.
+ * Decides by a pinned folio itself whether it may be exported, and counts what is
+ * kept from the system by pinning it: all of it, as it cannot be split any more.
  */
-static int vmemexp_judge(struct vmemexp_buf *buf, struct page **pages, unsigned long count,
+static int vmemexp_judge(struct vmemexp_buf *buf, struct folio *folio, unsigned int allowed,
 			 unsigned long addr, struct vmemexp_error *error)
 {
-	u32 allowed = READ_ONCE(vmemexp_allow);
-	unsigned long i, run, left;
+	u32 kind = vmemexp_memory_kind(folio);
+
+	if (!(kind & allowed))
+		return vmemexp_fail(error, VMEMEXP_REASON_KIND, addr, -EPERM);
+	buf->memory |= kind;
+
+	/* It may go on where the run or the batch before ended. */
+	if (folio != buf->last_folio)
+		buf->nr_held += folio_nr_pages(folio);
+	buf->last_folio = folio;
+	return 0;
+}
+
+/* The number of @pages that follow each other in @folio, at most @count. */
+static unsigned long vmemexp_folio_run(struct folio *folio, struct page **pages,
+				       unsigned long count)
+{
+	unsigned long left = folio_nr_pages(folio), run;
+
+	if (left > 1)
+		left -= folio_page_idx(folio, pages[0]);
+	left = min(left, count);
+	for (run = 1; run < left && pages[run] == pages[0] + run; run++)
+		;
+	return run;
+}
+
+/* Records @count pinned pages, all of them, and judges them up to the first that fails. */
+static int vmemexp_take(struct vmemexp_buf *buf, struct page **pages, unsigned long count,
+			unsigned long addr, struct vmemexp_error *error)
+{
+	unsigned int allowed = READ_ONCE(vmemexp_allow);
+	unsigned long i, run;
 	struct folio *folio;
-	u32 kind;
+	int ret = 0;
 
 	/*
 	 * A file system does not expect its pages to change behind its back;
@@ -559,24 +589,13 @@ static int vmemexp_judge(struct vmemexp_buf *buf, struct page **pages, unsigned 
 
 	for (i = 0; i < count; i += run) {
 		folio = page_folio(pages[i]);
-		kind = vmemexp_memory_kind(folio);
-		if (!(kind & allowed))
-			return vmemexp_fail(error, VMEMEXP_REASON_KIND,
-					    addr + (i << PAGE_SHIFT), -EPERM);
-		buf->memory |= kind;
-
-		/* It may go on where the run or the batch before ended. */
-		if (folio != buf->last_folio)
-			buf->nr_held += folio_nr_pages(folio);
-		buf->last_folio = folio;
-
-		/* It was judged as a whole: skip its other pages. */
-		left = folio_nr_pages(folio) - folio_page_idx(folio, pages[i]);
-		left = min(left, count - i);
-		for (run = 1; run < left && pages[i + run] == pages[i] + run; run++)
-			;
+		run = vmemexp_folio_run(folio, pages + i, count - i);
+		/* What is recorded is unpinned on any error. */
+		vmemexp_record(buf, page_to_pfn(pages[i]), run);
+		if (!ret)
+			ret = vmemexp_judge(buf, folio, allowed, addr + (i << PAGE_SHIFT), error);
 	}
-	return 0;
+	return ret;
 }
 
 static int vmemexp_pin_batch(struct vmemexp_buf *buf, unsigned long addr, unsigned long count,
@@ -607,17 +626,12 @@ static int vmemexp_pin_batch(struct vmemexp_buf *buf, unsigned long addr, unsign
 static int vmemexp_pin(struct vmemexp_buf *buf, unsigned long addr, unsigned long count,
 		       struct page **pages, struct vmemexp_error *error)
 {
-	unsigned long i;
 	int ret;
 
 	ret = vmemexp_pin_batch(buf, addr, count, pages);
 	if (ret < 0)
 		return vmemexp_pin_failed(buf, addr, ret, error);
-	/* Recorded first: what is recorded is unpinned on any error. */
-	count = ret;
-	for (i = 0; i < count; i++)
-		vmemexp_record(buf, page_to_pfn(pages[i]));
-	return vmemexp_judge(buf, pages, count, addr, error);
+	return vmemexp_take(buf, pages, ret, addr, error);
 }
 
 static void vmemexp_unpin(struct vmemexp_buf *buf)
@@ -704,7 +718,7 @@ static int vmemexp_walk(struct vmemexp_buf *buf, unsigned long addr, unsigned lo
 			ret = vmemexp_fail(error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
 			break;
 		}
-		vmemexp_record(buf, found.pfn);
+		vmemexp_record(buf, found.pfn, 1);
 	}
 	mmap_read_unlock(buf->mm);
 	return ret;
