@@ -1513,27 +1513,12 @@ static const struct vm_operations_struct vmemexp_vm_ops = {
 	.close = vmemexp_vma_close,
 };
 
-static int vmemexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
+/* Maps pages from @index on to all of @vma, by whatever the kernel has to say about them. */
+static int vmemexp_remap_extents(const struct vmemexp_buf *buf, struct vm_area_struct *vma,
+				 unsigned long index)
 {
-	struct vmemexp_buf *buf = dmabuf->priv;
-	unsigned long index = vma->vm_pgoff, addr = vma->vm_start;
-	unsigned long i, pages, left = vma_pages(vma);
+	unsigned long i, pages, addr = vma->vm_start, left = vma_pages(vma);
 	int ret;
-
-	/* Its callers are to check it, too; beyond it there are no extents to look at. */
-	if (index > buf->npages || left > buf->npages - index)
-		return -EINVAL;
-	/* Copies of page frames that mm/ does not know cannot be made. */
-	if (!(vma->vm_flags & VM_MAYSHARE))
-		return -EINVAL;
-	if (!buf->writable) {
-		if (vma->vm_flags & VM_WRITE)
-			return -EACCES;
-		/* The file may be an importer's, open for writing. */
-		vmemexp_vm_flags_mod(vma, 0, VM_MAYWRITE);
-	}
-	vmemexp_vm_flags_mod(vma, VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP, 0);
-	vma->vm_page_prot = vmemexp_prot_with_cache(vma->vm_page_prot, buf->prot_cache);
 
 	for (i = vmemexp_find_run(buf->extents, buf->nr_extents, index); left; i++) {
 		pages = min(left, buf->extents[i].start + vmemexp_extent_pages(buf, i) - index);
@@ -1546,6 +1531,86 @@ static int vmemexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 		addr += pages << PAGE_SHIFT;
 		left -= pages;
 	}
+	return 0;
+}
+
+/*
+ * Memory of user space is cached as the kernel itself caches it. The kernel need not
+ * be asked how, which it is for every run, and on x86 for every page of it.
+ */
+static bool vmemexp_can_fill(const struct vmemexp_buf *buf)
+{
+	return VMEMEXP_CAN_SET_PTES &&
+	       !(buf->memory & (VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP)) &&
+	       vmemexp_cache(buf->prot_cache) == VMEMEXP_CACHE_CACHED;
+}
+
+/* What vmemexp_fill_pte() maps next: @left pages from @pfn on, in @extent. */
+struct vmemexp_fill {
+	const struct vmemexp_buf *buf;
+	struct vm_area_struct *vma;
+	unsigned long extent;
+	unsigned long pfn;
+	unsigned long left;
+};
+
+static int vmemexp_fill_pte(pte_t *pte, unsigned long addr, void *data)
+{
+	struct vmemexp_fill *fill = data;
+
+	if (!fill->left) {
+		fill->extent++;
+		fill->pfn = fill->buf->extents[fill->extent].base;
+		fill->left = vmemexp_extent_pages(fill->buf, fill->extent);
+	}
+	vmemexp_set_pte(fill->vma, addr, pte, fill->pfn);
+	fill->pfn++;
+	fill->left--;
+	return 0;
+}
+
+/* The same as vmemexp_remap_extents() where vmemexp_can_fill(). */
+static int vmemexp_fill_extents(const struct vmemexp_buf *buf, struct vm_area_struct *vma,
+				unsigned long index)
+{
+	unsigned long i = vmemexp_find_run(buf->extents, buf->nr_extents, index);
+	unsigned long skip = index - buf->extents[i].start;
+	struct vmemexp_fill fill = {
+		.buf = buf, .vma = vma, .extent = i,
+		.pfn = buf->extents[i].base + skip, .left = vmemexp_extent_pages(buf, i) - skip,
+	};
+
+	return apply_to_page_range(vma->vm_mm, vma->vm_start, vma->vm_end - vma->vm_start,
+				   vmemexp_fill_pte, &fill);
+}
+
+static int vmemexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
+{
+	struct vmemexp_buf *buf = dmabuf->priv;
+	unsigned long index = vma->vm_pgoff, pages = vma_pages(vma);
+	int ret;
+
+	/* Its callers are to check it, too; beyond it there are no extents to look at. */
+	if (index > buf->npages || pages > buf->npages - index)
+		return -EINVAL;
+	/* Copies of page frames that mm/ does not know cannot be made. */
+	if (!(vma->vm_flags & VM_MAYSHARE))
+		return -EINVAL;
+	if (!buf->writable) {
+		if (vma->vm_flags & VM_WRITE)
+			return -EACCES;
+		/* The file may be an importer's, open for writing. */
+		vmemexp_vm_flags_mod(vma, 0, VM_MAYWRITE);
+	}
+	vmemexp_vm_flags_mod(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP, 0);
+	vma->vm_page_prot = vmemexp_prot_with_cache(vma->vm_page_prot, buf->prot_cache);
+
+	if (vmemexp_can_fill(buf))
+		ret = vmemexp_fill_extents(buf, vma, index);
+	else
+		ret = vmemexp_remap_extents(buf, vma, index);
+	if (ret)
+		return ret;
 
 	vma->vm_ops = &vmemexp_vm_ops;
 	vmemexp_vma_open(vma);

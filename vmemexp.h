@@ -212,6 +212,23 @@ static inline u32 vmemexp_cache(u64 bits)
 }
 
 /*
+ * An entry of a page table for user space. set_pte_at() is not there for modules on
+ * arm and arm64; nor is as much to gain, since nobody else looks at every page.
+ */
+#ifdef CONFIG_X86
+#define VMEMEXP_CAN_SET_PTES		1
+static inline void vmemexp_set_pte(struct vm_area_struct *vma, unsigned long addr, pte_t *pte,
+				   unsigned long pfn)
+{
+	set_pte_at(vma->vm_mm, addr, pte, pte_mkspecial(pfn_pte(pfn, vma->vm_page_prot)));
+}
+#else
+#define VMEMEXP_CAN_SET_PTES		0
+static inline void vmemexp_set_pte(struct vm_area_struct *vma, unsigned long addr, pte_t *pte,
+				   unsigned long pfn) { }
+#endif
+
+/*
  * A kernel mapping of uncached memory. On arm and arm64 user space's uncached
  * memory is device memory, where the unaligned accesses of an importer's memcpy()
  * fault; write-combined is uncached as well, and memory.
