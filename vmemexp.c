@@ -1069,12 +1069,13 @@ static void vmemexp_sync_attach(const struct vmemexp_buf *buf, const struct vmem
 				size_t offset, size_t length, enum dma_data_direction dir,
 				bool for_cpu)
 {
-	unsigned long first = offset >> PAGE_SHIFT;
-	unsigned long extent = vmemexp_find_run(buf->extents, buf->nr_extents, first);
-	unsigned long segment = vmemexp_find_run(at->segments, at->nr_segments, first);
+	unsigned long first = offset >> PAGE_SHIFT, extent, segment;
 	size_t extent_end, segment_end, size;
 	dma_addr_t addr;
 
+	/* Nothing lies between the device and memory. */
+	if (at->kept)
+		return;
 	if (!buf->is_ram) {
 		if (at->noncoherent && (!for_cpu || dir != DMA_TO_DEVICE))
 			vmemexp_clean_caches(buf, offset, length, !for_cpu);
@@ -1083,6 +1084,8 @@ static void vmemexp_sync_attach(const struct vmemexp_buf *buf, const struct vmem
 	if (at->noncoherent && !for_cpu && dir == DMA_FROM_DEVICE)
 		vmemexp_clean_caches(buf, offset, length, true);
 
+	extent = vmemexp_find_run(buf->extents, buf->nr_extents, first);
+	segment = vmemexp_find_run(at->segments, at->nr_segments, first);
 	for (; length; offset += size, length -= size) {
 		extent_end = vmemexp_run_end(buf, buf->extents, buf->nr_extents, extent);
 		segment_end = vmemexp_run_end(buf, at->segments, at->nr_segments, segment);
@@ -1250,19 +1253,6 @@ err_free:
 	return ret;
 }
 
-static void vmemexp_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
-{
-	struct vmemexp_buf *buf = dmabuf->priv;
-	struct vmemexp_attach *at = attach->priv;
-
-	mutex_lock(&buf->lock);
-	list_del(&at->node);
-	mutex_unlock(&buf->lock);
-	kvfree(at->segments);
-	sg_free_table(&at->sgt);
-	kfree(at);
-}
-
 static void vmemexp_unmap_resources(struct vmemexp_attach *at, unsigned int nents,
 				    enum dma_data_direction dir)
 {
@@ -1362,9 +1352,12 @@ static void vmemexp_unmap_attach(struct vmemexp_attach *at)
 {
 	/* The direction that was mapped, whatever the importer says now. */
 	if (at->resource)
-		vmemexp_unmap_resources(at, at->sgt.orig_nents, at->dir);
+		vmemexp_unmap_resources(at, at->sgt.orig_nents, at->mapped_dir);
 	else
-		dma_unmap_sgtable(at->dev, &at->sgt, at->dir, DMA_ATTR_SKIP_CPU_SYNC);
+		dma_unmap_sgtable(at->dev, &at->sgt, at->mapped_dir, DMA_ATTR_SKIP_CPU_SYNC);
+	at->nr_segments = 0;
+	at->nr_bounced = 0;
+	at->kept = false;
 }
 
 /* The number of segments that are no part of the buffer but copies. */
@@ -1389,13 +1382,44 @@ static unsigned int vmemexp_count_bounced(const struct vmemexp_buf *buf,
 	return bounced;
 }
 
+/*
+ * Whether mapping for the DMA API is mere arithmetic, and syncs do nothing: memory is
+ * where the device sees it, and no cache, no copy and no IOMMU lies between the two.
+ */
+static bool vmemexp_is_direct(const struct vmemexp_buf *buf, struct device *dev)
+{
+	return buf->is_ram && dev_is_dma_coherent(dev) && !get_dma_ops(dev) &&
+	       !device_iommu_mapped(dev) && !dma_addressing_limited(dev) &&
+	       !vmemexp_may_bounce(buf, dev);
+}
+
+static int vmemexp_map_segments(struct vmemexp_buf *buf, struct vmemexp_attach *at,
+				enum dma_data_direction dir)
+{
+	unsigned long index = 0;
+	struct scatterlist *sg;
+	int i, ret;
+
+	ret = vmemexp_map_attach(buf, at, dir);
+	if (ret)
+		return ret;
+	at->mapped_dir = dir;
+	at->nr_segments = at->sgt.nents;
+	for_each_sgtable_dma_sg(&at->sgt, sg, i) {
+		at->segments[i].base = sg_dma_address(sg);
+		at->segments[i].start = index;
+		index += sg_dma_len(sg) >> PAGE_SHIFT;
+	}
+	at->nr_bounced = vmemexp_count_bounced(buf, at);
+	return 0;
+}
+
 static struct sg_table *vmemexp_map(struct dma_buf_attachment *attach, enum dma_data_direction dir)
 {
 	struct vmemexp_buf *buf = attach->dmabuf->priv;
 	struct vmemexp_attach *at = attach->priv;
-	unsigned long index = 0;
-	struct scatterlist *sg;
-	int i, ret;
+	bool direct;
+	int ret;
 
 	if (!buf->writable && dir != DMA_TO_DEVICE)
 		return ERR_PTR(-EACCES);
@@ -1405,18 +1429,18 @@ static struct sg_table *vmemexp_map(struct dma_buf_attachment *attach, enum dma_
 		ret = -EBUSY;
 		goto err_unlock;
 	}
-	ret = vmemexp_map_attach(buf, at, dir);
-	if (ret)
-		goto err_unlock;
-
-	at->nr_segments = at->sgt.nents;
-	for_each_sgtable_dma_sg(&at->sgt, sg, i) {
-		at->segments[i].base = sg_dma_address(sg);
-		at->segments[i].start = index;
-		index += sg_dma_len(sg) >> PAGE_SHIFT;
+	/* Asked each time: its driver may have changed what the device can reach. */
+	direct = vmemexp_is_direct(buf, at->dev);
+	if (at->kept && !direct)
+		vmemexp_unmap_attach(at);
+	if (!at->kept) {
+		/* A mapping that is kept has to do for all directions to come. */
+		ret = vmemexp_map_segments(buf, at, direct && buf->writable ? DMA_BIDIRECTIONAL : dir);
+		if (ret)
+			goto err_unlock;
+		at->kept = direct;
 	}
 	at->dir = dir;
-	at->nr_bounced = vmemexp_count_bounced(buf, at);
 	vmemexp_sync_attach(buf, at, 0, vmemexp_size(buf), dir, false);
 	if (dir != DMA_TO_DEVICE)
 		WRITE_ONCE(buf->dirty, true);
@@ -1438,11 +1462,25 @@ static void vmemexp_unmap(struct dma_buf_attachment *attach, struct sg_table *sg
 	mutex_lock(&buf->lock);
 	trace_vmemexp_unmap(buf, at);
 	vmemexp_sync_attach(buf, at, 0, vmemexp_size(buf), at->dir, true);
-	vmemexp_unmap_attach(at);
-	at->nr_segments = 0;
-	at->nr_bounced = 0;
+	if (!at->kept)
+		vmemexp_unmap_attach(at);
 	at->dir = DMA_NONE;
 	mutex_unlock(&buf->lock);
+}
+
+static void vmemexp_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
+{
+	struct vmemexp_buf *buf = dmabuf->priv;
+	struct vmemexp_attach *at = attach->priv;
+
+	mutex_lock(&buf->lock);
+	list_del(&at->node);
+	mutex_unlock(&buf->lock);
+	if (at->kept)
+		vmemexp_unmap_attach(at);
+	kvfree(at->segments);
+	sg_free_table(&at->sgt);
+	kfree(at);
 }
 
 static void vmemexp_trace_access(const struct vmemexp_buf *buf, enum dma_data_direction access,

@@ -130,11 +130,14 @@ struct vmemexp_buf {
  *	look after all of it
  * @node: entry in vmemexp_buf.attachments
  * @sgt: this device's own scatterlist of the whole buffer
- * @dir: direction of the mapping, DMA_NONE while not mapped
+ * @dir: direction that the importer has mapped it in, DMA_NONE while it has not
+ * @mapped_dir: direction that it is mapped in for the DMA API
+ * @kept: the DMA API's mapping is kept from the first map to detach, because it is
+ *	nothing but the addresses of the memory (vmemexp_is_direct())
  * @resource: mapped by dma_map_resource()
  * @segments: the mapping's contiguous DMA ranges. Importers may edit the
  *	scatterlist that they got; syncs go by this copy.
- * @nr_segments: entries used in @segments, 0 while not mapped
+ * @nr_segments: entries used in @segments, 0 while nothing is mapped
  * @nr_bounced: how many of them the DMA API made copies for
  *
  * Protected by vmemexp_buf.lock, apart from @dev and @noncoherent, which are
@@ -146,6 +149,8 @@ struct vmemexp_attach {
 	struct list_head node;
 	struct sg_table sgt;
 	enum dma_data_direction dir;
+	enum dma_data_direction mapped_dir;
+	bool kept;
 	bool resource;
 	struct vmemexp_run *segments;
 	unsigned int nr_segments;
