@@ -520,9 +520,15 @@ static void vmemexp_record(struct vmemexp_buf *buf, unsigned long pfn, unsigned 
 	buf->nr_recorded += pages;
 }
 
+/* Before 6.10, that is a function to call; no small page is one of hugetlb's. */
+static bool vmemexp_is_hugetlb(struct folio *folio)
+{
+	return folio_test_large(folio) && folio_test_hugetlb(folio);
+}
+
 static u32 vmemexp_memory_kind(struct folio *folio)
 {
-	if (folio_test_hugetlb(folio))
+	if (vmemexp_is_hugetlb(folio))
 		return VMEMEXP_MEMORY_HUGETLB;
 	if (folio_test_anon(folio))
 		return VMEMEXP_MEMORY_ANON;
@@ -535,26 +541,6 @@ static u32 vmemexp_memory_kind(struct folio *folio)
 	if (folio->mapping)
 		return VMEMEXP_MEMORY_FILE;
 	return VMEMEXP_MEMORY_DRIVER;
-}
-
-/*
- * Decides by a pinned folio itself whether it may be exported, and counts what is
- * kept from the system by pinning it: all of it, as it cannot be split any more.
- */
-static int vmemexp_judge(struct vmemexp_buf *buf, struct folio *folio, unsigned int allowed,
-			 unsigned long addr, struct vmemexp_error *error)
-{
-	u32 kind = vmemexp_memory_kind(folio);
-
-	if (!(kind & allowed))
-		return vmemexp_fail(error, VMEMEXP_REASON_KIND, addr, -EPERM);
-	buf->memory |= kind;
-
-	/* It may go on where the run or the batch before ended. */
-	if (folio != buf->last_folio)
-		buf->nr_held += folio_nr_pages(folio);
-	buf->last_folio = folio;
-	return 0;
 }
 
 /* The number of @pages that follow each other in @folio, at most @count. */
@@ -571,11 +557,47 @@ static unsigned long vmemexp_folio_run(struct folio *folio, struct page **pages,
 	return run;
 }
 
-/* Records @count pinned pages, all of them, and judges them up to the first that fails. */
+/* The number of pages from @first on in its huge page, at most @count. */
+static unsigned long vmemexp_hugetlb_run(struct page *first, unsigned long count)
+{
+	struct folio *folio = page_folio(first);
+	unsigned long left = folio_nr_pages(folio) - folio_page_idx(folio, first);
+
+	return min(left, count);
+}
+
+/*
+ * Records all the rest of a huge page that @count pins of @page and those behind it
+ * were got for, and keeps one of them. No mapping has a part of such a page, so what
+ * is behind the pinned ones is known; and none is freed or moved in part.
+ *
+ * There is one pin for the begin of each extent, and one for each huge page that
+ * begins further on in it: by that rule, they are given back.
+ */
+static unsigned long vmemexp_record_hugetlb(struct vmemexp_buf *buf, struct page *page,
+					    unsigned long count)
+{
+	unsigned long run = vmemexp_hugetlb_run(page, buf->npages - buf->nr_recorded);
+	unsigned long extents = buf->nr_extents;
+	unsigned long surplus = min(count, run);
+
+	vmemexp_record(buf, page_to_pfn(page), run);
+	if (buf->nr_extents > extents || page == compound_head(page))
+		surplus--;
+	if (surplus)
+		unpin_user_page_range_dirty_lock(page, surplus, false);
+	return run;
+}
+
+/*
+ * Records @count pinned pages, and decides by the pages themselves whether they may be
+ * exported; counts what is kept from the system by pinning them: whole folios, which
+ * cannot be split any more.
+ */
 static int vmemexp_take(struct vmemexp_buf *buf, struct page **pages, unsigned long count,
 			unsigned long addr, struct vmemexp_error *error)
 {
-	unsigned int allowed = READ_ONCE(vmemexp_allow);
+	u32 kind, allowed = READ_ONCE(vmemexp_allow);
 	unsigned long i, run;
 	struct folio *folio;
 	int ret = 0;
@@ -589,11 +611,24 @@ static int vmemexp_take(struct vmemexp_buf *buf, struct page **pages, unsigned l
 
 	for (i = 0; i < count; i += run) {
 		folio = page_folio(pages[i]);
-		run = vmemexp_folio_run(folio, pages + i, count - i);
-		/* What is recorded is unpinned on any error. */
-		vmemexp_record(buf, page_to_pfn(pages[i]), run);
-		if (!ret)
-			ret = vmemexp_judge(buf, folio, allowed, addr + (i << PAGE_SHIFT), error);
+		kind = vmemexp_memory_kind(folio);
+		buf->memory |= kind;
+		/* It may go on where the run or the batch before ended. */
+		if (folio != buf->last_folio)
+			buf->nr_held += folio_nr_pages(folio);
+		buf->last_folio = folio;
+		buf->in_hugetlb = kind == VMEMEXP_MEMORY_HUGETLB;
+
+		/* Also after an error: what is recorded is unpinned then. */
+		if (buf->in_hugetlb) {
+			run = vmemexp_record_hugetlb(buf, pages[i], count - i);
+		} else {
+			run = vmemexp_folio_run(folio, pages + i, count - i);
+			vmemexp_record(buf, page_to_pfn(pages[i]), run);
+		}
+		if (!ret && !(kind & allowed))
+			ret = vmemexp_fail(error, VMEMEXP_REASON_KIND,
+					   addr + (i << PAGE_SHIFT), -EPERM);
 	}
 	return ret;
 }
@@ -628,20 +663,54 @@ static int vmemexp_pin(struct vmemexp_buf *buf, unsigned long addr, unsigned lon
 {
 	int ret;
 
+	/* Huge pages rarely come alone, and one of its pages stands for all. */
+	if (buf->in_hugetlb)
+		count = 1;
 	ret = vmemexp_pin_batch(buf, addr, count, pages);
 	if (ret < 0)
 		return vmemexp_pin_failed(buf, addr, ret, error);
 	return vmemexp_take(buf, pages, ret, addr, error);
 }
 
+static void vmemexp_unpin_pages(struct page *page, unsigned long count, bool dirty)
+{
+	/* For one page alone, a range costs twice as much. */
+	if (count == 1 && !dirty)
+		unpin_user_page(page);
+	else
+		unpin_user_page_range_dirty_lock(page, count, dirty);
+}
+
+/* What lies at the begin of @count pages of an extent; returns how many it was. */
+static unsigned long vmemexp_unpin_some(const struct vmemexp_buf *buf, struct page *first,
+					unsigned long count)
+{
+	struct folio *folio;
+
+	if (!(buf->memory & VMEMEXP_MEMORY_HUGETLB)) {
+		vmemexp_unpin_pages(first, count, buf->dirty);
+		return count;
+	}
+	folio = page_folio(first);
+	vmemexp_unpin_pages(first, 1, buf->dirty);
+	return vmemexp_is_hugetlb(folio) ? vmemexp_hugetlb_run(first, count) : 1;
+}
+
 static void vmemexp_unpin(struct vmemexp_buf *buf)
 {
-	unsigned long i;
+	unsigned long i, pfn, left, run, since = 0;
 
 	for (i = 0; i < buf->nr_extents; i++) {
-		unpin_user_page_range_dirty_lock(pfn_to_page(buf->extents[i].base),
-						 vmemexp_extent_pages(buf, i), buf->dirty);
-		cond_resched();
+		pfn = buf->extents[i].base;
+		for (left = vmemexp_extent_pages(buf, i); left; left -= run) {
+			run = vmemexp_unpin_some(buf, pfn_to_page(pfn), left);
+			pfn += run;
+			since += run;
+			if (since >= VMEMEXP_BATCH) {
+				since = 0;
+				cond_resched();
+			}
+		}
 	}
 }
 

@@ -60,6 +60,7 @@ struct vmemexp_run {
  * @nr_recorded: pages described by @extents
  * @nr_held: pages of the folios that they belong to, if pinned
  * @last_folio: the folio of the last page pinned, for comparison only
+ * @in_hugetlb: and that was a huge page of hugetlb
  * @charged: pages charged to the user: the larger of @npages and @nr_held, or
  *	none if nothing is pinned
  * @cred: the exporter's; its user is charged, and outlives the process
@@ -105,6 +106,7 @@ struct vmemexp_buf {
 	unsigned long nr_recorded;
 	unsigned long nr_held;
 	const void *last_folio;
+	bool in_hugetlb;
 	unsigned long charged;
 
 	const struct cred *cred;
@@ -519,6 +521,7 @@ static inline unsigned int vmemexp_gup_read_flags(struct mm_struct *mm, unsigned
 #define folio_page_idx(folio, p)	((unsigned long)((p) - (folio)))
 #define folio_test_anon(folio)		PageAnon(folio)
 #define folio_test_hugetlb(folio)	PageHuge(folio)
+#define folio_test_large(folio)		PageHead(folio)
 #define folio_test_swapbacked(folio)	PageSwapBacked(folio)
 #endif
 
