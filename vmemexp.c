@@ -510,14 +510,15 @@ static unsigned long vmemexp_extent_addr(const struct vmemexp_buf *buf, unsigned
 
 static void vmemexp_record(struct vmemexp_buf *buf, unsigned long pfn, unsigned long pages)
 {
-	struct vmemexp_run *last = buf->extents + buf->nr_extents - 1;
+	struct vmemexp_run *extent;
 
-	if (!buf->nr_extents || pfn != last->base + (buf->nr_recorded - last->start)) {
-		last = &buf->extents[buf->nr_extents++];
-		last->base = pfn;
-		last->start = buf->nr_recorded;
+	if (pfn != buf->next_pfn || !buf->nr_extents) {
+		extent = &buf->extents[buf->nr_extents++];
+		extent->base = pfn;
+		extent->start = buf->nr_recorded;
 	}
 	buf->nr_recorded += pages;
+	buf->next_pfn = pfn + pages;
 }
 
 /* Before 6.10, that is a function to call; no small page is one of hugetlb's. */
@@ -547,10 +548,8 @@ static u32 vmemexp_memory_kind(struct folio *folio)
 static unsigned long vmemexp_folio_run(struct folio *folio, struct page **pages,
 				       unsigned long count)
 {
-	unsigned long left = folio_nr_pages(folio), run;
+	unsigned long left = folio_nr_pages(folio) - folio_page_idx(folio, pages[0]), run;
 
-	if (left > 1)
-		left -= folio_page_idx(folio, pages[0]);
 	left = min(left, count);
 	for (run = 1; run < left && pages[run] == pages[0] + run; run++)
 		;
@@ -597,8 +596,9 @@ static unsigned long vmemexp_record_hugetlb(struct vmemexp_buf *buf, struct page
 static int vmemexp_take(struct vmemexp_buf *buf, struct page **pages, unsigned long count,
 			unsigned long addr, struct vmemexp_error *error)
 {
-	u32 kind, allowed = READ_ONCE(vmemexp_allow);
-	unsigned long i, run;
+	u32 kind = 0, memory = 0, allowed = READ_ONCE(vmemexp_allow);
+	const struct folio *last = buf->last_folio;
+	unsigned long i, run, held = 0;
 	struct folio *folio;
 	int ret = 0;
 
@@ -612,24 +612,29 @@ static int vmemexp_take(struct vmemexp_buf *buf, struct page **pages, unsigned l
 	for (i = 0; i < count; i += run) {
 		folio = page_folio(pages[i]);
 		kind = vmemexp_memory_kind(folio);
-		buf->memory |= kind;
+		memory |= kind;
 		/* It may go on where the run or the batch before ended. */
-		if (folio != buf->last_folio)
-			buf->nr_held += folio_nr_pages(folio);
-		buf->last_folio = folio;
-		buf->in_hugetlb = kind == VMEMEXP_MEMORY_HUGETLB;
+		if (folio != last)
+			held += folio_nr_pages(folio);
+		last = folio;
 
 		/* Also after an error: what is recorded is unpinned then. */
-		if (buf->in_hugetlb) {
+		if (kind == VMEMEXP_MEMORY_HUGETLB) {
 			run = vmemexp_record_hugetlb(buf, pages[i], count - i);
 		} else {
-			run = vmemexp_folio_run(folio, pages + i, count - i);
+			run = 1;
+			if (folio_test_large(folio))
+				run = vmemexp_folio_run(folio, pages + i, count - i);
 			vmemexp_record(buf, page_to_pfn(pages[i]), run);
 		}
-		if (!ret && !(kind & allowed))
+		if (unlikely(!(kind & allowed)) && !ret)
 			ret = vmemexp_fail(error, VMEMEXP_REASON_KIND,
 					   addr + (i << PAGE_SHIFT), -EPERM);
 	}
+	buf->memory |= memory;
+	buf->nr_held += held;
+	buf->last_folio = last;
+	buf->in_hugetlb = kind == VMEMEXP_MEMORY_HUGETLB;
 	return ret;
 }
 
@@ -889,7 +894,8 @@ static int vmemexp_locate(struct vmemexp_buf *buf, struct vmemexp_error *error)
 
 static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmemexp_error *error)
 {
-	struct page **pages = (struct page **)__get_free_page(GFP_KERNEL);
+	struct page **pages = kmalloc_array(min_t(unsigned long, buf->npages, VMEMEXP_BATCH),
+					    sizeof(*pages), GFP_KERNEL);
 	unsigned long addr, count;
 	int ret = 0;
 
@@ -920,7 +926,7 @@ static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmem
 		}
 		cond_resched();
 	}
-	free_page((unsigned long)pages);
+	kfree(pages);
 	if (ret)
 		return ret;
 

@@ -58,6 +58,7 @@ struct vmemexp_run {
  * @nr_extents: entries used in @extents
  * @max_extents: entries allocated in @extents
  * @nr_recorded: pages described by @extents
+ * @next_pfn: page frame that would go on with the last of @extents
  * @nr_held: pages of the folios that they belong to, if pinned
  * @last_folio: the folio of the last page pinned, for comparison only
  * @in_hugetlb: and that was a huge page of hugetlb
@@ -104,6 +105,7 @@ struct vmemexp_buf {
 	unsigned long nr_extents;
 	unsigned long max_extents;
 	unsigned long nr_recorded;
+	unsigned long next_pfn;
 	unsigned long nr_held;
 	const void *last_folio;
 	bool in_hugetlb;
