@@ -465,12 +465,30 @@ unlock:
 
 /* --- pinning: pages become extents --- */
 
+/* Where @run begins in the buffer, in bytes. */
+static size_t vmemexp_run_begin(const struct vmemexp_run *run)
+{
+	return (size_t)run->start << PAGE_SHIFT;
+}
+
+/*
+ * What is larger than a page, kmalloc() makes as large as the next power of two. The
+ * memory of a buffer that lives may take the slower way to be no larger than it has to.
+ */
+static struct vmemexp_run *vmemexp_alloc_runs(unsigned long count)
+{
+	size_t size = array_size(count, sizeof(struct vmemexp_run));
+
+	if (size > PAGE_SIZE && !is_power_of_2(PAGE_ALIGN(size)))
+		return __vmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	return kvmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+}
+
 /* Moves the extents to an array of @max entries, at least those in use. */
 static int vmemexp_resize(struct vmemexp_buf *buf, unsigned long max)
 {
-	struct vmemexp_run *extents;
+	struct vmemexp_run *extents = vmemexp_alloc_runs(max);
 
-	extents = kvmalloc_array(max, sizeof(*extents), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!extents)
 		return -ENOMEM;
 	if (buf->nr_extents)
@@ -505,7 +523,7 @@ static phys_addr_t vmemexp_extent_phys(const struct vmemexp_buf *buf, unsigned l
 
 static unsigned long vmemexp_extent_addr(const struct vmemexp_buf *buf, unsigned long i)
 {
-	return buf->start + (buf->extents[i].start << PAGE_SHIFT);
+	return buf->start + vmemexp_run_begin(&buf->extents[i]);
 }
 
 static void vmemexp_record(struct vmemexp_buf *buf, unsigned long pfn, unsigned long pages)
@@ -1002,12 +1020,6 @@ static unsigned long vmemexp_find_run(const struct vmemexp_run *runs, unsigned l
 			high = mid;
 	}
 	return low;
-}
-
-/* Where @run begins in the buffer, in bytes. */
-static size_t vmemexp_run_begin(const struct vmemexp_run *run)
-{
-	return (size_t)run->start << PAGE_SHIFT;
 }
 
 /* The byte behind run @i. */

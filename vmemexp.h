@@ -29,11 +29,13 @@
  * @base: page frame number (in an extent) or DMA address (in a segment)
  * @start: index of the first page in the buffer; the run ends where the next
  *	one starts, the last one ends with the buffer
+ *
+ * There may be as many as pages, which are fewer than INT_MAX: no padding.
  */
 struct vmemexp_run {
 	u64 base;
-	unsigned long start;
-};
+	u32 start;
+} __packed __aligned(4);
 
 /**
  * struct vmemexp_buf - one exported range, the priv of its dma_buf
