@@ -38,7 +38,7 @@
  * Nothing can fail after the file descriptor has been installed: user space may
  * have closed it before the ioctl returns.
  *
- * Pages, not mappings, decide what may be exported (vmemexp_judge()): a mapping
+ * Pages, not mappings, decide what may be exported (vmemexp_take()): a mapping
  * can be replaced between a look at it and the pinning, a pinned page stays
  * what it is. Mappings are looked at before, to refuse early and to name the
  * reason (vmemexp_check_range()).
@@ -452,7 +452,7 @@ static int vmemexp_pin_failed(const struct vmemexp_buf *buf, unsigned long addr,
 		error->reason = VMEMEXP_REASON_NO_BACKING;
 	} else if (buf->writable && (vma->vm_flags & VM_SHARED) && mapping_can_writeback(mapping)) {
 		/*
-		 * Since 6.5 the kernel itself refuses what vmemexp_judge()
+		 * Since 6.5 the kernel itself refuses what vmemexp_take()
 		 * refuses on older ones: long-term writes to page cache that a
 		 * file system writes back.
 		 */
@@ -1522,7 +1522,8 @@ static struct sg_table *vmemexp_map(struct dma_buf_attachment *attach, enum dma_
 		vmemexp_unmap_attach(at);
 	if (!at->kept) {
 		/* A mapping that is kept has to do for all directions to come. */
-		ret = vmemexp_map_segments(buf, at, direct && buf->writable ? DMA_BIDIRECTIONAL : dir);
+		ret = vmemexp_map_segments(buf, at,
+					   direct && buf->writable ? DMA_BIDIRECTIONAL : dir);
 		if (ret)
 			goto err_unlock;
 		at->kept = direct;
