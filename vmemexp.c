@@ -499,14 +499,20 @@ static int vmemexp_resize(struct vmemexp_buf *buf, unsigned long max)
 	return 0;
 }
 
-/* Makes room for @count more extents, so that recording pages cannot fail. */
+/*
+ * Makes room for the extents of @count more pages, so that recording them cannot fail;
+ * and for all the rest, if that is as scattered as what has been recorded.
+ */
 static int vmemexp_reserve(struct vmemexp_buf *buf, unsigned long count)
 {
-	unsigned long max = buf->nr_extents + count;
+	unsigned long most = buf->nr_extents + (buf->npages - buf->nr_recorded);
+	unsigned long max = buf->nr_extents + count, likely = 0;
 
 	if (max <= buf->max_extents)
 		return 0;
-	return vmemexp_resize(buf, max(max, 2 * buf->max_extents));
+	if (buf->nr_recorded)
+		likely = count + div64_u64((u64)buf->nr_extents * buf->npages, buf->nr_recorded);
+	return vmemexp_resize(buf, min(most, max3(max, likely, 2 * buf->max_extents)));
 }
 
 static unsigned long vmemexp_extent_pages(const struct vmemexp_buf *buf, unsigned long i)
@@ -539,15 +545,15 @@ static void vmemexp_record(struct vmemexp_buf *buf, unsigned long pfn, unsigned 
 	buf->next_pfn = pfn + pages;
 }
 
-/* Before 6.10, that is a function to call; no small page is one of hugetlb's. */
-static bool vmemexp_is_hugetlb(struct folio *folio)
+/* Whether @folio, with several pages or not, is a page of hugetlb's: never a small one. */
+static bool vmemexp_is_hugetlb(struct folio *folio, bool large)
 {
-	return folio_test_large(folio) && folio_test_hugetlb(folio);
+	return large && folio_test_hugetlb(folio);
 }
 
-static u32 vmemexp_memory_kind(struct folio *folio)
+static u32 vmemexp_memory_kind(struct folio *folio, bool large)
 {
-	if (vmemexp_is_hugetlb(folio))
+	if (vmemexp_is_hugetlb(folio, large))
 		return VMEMEXP_MEMORY_HUGETLB;
 	if (folio_test_anon(folio))
 		return VMEMEXP_MEMORY_ANON;
@@ -618,6 +624,7 @@ static int vmemexp_take(struct vmemexp_buf *buf, struct page **pages, unsigned l
 	const struct folio *last = buf->last_folio;
 	unsigned long i, run, held = 0;
 	struct folio *folio;
+	bool large;
 	int ret = 0;
 
 	/*
@@ -629,20 +636,19 @@ static int vmemexp_take(struct vmemexp_buf *buf, struct page **pages, unsigned l
 
 	for (i = 0; i < count; i += run) {
 		folio = page_folio(pages[i]);
-		kind = vmemexp_memory_kind(folio);
+		large = folio_test_large(folio);
+		kind = vmemexp_memory_kind(folio, large);
 		memory |= kind;
 		/* It may go on where the run or the batch before ended. */
 		if (folio != last)
-			held += folio_nr_pages(folio);
+			held += large ? folio_nr_pages(folio) : 1;
 		last = folio;
 
 		/* Also after an error: what is recorded is unpinned then. */
-		if (kind == VMEMEXP_MEMORY_HUGETLB) {
+		if (large && kind == VMEMEXP_MEMORY_HUGETLB) {
 			run = vmemexp_record_hugetlb(buf, pages[i], count - i);
 		} else {
-			run = 1;
-			if (folio_test_large(folio))
-				run = vmemexp_folio_run(folio, pages + i, count - i);
+			run = large ? vmemexp_folio_run(folio, pages + i, count - i) : 1;
 			vmemexp_record(buf, page_to_pfn(pages[i]), run);
 		}
 		if (unlikely(!(kind & allowed)) && !ret)
@@ -695,44 +701,45 @@ static int vmemexp_pin(struct vmemexp_buf *buf, unsigned long addr, unsigned lon
 	return vmemexp_take(buf, pages, ret, addr, error);
 }
 
-static void vmemexp_unpin_pages(struct page *page, unsigned long count, bool dirty)
+/* An extent with huge pages of hugetlb in it, of which one page each is pinned. */
+static void vmemexp_unpin_hugetlb(unsigned long pfn, unsigned long pages, bool dirty)
 {
-	/* For one page alone, a range costs twice as much. */
-	if (count == 1 && !dirty)
-		unpin_user_page(page);
-	else
-		unpin_user_page_range_dirty_lock(page, count, dirty);
-}
-
-/* What lies at the begin of @count pages of an extent; returns how many it was. */
-static unsigned long vmemexp_unpin_some(const struct vmemexp_buf *buf, struct page *first,
-					unsigned long count)
-{
+	struct page *first;
 	struct folio *folio;
+	unsigned long run;
 
-	if (!(buf->memory & VMEMEXP_MEMORY_HUGETLB)) {
-		vmemexp_unpin_pages(first, count, buf->dirty);
-		return count;
+	for (; pages; pages -= run, pfn += run) {
+		first = pfn_to_page(pfn);
+		folio = page_folio(first);
+		run = 1;
+		if (vmemexp_is_hugetlb(folio, folio_test_large(folio)))
+			run = vmemexp_hugetlb_run(first, pages);
+		unpin_user_page_range_dirty_lock(first, 1, dirty);
+		cond_resched();
 	}
-	folio = page_folio(first);
-	vmemexp_unpin_pages(first, 1, buf->dirty);
-	return vmemexp_is_hugetlb(folio) ? vmemexp_hugetlb_run(first, count) : 1;
 }
 
 static void vmemexp_unpin(struct vmemexp_buf *buf)
 {
-	unsigned long i, pfn, left, run, since = 0;
+	bool dirty = buf->dirty, hugetlb = buf->memory & VMEMEXP_MEMORY_HUGETLB;
+	const struct vmemexp_run *extent = buf->extents;
+	const struct vmemexp_run *end = extent + buf->nr_extents;
+	unsigned long pages, last = 0;
+	struct page *page;
 
-	for (i = 0; i < buf->nr_extents; i++) {
-		pfn = buf->extents[i].base;
-		for (left = vmemexp_extent_pages(buf, i); left; left -= run) {
-			run = vmemexp_unpin_some(buf, pfn_to_page(pfn), left);
-			pfn += run;
-			since += run;
-			if (since >= VMEMEXP_BATCH) {
-				since = 0;
-				cond_resched();
-			}
+	for (; extent < end; extent++) {
+		pages = (extent + 1 < end ? extent[1].start : buf->nr_recorded) - extent->start;
+		page = pfn_to_page(extent->base);
+		if (hugetlb)
+			vmemexp_unpin_hugetlb(extent->base, pages, dirty);
+		else if (pages == 1 && !dirty)
+			/* A range of one page costs twice as much. */
+			unpin_user_page(page);
+		else
+			unpin_user_page_range_dirty_lock(page, pages, dirty);
+		if (extent->start - last >= VMEMEXP_BATCH) {
+			last = extent->start;
+			cond_resched();
 		}
 	}
 }
