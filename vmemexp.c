@@ -1158,6 +1158,7 @@ static void vmemexp_clean_caches(const struct vmemexp_buf *buf, size_t offset, s
 /*
  * In pieces that are contiguous for the device and in memory: an IOMMU may have
  * merged scattered pages, and of each piece the DMA API translates the begin.
+ * Not called where nothing lies between the device and memory (vmemexp_attach.kept).
  */
 static void vmemexp_sync_attach(const struct vmemexp_buf *buf, const struct vmemexp_attach *at,
 				size_t offset, size_t length, enum dma_data_direction dir,
@@ -1167,9 +1168,6 @@ static void vmemexp_sync_attach(const struct vmemexp_buf *buf, const struct vmem
 	size_t extent_end, segment_end, size;
 	dma_addr_t addr;
 
-	/* Nothing lies between the device and memory. */
-	if (at->kept)
-		return;
 	if (!buf->is_ram) {
 		if (at->noncoherent && (!for_cpu || dir != DMA_TO_DEVICE))
 			vmemexp_clean_caches(buf, offset, length, !for_cpu);
@@ -1210,17 +1208,21 @@ static unsigned int vmemexp_sync_for_cpu(struct vmemexp_buf *buf, size_t offset,
 	static const enum dma_data_direction order[] = {
 		DMA_TO_DEVICE, DMA_BIDIRECTIONAL, DMA_FROM_DEVICE,
 	};
+	unsigned int i, devices = 0, to_sync = 0;
 	struct vmemexp_attach *at;
-	unsigned int i, devices = 0;
 
 	lockdep_assert_held(&buf->lock);
 
-	for (i = 0; i < ARRAY_SIZE(order); i++) {
+	list_for_each_entry(at, &buf->attachments, node) {
+		devices += at->dir != DMA_NONE;
+		to_sync += at->dir != DMA_NONE && !at->kept;
+	}
+	for (i = 0; to_sync && i < ARRAY_SIZE(order); i++) {
 		list_for_each_entry(at, &buf->attachments, node) {
-			if (at->dir != order[i])
+			if (at->dir != order[i] || at->kept)
 				continue;
 			vmemexp_sync_attach(buf, at, offset, length, at->dir, true);
-			devices++;
+			to_sync--;
 		}
 	}
 	return devices;
@@ -1241,9 +1243,10 @@ static unsigned int vmemexp_sync_for_device(struct vmemexp_buf *buf, size_t offs
 	list_for_each_entry(at, &buf->attachments, node) {
 		if (at->dir == DMA_NONE)
 			continue;
-		vmemexp_sync_attach(buf, at, offset, length,
-				    at->dir == DMA_BIDIRECTIONAL ? access : at->dir, false);
 		devices++;
+		if (!at->kept)
+			vmemexp_sync_attach(buf, at, offset, length,
+					    at->dir == DMA_BIDIRECTIONAL ? access : at->dir, false);
 	}
 	return devices;
 }
@@ -1536,7 +1539,8 @@ static struct sg_table *vmemexp_map(struct dma_buf_attachment *attach, enum dma_
 		at->kept = direct;
 	}
 	at->dir = dir;
-	vmemexp_sync_attach(buf, at, 0, vmemexp_size(buf), dir, false);
+	if (!at->kept)
+		vmemexp_sync_attach(buf, at, 0, vmemexp_size(buf), dir, false);
 	if (dir != DMA_TO_DEVICE)
 		WRITE_ONCE(buf->dirty, true);
 	trace_vmemexp_map(buf, at);
@@ -1556,9 +1560,10 @@ static void vmemexp_unmap(struct dma_buf_attachment *attach, struct sg_table *sg
 
 	mutex_lock(&buf->lock);
 	trace_vmemexp_unmap(buf, at);
-	vmemexp_sync_attach(buf, at, 0, vmemexp_size(buf), at->dir, true);
-	if (!at->kept)
+	if (!at->kept) {
+		vmemexp_sync_attach(buf, at, 0, vmemexp_size(buf), at->dir, true);
 		vmemexp_unmap_attach(at);
+	}
 	at->dir = DMA_NONE;
 	mutex_unlock(&buf->lock);
 }
@@ -2134,11 +2139,13 @@ static int vmemexp_sync_rows(struct vmemexp_buf *buf, const struct vmemexp_sync 
 			devices = vmemexp_sync_for_cpu(buf, offset, arg->length);
 		}
 		mutex_unlock(&buf->lock);
+		if (ret || ++row >= arg->rows)
+			break;
 		offset += arg->stride;
 		cond_resched();
-		if (!ret && fatal_signal_pending(current))
+		if (fatal_signal_pending(current))
 			ret = -EINTR;
-	} while (!ret && ++row < arg->rows);
+	} while (!ret);
 	trace_vmemexp_sync(buf, arg, devices);
 	return ret;
 }
@@ -2294,6 +2301,17 @@ static const struct vmemexp_ioctl_op vmemexp_ioctl_ops[] = {
 	  vmemexp_ioctl_query },
 };
 
+/*
+ * A sync may have little else to do. Hardened kernels look at where a copy goes, unless
+ * its size is known when this is compiled.
+ */
+static int vmemexp_copy_argument(void *karg, size_t size, const void __user *uarg, size_t usize)
+{
+	if (size == sizeof(struct vmemexp_sync) && usize == size)
+		return copy_from_user(karg, uarg, sizeof(struct vmemexp_sync)) ? -EFAULT : 0;
+	return copy_struct_from_user(karg, size, uarg, usize);
+}
+
 static long vmemexp_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	void __user *uarg = (void __user *)arg;
@@ -2319,7 +2337,7 @@ static long vmemexp_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 		return -EINVAL;
 	if (usize > PAGE_SIZE)
 		return -E2BIG;
-	ret = copy_struct_from_user(&karg, op->size, uarg, usize);
+	ret = vmemexp_copy_argument(&karg, op->size, uarg, usize);
 	if (ret)
 		return ret;
 	/* It may have been changed between the two reads; the first one counts. */
