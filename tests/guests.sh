@@ -31,10 +31,10 @@ guest_row()
 		guest+=(--noncoherent --overlay tests/carveout/reserved-memory.dts)
 		ranges=0x60000000:16M,0x62000000:1M,0x64000000:4M
 		# RAM from 1 to 5.5 GiB, some of it out of reach for a device with
-		# 32 address bits. An arm kernel has addresses of its own for the
-		# first 768 MiB alone.
+		# 32 address bits. Of that, programs get no other on arm.
 		guest+=(--memory 5120
 			--append "mem=4608M vmemexp_carveout.ranges=$ranges,0x160000000:16M")
+		[[ $1 == arm64 ]] || guest+=(--overlay tests/qemu/high-memory.dts)
 		;;
 	esac
 }
