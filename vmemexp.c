@@ -590,20 +590,21 @@ static unsigned long vmemexp_hugetlb_run(struct page *first, unsigned long count
 }
 
 /*
- * Records all the rest of a huge page that @count pins of @page and those behind it
- * were got for, and keeps one of them. No mapping has a part of such a page, so what
- * is behind the pinned ones is known; and none is freed or moved in part.
+ * Records a huge page that @pins pins of @page and those behind it were got for, and
+ * keeps one of them. No mapping has a part of such a page, so its rest is known if
+ * those were @all that was pinned. If not, something else lies behind them before its
+ * end: it may take several entries of a page table, and be replaced between two.
  *
  * There is one pin for the begin of each extent, and one for each huge page that
  * begins further on in it: by that rule, they are given back.
  */
 static unsigned long vmemexp_record_hugetlb(struct vmemexp_buf *buf, struct page *page,
-					    unsigned long count)
+					    unsigned long pins, bool all)
 {
-	unsigned long run = vmemexp_hugetlb_run(page, buf->npages - buf->nr_recorded);
-	unsigned long extents = buf->nr_extents;
-	unsigned long surplus = min(count, run);
+	unsigned long extents = buf->nr_extents, run = pins, surplus = pins;
 
+	if (all)
+		run = vmemexp_hugetlb_run(page, buf->npages - buf->nr_recorded);
 	vmemexp_record(buf, page_to_pfn(page), run);
 	if (buf->nr_extents > extents || page == compound_head(page))
 		surplus--;
@@ -645,12 +646,11 @@ static int vmemexp_take(struct vmemexp_buf *buf, struct page **pages, unsigned l
 		last = folio;
 
 		/* Also after an error: what is recorded is unpinned then. */
-		if (large && kind == VMEMEXP_MEMORY_HUGETLB) {
-			run = vmemexp_record_hugetlb(buf, pages[i], count - i);
-		} else {
-			run = large ? vmemexp_folio_run(folio, pages + i, count - i) : 1;
+		run = large ? vmemexp_folio_run(folio, pages + i, count - i) : 1;
+		if (kind == VMEMEXP_MEMORY_HUGETLB)
+			run = vmemexp_record_hugetlb(buf, pages[i], run, run == count - i);
+		else
 			vmemexp_record(buf, page_to_pfn(pages[i]), run);
-		}
 		if (unlikely(!(kind & allowed)) && !ret)
 			ret = vmemexp_fail(error, VMEMEXP_REASON_KIND,
 					   addr + (i << PAGE_SHIFT), -EPERM);
