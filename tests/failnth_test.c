@@ -180,23 +180,6 @@ static void prepare_mapped(struct __test_metadata *_metadata, struct scene *self
 	test_importer_map(self->session, IMPORTER_BIDIRECTIONAL);
 }
 
-/* Opens vgem's card, or returns -1. */
-static int open_vgem(void)
-{
-	for (int i = 0; i < 8; i++) {
-		char path[32], name[8] = "";
-		struct drm_version version = { .name = name, .name_len = sizeof(name) - 1 };
-		int card;
-
-		snprintf(path, sizeof(path), "/dev/dri/card%d", i);
-		card = open(path, O_RDWR | O_CLOEXEC);
-		if (!ioctl(card, DRM_IOCTL_VERSION, &version) && !strcmp(name, "vgem"))
-			return card;
-		close(card);
-	}
-	return -1;
-}
-
 static const char *need_vgem(void)
 {
 	int card;

@@ -15,8 +15,6 @@
 #define PAGES		3
 #define SIZE		(PAGES * page_size())
 
-#define MAX_CARDS	16
-
 /* Time enough for a sync that does not wait to return, even if emulated. */
 #define BLOCKED_MS	200
 
@@ -39,24 +37,6 @@ struct fence_signal {
 
 #define FENCE_IOC_ATTACH DRM_IOWR(DRM_COMMAND_BASE + 1, struct fence_attach)
 #define FENCE_IOC_SIGNAL DRM_IOW(DRM_COMMAND_BASE + 2, struct fence_signal)
-
-/* Opens vgem's card, or returns -1. */
-static int open_vgem(void)
-{
-	for (int i = 0; i < MAX_CARDS; i++) {
-		char path[32];
-		int card, dmabuf;
-
-		snprintf(path, sizeof(path), "/dev/dri/card%d", i);
-		card = open(path, O_RDWR | O_CLOEXEC);
-		dmabuf = make_vgem_dmabuf_of(card, page_size());
-		close(dmabuf);
-		if (dmabuf >= 0)
-			return card;
-		close(card);
-	}
-	return -1;
-}
 
 static uint32_t __import(struct __test_metadata *_metadata, int card, int dmabuf)
 {

@@ -599,7 +599,7 @@ FIXTURE_VARIANT_ADD(huge, transparent)
 
 static char *map_hugetlb_pages(size_t size)
 {
-	return map_huge_pages(NR_HUGE * size, size,
+	return map_huge_pages(NR_HUGE * size, size, PROT_READ | PROT_WRITE,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
 }
 
@@ -983,7 +983,8 @@ static void *map_hugetlb(size_t *size)
 {
 	*size = hugetlb_size();
 	write_text(HUGE_POOL, "1");
-	return map_huge_pages(*size, *size, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
+	return map_huge_pages(*size, *size, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
 }
 
 /* Some file that is not in memory alone. */

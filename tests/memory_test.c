@@ -289,7 +289,7 @@ static void make_hugetlb_untouched(struct __test_metadata *_metadata,
 				   struct memory *m)
 {
 	ASSERT_EQ(0, set_knob(HUGE_PAGES, "8"));
-	m->addr = map_huge(m->size, ANON | MAP_HUGETLB, -1);
+	m->addr = map(m->size, RW, ANON | MAP_HUGETLB, -1);
 	m->writer = m->addr;
 	m->expect = calloc(1, m->size);
 }
@@ -993,7 +993,7 @@ static void make_beyond_hugetlb_memfd(struct __test_metadata *_metadata,
 	fd = memfd(2 * HUGE_PAGE, MFD_HUGETLB);
 	r->size = 2 * HUGE_PAGE;
 	r->bad = HUGE_PAGE;
-	r->addr = map_huge(r->size, MAP_SHARED, fd);
+	r->addr = map(r->size, RW, MAP_SHARED, fd);
 	ASSERT_EQ(0, ftruncate(fd, HUGE_PAGE));
 	close(fd);
 }
@@ -1359,7 +1359,7 @@ TEST_F(dmabuf, has_no_more_extents_than_huge_pages)
 	if (missing)
 		SKIP(return, "the kernel has no %s", missing);
 	ASSERT_EQ(0, set_knob(HUGE_PAGES, "32"));
-	addr = map_huge(size, ANON | MAP_HUGETLB, -1);
+	addr = map(size, RW, ANON | MAP_HUGETLB, -1);
 	cmd = export_args(addr, size, O_RDWR);
 	test_export_cmd(&cmd);
 	EXPECT_GE(32, cmd.nr_extents);

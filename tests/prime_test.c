@@ -16,32 +16,6 @@
 
 #define RW		(PROT_READ | PROT_WRITE)
 
-#define MAX_CARDS	16
-
-/* Opens vgem's card, or returns -1. */
-static int open_vgem(void)
-{
-	char path[32];
-
-	for (int i = 0; i < MAX_CARDS; i++) {
-		drmVersionPtr version;
-		bool found;
-		int card;
-
-		snprintf(path, sizeof(path), "/dev/dri/card%d", i);
-		card = open(path, O_RDWR | O_CLOEXEC);
-		if (card < 0)
-			continue;
-		version = drmGetVersion(card);
-		found = version && !strcmp(version->name, "vgem");
-		drmFreeVersion(version);
-		if (found)
-			return card;
-		close(card);
-	}
-	return -1;
-}
-
 static uint32_t __import(struct __test_metadata *_metadata, int card, int dmabuf)
 {
 	uint32_t handle = 0;

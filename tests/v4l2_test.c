@@ -847,8 +847,7 @@ TEST_F(queue, keeps_memory_that_the_program_has_given_up)
 	unsigned char *picture = capture_by_mmap(&self->capture);
 	int file = memfd(self->m.size, variant->memfd_flags);
 	struct memory source = {
-		.addr = variant->memfd_flags ? map_huge(self->m.size, MAP_SHARED, file) :
-			map(self->m.size, RW, MAP_SHARED, file),
+		.addr = map(self->m.size, RW, MAP_SHARED, file),
 	};
 	unsigned char *seen = malloc(PICTURE_SIZE);
 	long pins;

@@ -11,10 +11,12 @@
 #define VMEMEXP_MEMORY_H
 
 #include <linux/if_packet.h>
+#include <linux/magic.h>
 #include <linux/memfd.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/swap.h>
 
 #include "vmemexp_utils.h"
@@ -207,10 +209,19 @@ struct memory {
 	bool permanent;		/* part of the program: not to be unmapped */
 };
 
+static inline bool is_hugetlb_file(int fd)
+{
+	struct statfs fs;
+
+	return !fstatfs(fd, &fs) && (uint32_t)fs.f_type == HUGETLBFS_MAGIC;
+}
+
 static inline void *__map(struct __test_metadata *_metadata, size_t size,
 			  int prot, int flags, int fd)
 {
-	void *addr = mmap(NULL, size, prot, flags, fd, 0);
+	void *addr = flags & MAP_HUGETLB || is_hugetlb_file(fd) ?
+		     map_huge_pages(size, HUGE_PAGE, prot, flags, fd) :
+		     mmap(NULL, size, prot, flags, fd, 0);
 
 	ASSERT_NE(MAP_FAILED, addr) {
 		TH_LOG("mmap: %s", strerror(errno));
@@ -222,20 +233,6 @@ static inline void *__map(struct __test_metadata *_metadata, size_t size,
 
 #define RW		(PROT_READ | PROT_WRITE)
 #define ANON		(MAP_PRIVATE | MAP_ANONYMOUS)
-
-static inline void *__map_huge(struct __test_metadata *_metadata, size_t size,
-			       int flags, int fd)
-{
-	void *addr = map_huge_pages(size, HUGE_PAGE, flags, fd);
-
-	ASSERT_NE(MAP_FAILED, addr) {
-		TH_LOG("mmap of huge pages: %s", strerror(errno));
-	}
-	return addr;
-}
-
-/* Readable and writable. */
-#define map_huge(size, flags, fd) __map_huge(_metadata, size, flags, fd)
 
 /* The range is writable: give it contents. */
 static inline void __write_contents(struct __test_metadata *_metadata,
@@ -330,21 +327,15 @@ static inline void make_posix_shm(struct __test_metadata *_metadata, struct memo
 static inline void make_hugetlb(struct __test_metadata *_metadata, struct memory *m)
 {
 	ASSERT_EQ(0, set_knob(HUGE_PAGES, "8"));
-	m->addr = map_huge(m->size, ANON | MAP_HUGETLB, -1);
+	m->addr = map(m->size, RW, ANON | MAP_HUGETLB, -1);
 	write_contents(m, 1);
 }
 
 static inline void make_hugetlb_memfd(struct __test_metadata *_metadata,
 				      struct memory *m)
 {
-	int fd;
-
 	ASSERT_EQ(0, set_knob(HUGE_PAGES, "8"));
-	fd = memfd(m->size, MFD_HUGETLB);
-	m->addr = map_huge(m->size, MAP_SHARED, fd);
-	m->alias = map_huge(m->size, MAP_SHARED, fd);
-	close(fd);
-	write_contents(m, 1);
+	share(_metadata, m, memfd(m->size, MFD_HUGETLB));
 }
 
 /* A file on a file system that writes back to a disk; has contents. */

@@ -211,7 +211,7 @@ static inline void *map_anon(size_t length)
  * Memory in huge pages of @huge bytes, at an address that is a multiple of that. On
  * arm, newer kernels than 6.12 choose any other as well, and go down when it is used.
  */
-static inline void *map_huge_pages(size_t size, size_t huge, int flags, int fd)
+static inline void *map_huge_pages(size_t size, size_t huge, int prot, int flags, int fd)
 {
 	/* The kernel rounds @size up. */
 	size_t room = size + 2 * huge;
@@ -222,7 +222,7 @@ static inline void *map_huge_pages(size_t size, size_t huge, int flags, int fd)
 	if (area == MAP_FAILED)
 		return area;
 	munmap(area, room);
-	return mmap(addr, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED_NOREPLACE, fd, 0);
+	return mmap(addr, size, prot, flags | MAP_FIXED_NOREPLACE, fd, 0);
 }
 
 /* What the kernel says behind @name of the mapping that @p is in; "" if nothing. */
@@ -961,41 +961,49 @@ static inline int make_heap_dmabuf(size_t size)
 	return ret ? -1 : (int)cmd.fd;
 }
 
-/* A dumb buffer of the card, which must be vgem's, exported by PRIME. */
-static inline int make_vgem_dmabuf_of(int card, size_t size)
+static inline bool is_vgem(int card)
 {
 	char name[16] = "";
 	struct drm_version version = {
 		.name = name,
 		.name_len = sizeof(name) - 1,
 	};
-	struct drm_mode_create_dumb dumb = {
-		.width = page_size() / 4, .height = size / page_size(),
-		.bpp = 32,
-	};
-	struct drm_prime_handle prime = { .flags = DRM_CLOEXEC | DRM_RDWR };
 
-	if (ioctl(card, DRM_IOCTL_VERSION, &version) || strcmp(name, "vgem") ||
-	    ioctl(card, DRM_IOCTL_MODE_CREATE_DUMB, &dumb))
-		return -1;
-	prime.handle = dumb.handle;
-	return ioctl(card, DRM_IOCTL_PRIME_HANDLE_TO_FD, &prime) ? -1 : prime.fd;
+	return !ioctl(card, DRM_IOCTL_VERSION, &version) && !strcmp(name, "vgem");
 }
 
-static inline int make_vgem_dmabuf(size_t size)
+/* Opens vgem's card, or returns -1. */
+static inline int open_vgem(void)
 {
-	int dmabuf = -1;
-
-	for (int i = 0; i < 8 && dmabuf < 0; i++) {
+	for (int i = 0; i < 16; i++) {
 		char path[32];
 		int card;
 
 		snprintf(path, sizeof(path), "/dev/dri/card%d", i);
 		card = open(path, O_RDWR | O_CLOEXEC);
-		dmabuf = make_vgem_dmabuf_of(card, size);
+		if (is_vgem(card))
+			return card;
 		close(card);
 	}
-	return dmabuf;
+	return -1;
+}
+
+/* A dumb buffer of vgem, exported by PRIME; -1 if it is not there. */
+static inline int make_vgem_dmabuf(size_t size)
+{
+	struct drm_mode_create_dumb dumb = {
+		.width = page_size() / 4, .height = size / page_size(),
+		.bpp = 32,
+	};
+	struct drm_prime_handle prime = { .flags = DRM_CLOEXEC | DRM_RDWR, .fd = -1 };
+	int card = open_vgem();
+
+	if (!ioctl(card, DRM_IOCTL_MODE_CREATE_DUMB, &dumb)) {
+		prime.handle = dumb.handle;
+		ioctl(card, DRM_IOCTL_PRIME_HANDLE_TO_FD, &prime);
+	}
+	close(card);
+	return prime.fd;
 }
 
 #endif /* VMEMEXP_UTILS_H */

@@ -44,14 +44,6 @@ static int open_card(int nr)
 	return open(path, O_RDWR | O_CLOEXEC);
 }
 
-static bool is_vgem(int card)
-{
-	int dmabuf = make_vgem_dmabuf_of(card, PAGE);
-
-	close(dmabuf);
-	return dmabuf >= 0;
-}
-
 void setup_dmabuf(void)
 {
 	/* Calls that wait are to end, not to begin again. */
