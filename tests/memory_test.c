@@ -1368,6 +1368,54 @@ TEST_F(dmabuf, has_no_more_extents_than_huge_pages)
 	munmap(addr, size);
 }
 
+/* They are pinned otherwise than small ones, and begin where they like. */
+TEST_F(dmabuf, gives_back_huge_pages_among_small_ones)
+{
+	const size_t edge = 3 * PAGE, size = 2 * HUGE_PAGE + 2 * edge;
+	const char *missing = need_hugetlb();
+	const size_t starts[] = { 0, edge, edge + 5 * PAGE, edge + HUGE_PAGE - PAGE };
+	unsigned char *area, *addr, *seen;
+	struct vmemexp_export cmd;
+	long free_pages;
+
+	if (missing)
+		SKIP(return, "the kernel has no %s", missing);
+	ASSERT_EQ(0, set_knob(HUGE_PAGES, "4"));
+	free_pages = read_counter("/proc/meminfo", "HugePages_Free");
+	ASSERT_EQ(4, free_pages);
+
+	/* What is around two huge pages is replaced by small ones. */
+	area = map(4 * HUGE_PAGE, RW, ANON | MAP_HUGETLB, -1);
+	munmap(area, HUGE_PAGE);
+	munmap(area + 3 * HUGE_PAGE, HUGE_PAGE);
+	addr = area + HUGE_PAGE - edge;
+	for (size_t at = 0; at < size; at += edge + 2 * HUGE_PAGE)
+		ASSERT_EQ(addr + at, mmap(addr + at, edge, RW, ANON | MAP_FIXED, -1, 0));
+	fill(addr, size, 3);
+
+	for (size_t i = 0; i < ARRAY_SIZE(starts); i++) {
+		const size_t length = size - starts[i];
+
+		cmd = export_args(addr + starts[i], length, O_RDWR);
+		test_export_cmd(&cmd);
+		EXPECT_EQ(VMEMEXP_MEMORY_ANON | VMEMEXP_MEMORY_HUGETLB,
+			  test_query(cmd.fd).memory);
+		EXPECT_EQ(physical_runs(addr + starts[i], length).nr, cmd.nr_extents);
+		seen = map(length, RW, MAP_SHARED, cmd.fd);
+		EXPECT_EQ(0, memcmp(addr + starts[i], seen, length));
+		munmap(seen, length);
+		close(cmd.fd);
+	}
+
+	munmap(addr, size);
+	for (int ms = 0; ms < RELEASE_TIMEOUT_MS; ms += 10) {
+		if (read_counter("/proc/meminfo", "HugePages_Free") == free_pages)
+			break;
+		sleep_ms(10);
+	}
+	EXPECT_EQ(free_pages, read_counter("/proc/meminfo", "HugePages_Free"));
+}
+
 /* --- contiguous memory, and what a device gets of it --- */
 
 FIXTURE(segments)
