@@ -1238,7 +1238,12 @@ static int vmap_of(struct __test_metadata *_metadata, int fd, size_t size)
 	int session = test_importer_open(), dmabuf, ret;
 	unsigned char *addr;
 
-	addr = map(size, RW, ANON | MAP_POPULATE, -1);
+	addr = map(size, RW, ANON, -1);
+	/* Neighbours are not had one after the other, nor side by side then. */
+	ASSERT_EQ(0, forbid_thp(addr, size));
+	for (size_t first = 0; first < 2; first++)
+		for (size_t at = first * PAGE; at < size; at += 2 * PAGE)
+			addr[at] = 1;
 	dmabuf = __test_export_range(_metadata, fd, addr, size, O_RDWR);
 	ASSERT_LT(1, __test_query(_metadata, fd, dmabuf).nr_extents);
 	test_importer_attach(session, dmabuf, IMPORTER_DEV_COHERENT);
