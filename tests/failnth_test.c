@@ -789,37 +789,37 @@ FIXTURE_VARIANT_ADD(call, open) { .op = {
 FIXTURE_VARIANT_ADD(call, export) { .op = {
 	.memory = make_anon, .charge = PAGES,
 	.call = call_export, .check = check_export,
-	.copies = 2, .slabs = 5, .pages = 1,
+	.copies = 2, .slabs = 6,
 } };
 
 FIXTURE_VARIANT_ADD(call, export_of_what_was_never_touched) { .op = {
 	.memory = make_anon, .charge = PAGES, .discard = MADV_DONTNEED,
 	.call = call_export, .check = check_export,
-	.copies = 2, .slabs = 5, .pages = 1,
+	.copies = 2, .slabs = 6,
 } };
 
 FIXTURE_VARIANT_ADD(call, export_read_only) { .op = {
 	.memory = make_anon, .charge = PAGES, .fd_flags = O_RDONLY | O_CLOEXEC,
 	.call = call_export, .check = check_export,
-	.copies = 2, .slabs = 5, .pages = 1,
+	.copies = 2, .slabs = 6,
 } };
 
 FIXTURE_VARIANT_ADD(call, export_unaligned) { .op = {
 	.memory = make_anon, .charge = PAGES, .flags = VMEMEXP_EXPORT_UNALIGNED,
 	.call = call_export, .check = check_export,
-	.copies = 2, .slabs = 5, .pages = 1,
+	.copies = 2, .slabs = 6,
 } };
 
 FIXTURE_VARIANT_ADD(call, export_in_batches) { .op = {
 	.memory = make_large, .size = LARGE, .charge = LARGE / PAGE,
 	.call = call_export, .check = check_export,
-	.copies = 2, .slabs = 5, .pages = 1,
+	.copies = 2, .slabs = 6,
 } };
 
 FIXTURE_VARIANT_ADD(call, export_of_shared_memory) { .op = {
 	.memory = make_memfd, .charge = PAGES, .discard = MADV_REMOVE,
 	.call = call_export, .check = check_export,
-	.copies = 2, .slabs = 5, .pages = 1,
+	.copies = 2, .slabs = 6,
 } };
 
 FIXTURE_VARIANT_ADD(call, export_of_hugetlb) { .op = {
@@ -827,28 +827,28 @@ FIXTURE_VARIANT_ADD(call, export_of_hugetlb) { .op = {
 	.memory = make_hugetlb, .size = HUGE_PAGE, .charge = HUGE_PAGE / PAGE,
 	.flags = VMEMEXP_EXPORT_CONTIGUOUS, .discard = MADV_DONTNEED,
 	.call = call_export, .check = check_export,
-	.copies = 2, .slabs = 5, .pages = 1,
+	.copies = 2, .slabs = 6,
 } };
 
 FIXTURE_VARIANT_ADD(call, export_of_a_private_file) { .op = {
 	.need = need_ext4,
 	.memory = make_file_read_only, .charge = PAGES, .fd_flags = O_RDONLY | O_CLOEXEC,
 	.call = call_export, .check = check_export,
-	.copies = 2, .slabs = 5, .pages = 1,
+	.copies = 2, .slabs = 6,
 } };
 
 FIXTURE_VARIANT_ADD(call, export_of_a_shared_file) { .op = {
 	.need = need_ext4,
 	.memory = make_file_shared, .charge = PAGES, .fd_flags = O_RDONLY | O_CLOEXEC,
 	.call = call_export, .check = check_export,
-	.copies = 2, .slabs = 5, .pages = 1,
+	.copies = 2, .slabs = 6,
 } };
 
 FIXTURE_VARIANT_ADD(call, export_of_pages_of_a_driver) { .op = {
 	.need = need_packet,
 	.memory = make_driver, .charge = PAGES,
 	.call = call_export, .check = check_export,
-	.copies = 2, .slabs = 5, .pages = 1,
+	.copies = 2, .slabs = 6,
 } };
 
 FIXTURE_VARIANT_ADD(call, export_of_a_carveout) { .op = {
@@ -915,6 +915,12 @@ FIXTURE_VARIANT_ADD(call, mmap_of_a_carveout) { .op = {
 	.memory = make_carveout_at_mmap, .size = 16 * PAGE,
 	.prepare = prepare_dmabuf, .call = call_mmap, .check = check_mmap,
 	.slabs = 2,
+} };
+
+FIXTURE_VARIANT_ADD(call, mmap_of_a_carveout_into_several_page_tables) { .op = {
+	.memory = make_carveout_at_mmap, .size = LARGE,
+	.prepare = prepare_dmabuf, .call = call_mmap, .check = check_mmap,
+	.slabs = 2, .pages = 1,
 } };
 
 FIXTURE_VARIANT_ADD(call, munmap_of_a_part) { .op = {
