@@ -57,6 +57,7 @@ static const char * const event_names[] = {
 struct race {
 	bool over;
 	bool poor;	/* of memory, so that any call may fail */
+	bool closed;	/* to more visits, until the module has been reloaded */
 	unsigned int events[NR_EVENTS];
 	/* The first call that failed in a way that it must not. */
 	const char *wrong;
@@ -76,6 +77,11 @@ static unsigned int counted(const struct race *race, enum event event)
 static bool is_over(const struct race *race)
 {
 	return __atomic_load_n(&race->over, __ATOMIC_RELAXED);
+}
+
+static bool is_closed(const struct race *race)
+{
+	return __atomic_load_n(&race->closed, __ATOMIC_RELAXED);
 }
 
 /* @ret is 0 or a negative errno, @allowed ends with 0; whether it succeeded. */
@@ -134,6 +140,7 @@ struct scene {
 	long available;		/* memory of the system, in KiB */
 	char cgroup[64];
 	char module[256], parameters[2][4096];
+	unsigned int refusals;	/* to unload it, one after the other */
 };
 
 /* --- one process --- */
@@ -352,7 +359,9 @@ static void *work(void *arg)
 	struct worker *w = arg;
 
 	while (!is_over(w->process->race)) {
-		if (w->process->rules->visits)
+		if (is_closed(w->process->race))
+			sleep_ms(1);
+		else if (w->process->rules->visits)
 			visit(w);
 		else
 			do_something(w, w->process->driver);
@@ -603,6 +612,8 @@ static void use_up_memory(struct __test_metadata *_metadata, struct scene *self)
 }
 
 #define MODULE		"/sys/module/vmemexp"
+/* Refusals to unload it before visitors are told to wait. */
+#define PATIENCE	100
 
 /* The file that the module was loaded from, and what else it was told. */
 static const char *prepare_module(struct scene *self)
@@ -636,9 +647,14 @@ static void reload_module(struct __test_metadata *_metadata, struct scene *self)
 	if (syscall(SYS_delete_module, "vmemexp", O_NONBLOCK)) {
 		EXPECT_EQ(EWOULDBLOCK, errno);
 		count(self->race, REFUSAL);
+		/* Where visits take long, there is always one. */
+		if (++self->refusals == PATIENCE)
+			__atomic_store_n(&self->race->closed, true, __ATOMIC_RELAXED);
 		sleep_ms(draw(&self->random, 5));
 		return;
 	}
+	self->refusals = 0;
+	__atomic_store_n(&self->race->closed, false, __ATOMIC_RELAXED);
 	sleep_ms(draw(&self->random, 5));
 	EXPECT_EQ(0, load_module(self));
 	count(self->race, DISTURBANCE);
