@@ -31,7 +31,7 @@ guest_row()
 		guest+=(--noncoherent --overlay tests/carveout/reserved-memory.dts)
 		ranges=0x60000000:16M,0x62000000:1M,0x64000000:4M
 		# RAM from 1 to 5.5 GiB, some of it out of reach for a device with
-		# 32 address bits. Of that, programs get no other on arm.
+		# 32 address bits; on arm, nothing that a program gets is within.
 		guest+=(--memory 5120
 			--append "mem=4608M vmemexp_carveout.ranges=$ranges,0x160000000:16M")
 		[[ $1 == arm64 ]] || guest+=(--overlay tests/qemu/high-memory.dts)
