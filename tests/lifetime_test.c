@@ -597,7 +597,7 @@ FIXTURE_TEARDOWN(fork)
 TEST_F(fork, leaves_private_pages_to_the_parent_and_shares_shared_ones)
 {
 	bool shared = variant->flags == MAP_SHARED;
-	int to_child[2], dmabuf;
+	int to_child[2], from_child[2], dmabuf;
 	unsigned char *source;
 	pid_t child;
 	char byte;
@@ -607,11 +607,13 @@ TEST_F(fork, leaves_private_pages_to_the_parent_and_shares_shared_ones)
 	fill(source, SIZE, 1);
 	dmabuf = test_export(source, SIZE, variant->fd_flags);
 	ASSERT_EQ(0, pipe2(to_child, O_CLOEXEC));
+	ASSERT_EQ(0, pipe2(from_child, O_CLOEXEC));
 
 	child = fork();
 	if (!child) {
 		close(to_child[1]);
 		CHECK(is_pattern(source, 1));
+		close(from_child[1]);
 		/* Until the parent has written. */
 		read(to_child[0], &byte, 1);
 		CHECK(is_pattern(source, shared ? 2 : 1));
@@ -619,7 +621,10 @@ TEST_F(fork, leaves_private_pages_to_the_parent_and_shares_shared_ones)
 		_exit(KSFT_PASS);
 	}
 	close(to_child[0]);
-	sleep_ms(50);
+	close(from_child[1]);
+	/* Until the child has looked. */
+	EXPECT_EQ(0, read(from_child[0], &byte, 1));
+	close(from_child[0]);
 	fill(source, SIZE, 2);
 	test_contents(dmabuf, SIZE, 2);
 	close(to_child[1]);

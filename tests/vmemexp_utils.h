@@ -53,7 +53,7 @@
 #define POISON_BYTE	0xcc
 
 /* How long the last reference to a buffer may take to be dropped. */
-#define RELEASE_TIMEOUT_MS	2000
+#define RELEASE_TIMEOUT_MS	10000
 
 static inline size_t page_size(void)
 {
