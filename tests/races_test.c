@@ -294,13 +294,17 @@ static void do_attach(struct worker *w, int dmabuf)
 	close(session);
 }
 
-static void do_close(struct worker *w)
+static void empty_slot(int *slot)
 {
-	int *slot = &w->process->slots[draw(&w->random, SLOTS)];
 	int dmabuf = __atomic_exchange_n(slot, 0, __ATOMIC_RELAXED);
 
 	if (dmabuf)
 		close(dmabuf);
+}
+
+static void do_close(struct worker *w)
+{
+	empty_slot(&w->process->slots[draw(&w->random, SLOTS)]);
 }
 
 /* Something with any of the dma-bufs. */
@@ -345,8 +349,9 @@ static void visit(struct worker *w)
 		count(race, VISIT);
 		for (int i = 0; i < 8; i++)
 			do_something(w, driver);
+		/* All: once no more visits are made, nobody else would. */
 		for (int i = 0; i < SLOTS; i++)
-			do_close(w);
+			empty_slot(&w->process->slots[i]);
 		close(driver);
 	} else {
 		count(race, LOST_VISIT);
