@@ -353,7 +353,8 @@ static void check_import(struct __test_metadata *_metadata, struct scene *self)
 	struct vmemexp_query query = test_query(self->dmabuf);
 
 	EXPECT_EQ(1, query.attachments);
-	EXPECT_EQ(1, query.mappings);
+	/* Newer kernels wait until somebody wants the pages. */
+	EXPECT_GE(1, query.mappings);
 }
 
 static int call_list(struct scene *self)
@@ -961,7 +962,7 @@ FIXTURE_VARIANT_ADD(call, vmap_of_a_carveout) { .op = {
 	.slabs = 1, .warns = true,
 } };
 
-/* vgem attaches and maps. */
+/* vgem attaches, and in older kernels maps. */
 FIXTURE_VARIANT_ADD(call, prime_import) { .op = {
 	.need = need_vgem,
 	.memory = make_anon, .charge = PAGES,
