@@ -61,11 +61,19 @@
  * (%VMEMEXP_MEMORY_PFNMAP) cannot be pinned. They must be reserved for good,
  * which is what the administrator promises by listing them in the module
  * parameter ``carveouts=``; the driver that mapped them is held by its file until
- * the dma-buf is gone. They count against no limit. VMEMEXP_IOC_QUERY reports
- * %VMEMEXP_STATE_STALE also when the driver takes its mapping away.
+ * the dma-buf is gone or revoked. They do not count against %RLIMIT_MEMLOCK; what
+ * the kernel needs to describe them does, where they are scattered. When the driver
+ * takes its mapping away, the dma-buf is revoked.
  *
  * A range that is a mapping of a dma-buf (%VMEMEXP_MEMORY_DMABUF) gives a further
- * file descriptor for that dma-buf. Its memory lives as its exporter says.
+ * file descriptor for that dma-buf, if the caller has one already or maps all of
+ * it. Its memory lives as its exporter says.
+ *
+ * An administrator can take a dma-buf of this driver back: VMEMEXP_IOC_REVOKE. From
+ * then on it cannot be attached, mapped by anybody or synced (ENODEV), CPU mappings
+ * of it raise SIGBUS, and VMEMEXP_IOC_QUERY reports %VMEMEXP_STATE_REVOKED. Devices
+ * and kernel mappings that use it at that moment keep the pages pinned and charged
+ * until they let go.
  */
 
 #define VMEMEXP_IOC_MAGIC	0xD7
@@ -100,7 +108,7 @@
  * HUGETLB: pages of a hugetlb pool.
  * FILE:    page cache of any other file system; exported read-only, and only if
  *          the administrator allows it (module parameter allow=).
- * DRIVER:  pages that a driver put into the mapping one by one.
+ * DRIVER:  pages that a driver put into the mapping one by one, and /dev/dax.
  * PFNMAP:  page frames that a driver mapped without page accounting (VM_PFNMAP,
  *          VM_IO), like the carve-out of another processor; never together with
  *          other kinds.
@@ -134,8 +142,10 @@
  * PFNMAP:         EPERM, a page frame outside of System RAM that is in no
  *                 carve-out listed by the administrator, and the caller lacks
  *                 CAP_SYS_RAWIO; the first such page.
- * NO_BACKING:     EFAULT, beyond the end of the mapped file, or the driver gives
- *                 no page; the first such page.
+ * NO_BACKING:     EFAULT, no page can be provided: beyond the end of the mapped
+ *                 file, the file system or the pool of huge pages is full, a guard
+ *                 page (MADV_GUARD_INSTALL), or the driver gives none; the first
+ *                 such page.
  * UNPINNABLE:     what the kernel says, it refuses to pin; the first such page.
  * NOT_CONTIGUOUS: ERANGE, not one physical run; the first page of the second,
  *                 or vaddr if the range is a mapping of a dma-buf. That of
@@ -152,6 +162,14 @@
  *                 the export; the first page of the range.
  * ACCESS:         EACCES, O_RDONLY of a mapping of a dma-buf that is open for
  *                 writing, or O_RDWR of one that is not; vaddr.
+ * PARTIAL:        EPERM, a mapping that shows only a part of a dma-buf, of which
+ *                 the caller has no descriptor; vaddr.
+ * QUOTA:          EDQUOT, the user has as many buffers as the module parameter
+ *                 max_buffers= allows; vaddr.
+ * POISONED:       EHWPOISON, the memory is broken; the first such page.
+ * ENCRYPTED:      EOPNOTSUPP, memory of a driver on a machine that encrypts its
+ *                 memory, where some of it may be shared with others in clear
+ *                 text; the first such page.
  *
  * Page addresses are those of their first byte, so err_addr may lie below an
  * unaligned vaddr. New reasons may be added: a program that meets one it does
@@ -175,6 +193,44 @@
 #define VMEMEXP_REASON_PRIVATE		15
 #define VMEMEXP_REASON_CHANGED		16
 #define VMEMEXP_REASON_ACCESS		17
+#define VMEMEXP_REASON_PARTIAL		18
+#define VMEMEXP_REASON_QUOTA		19
+#define VMEMEXP_REASON_POISONED		20
+#define VMEMEXP_REASON_ENCRYPTED	21
+
+/*
+ * VMEMEXP_STATE_* - bits of vmemexp_export.state, vmemexp_query.state and
+ * vmemexp_revoke.state
+ *
+ * STALE:    the exporter has since unmapped or remapped (part of) the source
+ *           range, or has called exec() or exited. The dma-buf is as good as
+ *           ever, but the exporter's address no longer leads to it. Dropping
+ *           pages without unmapping (MADV_DONTNEED, hole punching, truncation)
+ *           is not reported.
+ * TRACKED:  the running kernel can tell (it has CONFIG_MMU_NOTIFIER); without
+ *           this bit, STALE is never set.
+ * BOUNCED:  some device that the dma-buf is mapped for now works on a copy of
+ *           (part of) it, because it cannot reach the memory, or the kernel was
+ *           told so (swiotlb=force). A sync copies the bytes named. 0 if no device
+ *           is mapped.
+ * NO_VMAP:  the dma-buf has no kernel mapping (vmap): it is read-only, page frames
+ *           that are not listed in carveouts=, scattered memory without struct
+ *           page, or too large for a 32-bit kernel. It can be mapped for devices
+ *           only by callers with CAP_SYS_RAWIO (EPERM to others), unless the
+ *           administrator sets the module parameter map_without_vmap=1: some
+ *           drivers crash the kernel when they meet such a buffer.
+ * OVERLAPS: some page is in the buffer more than once. A device that works on a
+ *           copy cannot map it (ENOTUNIQ): the copies of that page would overwrite
+ *           each other.
+ * REVOKED:  an administrator has taken it back (VMEMEXP_IOC_REVOKE), or the driver
+ *           whose page frames it shows has taken those away.
+ */
+#define VMEMEXP_STATE_STALE		(1U << 0)
+#define VMEMEXP_STATE_TRACKED		(1U << 1)
+#define VMEMEXP_STATE_BOUNCED		(1U << 2)
+#define VMEMEXP_STATE_NO_VMAP		(1U << 3)
+#define VMEMEXP_STATE_OVERLAPS		(1U << 4)
+#define VMEMEXP_STATE_REVOKED		(1U << 5)
 
 /**
  * struct vmemexp_export - argument of VMEMEXP_IOC_EXPORT
@@ -190,7 +246,8 @@
  *	%O_RDONLY. A mapping without %PROT_WRITE can be exported %O_RDONLY only.
  *	A read-only dma-buf can be mapped for reading only, by CPUs
  *	and by devices: importers that map %DMA_BIDIRECTIONAL, DRM among them,
- *	and importers that use vmap, cannot take it.
+ *	and importers that use vmap, cannot take it. See also
+ *	%VMEMEXP_STATE_NO_VMAP.
  * @fd: out: the dma-buf's file descriptor, at least 0. It is the caller's to
  *	close; until then, and for as long as any other reference lives, the
  *	pages stay pinned.
@@ -206,6 +263,12 @@
  *	success, or if errno alone says it.
  * @err_addr: out: the address that @err_reason is about, in the caller's
  *	address space; 0 after success.
+ * @state: out: mask of VMEMEXP_STATE_* bits, as VMEMEXP_IOC_QUERY would give them
+ *	now; 0 for another driver's dma-buf. In: 0, as for all fields that an older
+ *	driver does not know.
+ * @reserved: in: must be 0.
+ *
+ * @state and @reserved were added after the first release.
  *
  * Pages that are absent are faulted in: memory that was never touched or is
  * swapped out can be exported. A fatal signal ends a long export.
@@ -216,46 +279,55 @@
  *
  * Errors, in the order of the checks, after those common to all ioctls:
  *
- * ======== ===================================================================
- * EINVAL   @flags or @fd_flags are wrong (%VMEMEXP_REASON_FLAGS), @length is 0
- *          or the range wraps around (%VMEMEXP_REASON_LENGTH), or it is not
- *          page aligned (%VMEMEXP_REASON_ALIGNMENT).
- * EFAULT   The range leaves the user address space
- *          (%VMEMEXP_REASON_NOT_MAPPED).
- * EFAULT   A page is not mapped (%VMEMEXP_REASON_NOT_MAPPED) or not readable
- *          (%VMEMEXP_REASON_NOT_READABLE).
- * EACCES   %O_RDWR was asked of a read-only mapping
- *          (%VMEMEXP_REASON_NOT_WRITABLE), or the range is a mapping of a dma-buf
- *          whose file has another access mode (%VMEMEXP_REASON_ACCESS).
- * EINVAL   The mappings in the range do not go together
- *          (%VMEMEXP_REASON_MIXED).
- * EPERM    The mapping is a private one of page frames
- *          (%VMEMEXP_REASON_PRIVATE).
- * ENOMEM   The pages would exceed the user's %RLIMIT_MEMLOCK and the caller
- *          lacks %CAP_IPC_LOCK (%VMEMEXP_REASON_LIMIT), or the kernel is out
- *          of memory (%VMEMEXP_REASON_NONE).
- * EINTR    A fatal signal is pending.
- * EPERM    The pages are of a kind that may not be exported, or not for
- *          writing (%VMEMEXP_REASON_KIND); or page frames that are not listed in
- *          ``carveouts=`` (%VMEMEXP_REASON_RAM, %VMEMEXP_REASON_PFNMAP).
- * EACCES   %O_RDWR was asked of page frames that are mapped read-only
- *          (%VMEMEXP_REASON_NOT_WRITABLE).
- * EFAULT   A page lies beyond the end of its file, or its driver gives none
- *          (%VMEMEXP_REASON_NO_BACKING).
- * other    The kernel refuses to pin a page and gives this errno
- *          (%VMEMEXP_REASON_UNPINNABLE): ENOMEM, EAGAIN or EBUSY if it cannot
- *          be moved to memory where it may stay, EHWPOISON if it is broken,
- *          EFAULT for memory that must not be shared (memfd_secret).
- * ERANGE   %VMEMEXP_EXPORT_CONTIGUOUS was given and the pages are not one
- *          physical run (%VMEMEXP_REASON_NOT_CONTIGUOUS).
- * EINVAL   The memory lies in part outside of System RAM, or differs in caching
- *          (%VMEMEXP_REASON_MIXED).
- * EAGAIN   The driver's mapping changed meanwhile (%VMEMEXP_REASON_CHANGED); call
- *          again.
- * EMFILE,  There is no free file descriptor in the process or the system.
+ * ========== =================================================================
+ * EINVAL     @flags, @fd_flags or @reserved are wrong (%VMEMEXP_REASON_FLAGS),
+ *            @length is 0 or the range wraps around (%VMEMEXP_REASON_LENGTH),
+ *            or it is not page aligned (%VMEMEXP_REASON_ALIGNMENT).
+ * EFAULT     The range leaves the user address space
+ *            (%VMEMEXP_REASON_NOT_MAPPED).
+ * EFAULT     A page is not mapped (%VMEMEXP_REASON_NOT_MAPPED) or not readable
+ *            (%VMEMEXP_REASON_NOT_READABLE).
+ * EACCES     %O_RDWR was asked of a read-only mapping
+ *            (%VMEMEXP_REASON_NOT_WRITABLE), or the range is a mapping of a
+ *            dma-buf whose file has another access mode
+ *            (%VMEMEXP_REASON_ACCESS).
+ * EPERM      The range is a mapping of a part of a dma-buf, and the caller has
+ *            no descriptor of it (%VMEMEXP_REASON_PARTIAL).
+ * EINVAL     The mappings in the range do not go together
+ *            (%VMEMEXP_REASON_MIXED).
+ * EPERM      The mapping is a private one of page frames
+ *            (%VMEMEXP_REASON_PRIVATE).
+ * EDQUOT     The user has ``max_buffers=`` buffers already, and the caller
+ *            lacks %CAP_SYS_RESOURCE (%VMEMEXP_REASON_QUOTA).
+ * ENOMEM     The pages would exceed the user's %RLIMIT_MEMLOCK and the caller
+ *            lacks %CAP_IPC_LOCK (%VMEMEXP_REASON_LIMIT), or the kernel is out
+ *            of memory (%VMEMEXP_REASON_NONE).
+ * EINTR      A fatal signal is pending.
+ * EPERM      The pages are of a kind that may not be exported, or not for
+ *            writing (%VMEMEXP_REASON_KIND); or page frames that are not
+ *            listed in ``carveouts=`` (%VMEMEXP_REASON_RAM,
+ *            %VMEMEXP_REASON_PFNMAP).
+ * EACCES     %O_RDWR was asked of page frames that are mapped read-only
+ *            (%VMEMEXP_REASON_NOT_WRITABLE).
+ * EFAULT     A page cannot be provided (%VMEMEXP_REASON_NO_BACKING).
+ * EHWPOISON  A page is broken (%VMEMEXP_REASON_POISONED).
+ * other      The kernel refuses to pin a page and gives this errno
+ *            (%VMEMEXP_REASON_UNPINNABLE): ENOMEM, EAGAIN or EBUSY if it
+ *            cannot be moved to memory where it may stay, not even after a
+ *            second of trying; EOPNOTSUPP for a file on a DAX file system;
+ *            EFAULT for memory that must not be shared (memfd_secret).
+ * EOPNOTSUPP Memory of a driver on a machine that encrypts its memory
+ *            (%VMEMEXP_REASON_ENCRYPTED).
+ * ERANGE     %VMEMEXP_EXPORT_CONTIGUOUS was given and the pages are not one
+ *            physical run (%VMEMEXP_REASON_NOT_CONTIGUOUS).
+ * EINVAL     The memory lies in part outside of System RAM, or differs in
+ *            caching (%VMEMEXP_REASON_MIXED).
+ * EAGAIN     The driver's mapping changed meanwhile (%VMEMEXP_REASON_CHANGED);
+ *            call again.
+ * EMFILE,    There is no free file descriptor in the process or the system.
  * ENFILE
- * EFAULT   The answer cannot be written.
- * ======== ===================================================================
+ * EFAULT     The answer cannot be written.
+ * ========== =================================================================
  */
 struct vmemexp_export {
 	__u32		size;
@@ -270,9 +342,12 @@ struct vmemexp_export {
 	__u32		memory;
 	__u32		err_reason;
 	__aligned_u64	err_addr;
+	__u32		state;
+	__u32		reserved;
 };
 
-#define VMEMEXP_EXPORT_SIZE_VER0	72
+#define VMEMEXP_EXPORT_SIZE_VER0	72	/* up to @err_addr */
+#define VMEMEXP_EXPORT_SIZE_VER1	80
 
 /*
  * VMEMEXP_SYNC_* - bits of vmemexp_sync.flags
@@ -327,6 +402,7 @@ struct vmemexp_export {
  * EBADF      @fd is not open.
  * EINVAL     @fd is not a dma-buf, or one of another driver; or a range is not
  *            inside the dma-buf.
+ * ENODEV     The dma-buf has been revoked.
  * EOPNOTSUPP %VMEMEXP_SYNC_OBSERVER on a machine whose caches a module cannot
  *            maintain.
  * ENOMEM     %VMEMEXP_SYNC_OBSERVER of cached memory outside of System RAM, for
@@ -355,25 +431,6 @@ struct vmemexp_sync {
 #define VMEMEXP_CACHE_CACHED		1
 #define VMEMEXP_CACHE_WRITECOMBINE	2
 #define VMEMEXP_CACHE_UNCACHED		3
-
-/*
- * VMEMEXP_STATE_* - bits of vmemexp_query.state
- *
- * STALE:   the exporter has since unmapped or remapped (part of) the source
- *          range, or has called exec() or exited. The dma-buf is as good as
- *          ever, but the exporter's address no longer leads to it. Dropping
- *          pages without unmapping (MADV_DONTNEED, hole punching, truncation)
- *          is not reported.
- * TRACKED: the running kernel can tell (it has CONFIG_MMU_NOTIFIER); without
- *          this bit, STALE is never set.
- * BOUNCED: some device that the dma-buf is mapped for now works on a copy of (part
- *          of) it, because it cannot reach the memory, or the kernel was told so
- *          (swiotlb=force). A sync copies the bytes named. 0 if no device is
- *          mapped.
- */
-#define VMEMEXP_STATE_STALE		(1U << 0)
-#define VMEMEXP_STATE_TRACKED		(1U << 1)
-#define VMEMEXP_STATE_BOUNCED		(1U << 2)
 
 /**
  * struct vmemexp_query - argument of VMEMEXP_IOC_QUERY
@@ -434,8 +491,59 @@ struct vmemexp_query {
 
 #define VMEMEXP_QUERY_SIZE_VER0		96
 
+/**
+ * struct vmemexp_revoke - argument of VMEMEXP_IOC_REVOKE
+ * @size: in: ``sizeof(struct vmemexp_revoke)``, in bytes.
+ * @flags: in: must be 0.
+ * @ino: in: the dma-buf's inode number, as in ``ino`` of the list of buffers, of
+ *	the tracepoints, and of ``/proc/PID/fdinfo/FD``.
+ * @names: in: address of memory for the names of devices that still have the
+ *	dma-buf mapped; ignored if @names_size is 0.
+ * @names_size: in: bytes at @names; 0 if no names are wanted. Out: bytes that all
+ *	names need, including a NUL, at least 1.
+ * @mappings: out: attached devices that still have the dma-buf mapped.
+ * @vmaps: out: kernel mappings (vmap) that importers still hold.
+ * @state: out: mask of VMEMEXP_STATE_* bits, with %VMEMEXP_STATE_REVOKED.
+ *
+ * Takes a dma-buf of this driver back from all who have it, whoever they are: no new
+ * attachment, no new mapping for a device, a CPU or the kernel; existing CPU mappings
+ * are emptied (SIGBUS). The file that page frames were mapped from is let go, so a
+ * driver that imports what was exported from its own mapping can be unloaded.
+ * Pages are unpinned, and the user is no longer charged for them, as soon as no device
+ * and no kernel mapping uses them. Importers that can be told are told, and let go by
+ * themselves; those of the others that are left are counted in @mappings and @vmaps,
+ * and named at @names, one on a line, cut off where the memory ends, with a NUL at the
+ * end. Their devices may go on reading and writing until they let go.
+ *
+ * Revoking once more does nothing but tell who is left. The descriptors stay open, as
+ * those of a buffer without memory.
+ *
+ * Errors, in the order of the checks, after those common to all ioctls:
+ *
+ * ======== ===================================================================
+ * EPERM    The caller lacks %CAP_SYS_ADMIN.
+ * ENOENT   No dma-buf of this driver has that number.
+ * EINTR    A signal came while waiting for another caller; call again.
+ * ENOMEM   The kernel is out of memory.
+ * EFAULT   The answer cannot be written. The dma-buf is revoked.
+ * ======== ===================================================================
+ */
+struct vmemexp_revoke {
+	__u32		size;
+	__u32		flags;
+	__aligned_u64	ino;
+	__aligned_u64	names;
+	__u32		names_size;
+	__u32		mappings;
+	__u32		vmaps;
+	__u32		state;
+};
+
+#define VMEMEXP_REVOKE_SIZE_VER0	40
+
 #define VMEMEXP_IOC_EXPORT	_VMEMEXP_IOC(0x00)
 #define VMEMEXP_IOC_SYNC	_VMEMEXP_IOC(0x01)
 #define VMEMEXP_IOC_QUERY	_VMEMEXP_IOC(0x02)
+#define VMEMEXP_IOC_REVOKE	_VMEMEXP_IOC(0x03)
 
 #endif /* _UAPI_VMEMEXP_H */
