@@ -62,10 +62,13 @@ TEST(export_layout_is_fixed)
 		FIELD(vmemexp_export, memory, 56),
 		FIELD(vmemexp_export, err_reason, 60),
 		FIELD(vmemexp_export, err_addr, 64),
+		FIELD(vmemexp_export, state, 72),
+		FIELD(vmemexp_export, reserved, 76),
 	};
 
-	CHECK_LAYOUT(vmemexp_export, fields, 72);
+	CHECK_LAYOUT(vmemexp_export, fields, 80);
 	EXPECT_EQ(72, VMEMEXP_EXPORT_SIZE_VER0);
+	EXPECT_EQ(80, VMEMEXP_EXPORT_SIZE_VER1);
 }
 
 TEST(sync_layout_is_fixed)
@@ -111,12 +114,30 @@ TEST(query_layout_is_fixed)
 	EXPECT_EQ(96, VMEMEXP_QUERY_SIZE_VER0);
 }
 
+TEST(revoke_layout_is_fixed)
+{
+	static const struct field fields[] = {
+		FIELD(vmemexp_revoke, size, 0),
+		FIELD(vmemexp_revoke, flags, 4),
+		FIELD(vmemexp_revoke, ino, 8),
+		FIELD(vmemexp_revoke, names, 16),
+		FIELD(vmemexp_revoke, names_size, 24),
+		FIELD(vmemexp_revoke, mappings, 28),
+		FIELD(vmemexp_revoke, vmaps, 32),
+		FIELD(vmemexp_revoke, state, 36),
+	};
+
+	CHECK_LAYOUT(vmemexp_revoke, fields, 40);
+	EXPECT_EQ(40, VMEMEXP_REVOKE_SIZE_VER0);
+}
+
 /* A structure in an array, or followed by another, is where others expect it. */
 TEST(alignment_is_8)
 {
 	EXPECT_EQ(8, __alignof__(struct vmemexp_export));
 	EXPECT_EQ(8, __alignof__(struct vmemexp_sync));
 	EXPECT_EQ(8, __alignof__(struct vmemexp_query));
+	EXPECT_EQ(8, __alignof__(struct vmemexp_revoke));
 }
 
 #define IS_SIGNED(x) ((__typeof__(x))(-1) < 1)
@@ -126,6 +147,7 @@ TEST(fd_is_signed_and_the_rest_is_not)
 	struct vmemexp_export export;
 	struct vmemexp_sync sync;
 	struct vmemexp_query query;
+	struct vmemexp_revoke revoke;
 
 	EXPECT_TRUE(IS_SIGNED(export.fd));
 	EXPECT_TRUE(IS_SIGNED(sync.fd));
@@ -138,6 +160,9 @@ TEST(fd_is_signed_and_the_rest_is_not)
 	EXPECT_FALSE(IS_SIGNED(sync.offset));
 	EXPECT_FALSE(IS_SIGNED(sync.stride));
 	EXPECT_FALSE(IS_SIGNED(query.dmabuf_size));
+	EXPECT_FALSE(IS_SIGNED(export.state));
+	EXPECT_FALSE(IS_SIGNED(revoke.ino));
+	EXPECT_FALSE(IS_SIGNED(revoke.names_size));
 }
 
 TEST(request_numbers_are_fixed)
@@ -145,6 +170,7 @@ TEST(request_numbers_are_fixed)
 	EXPECT_EQ(0xc000d700U, VMEMEXP_IOC_EXPORT);
 	EXPECT_EQ(0xc000d701U, VMEMEXP_IOC_SYNC);
 	EXPECT_EQ(0xc000d702U, VMEMEXP_IOC_QUERY);
+	EXPECT_EQ(0xc000d703U, VMEMEXP_IOC_REVOKE);
 }
 
 TEST(export_flags_are_fixed)
@@ -161,6 +187,7 @@ TEST(memory_kinds_are_fixed)
 	EXPECT_EQ(0x08, VMEMEXP_MEMORY_FILE);
 	EXPECT_EQ(0x10, VMEMEXP_MEMORY_DRIVER);
 	EXPECT_EQ(0x20, VMEMEXP_MEMORY_PFNMAP);
+	EXPECT_EQ(0x40, VMEMEXP_MEMORY_DMABUF);
 }
 
 TEST(reasons_are_fixed)
@@ -178,6 +205,15 @@ TEST(reasons_are_fixed)
 	EXPECT_EQ(10, VMEMEXP_REASON_NO_BACKING);
 	EXPECT_EQ(11, VMEMEXP_REASON_UNPINNABLE);
 	EXPECT_EQ(12, VMEMEXP_REASON_NOT_CONTIGUOUS);
+	EXPECT_EQ(13, VMEMEXP_REASON_RAM);
+	EXPECT_EQ(14, VMEMEXP_REASON_MIXED);
+	EXPECT_EQ(15, VMEMEXP_REASON_PRIVATE);
+	EXPECT_EQ(16, VMEMEXP_REASON_CHANGED);
+	EXPECT_EQ(17, VMEMEXP_REASON_ACCESS);
+	EXPECT_EQ(18, VMEMEXP_REASON_PARTIAL);
+	EXPECT_EQ(19, VMEMEXP_REASON_QUOTA);
+	EXPECT_EQ(20, VMEMEXP_REASON_POISONED);
+	EXPECT_EQ(21, VMEMEXP_REASON_ENCRYPTED);
 }
 
 TEST(sync_flags_are_those_of_dma_buf)
@@ -202,9 +238,16 @@ TEST(query_answers_are_fixed)
 	EXPECT_EQ(1, VMEMEXP_CACHE_CACHED);
 	EXPECT_EQ(2, VMEMEXP_CACHE_WRITECOMBINE);
 	EXPECT_EQ(3, VMEMEXP_CACHE_UNCACHED);
-	EXPECT_EQ(1, VMEMEXP_STATE_STALE);
-	EXPECT_EQ(2, VMEMEXP_STATE_TRACKED);
-	EXPECT_EQ(4, VMEMEXP_STATE_BOUNCED);
+}
+
+TEST(states_are_fixed)
+{
+	EXPECT_EQ(0x01, VMEMEXP_STATE_STALE);
+	EXPECT_EQ(0x02, VMEMEXP_STATE_TRACKED);
+	EXPECT_EQ(0x04, VMEMEXP_STATE_BOUNCED);
+	EXPECT_EQ(0x08, VMEMEXP_STATE_NO_VMAP);
+	EXPECT_EQ(0x10, VMEMEXP_STATE_OVERLAPS);
+	EXPECT_EQ(0x20, VMEMEXP_STATE_REVOKED);
 }
 
 TEST_HARNESS_MAIN

@@ -681,6 +681,7 @@ static size_t make_request(union request *arg, unsigned long request,
 		arg->export.memory = poison;
 		arg->export.err_reason = poison;
 		arg->export.err_addr = poison;
+		arg->export.state = poison;
 		size = sizeof(arg->export);
 		break;
 	case VMEMEXP_IOC_SYNC:

@@ -122,13 +122,13 @@ static void expect_enotty(struct __test_metadata *_metadata, int fd,
 
 TEST_F(device, unknown_number_is_enotty)
 {
-	for (unsigned int nr = 3; nr < 256; nr++)
+	for (unsigned int nr = 4; nr < 256; nr++)
 		expect_enotty(_metadata, self->fd, _VMEMEXP_IOC(nr));
 }
 
 TEST_F(device, wrong_magic_is_enotty)
 {
-	for (unsigned int nr = 0; nr < 3; nr++) {
+	for (unsigned int nr = 0; nr < 4; nr++) {
 		expect_enotty(_metadata, self->fd,
 			      _IOC(_IOC_READ | _IOC_WRITE,
 				   VMEMEXP_IOC_MAGIC - 1, nr, 0));
@@ -140,7 +140,7 @@ TEST_F(device, wrong_magic_is_enotty)
 
 TEST_F(device, wrong_direction_or_size_in_the_number_is_enotty)
 {
-	for (unsigned int nr = 0; nr < 3; nr++) {
+	for (unsigned int nr = 0; nr < 4; nr++) {
 		expect_enotty(_metadata, self->fd, _IO(VMEMEXP_IOC_MAGIC, nr));
 		expect_enotty(_metadata, self->fd,
 			      _IOC(_IOC_READ, VMEMEXP_IOC_MAGIC, nr, 0));
@@ -168,38 +168,57 @@ FIXTURE(request)
 FIXTURE_VARIANT(request)
 {
 	unsigned int nr;
+	/* Of the first released version, and of this one. */
+	size_t least;
 	size_t size;
 	size_t flags_offset;
 	unsigned int known_flags;
-	/* Everything from here on is output. */
+	/* Everything between the two is output. */
 	size_t outputs;
+	size_t outputs_end;
 };
 
 FIXTURE_VARIANT_ADD(request, export)
 {
 	.nr = VMEMEXP_IOC_EXPORT,
+	.least = VMEMEXP_EXPORT_SIZE_VER0,
 	.size = sizeof(struct vmemexp_export),
 	.flags_offset = 4,
 	.known_flags = VMEMEXP_EXPORT_UNALIGNED | VMEMEXP_EXPORT_CONTIGUOUS,
 	.outputs = offsetof(struct vmemexp_export, fd),
+	.outputs_end = offsetof(struct vmemexp_export, reserved),
 };
 
 FIXTURE_VARIANT_ADD(request, sync)
 {
 	.nr = VMEMEXP_IOC_SYNC,
+	.least = VMEMEXP_SYNC_SIZE_VER0,
 	.size = sizeof(struct vmemexp_sync),
 	.flags_offset = 8,
 	.known_flags = VMEMEXP_SYNC_RW | VMEMEXP_SYNC_END |
 		       VMEMEXP_SYNC_OBSERVER,
 	.outputs = sizeof(struct vmemexp_sync),
+	.outputs_end = sizeof(struct vmemexp_sync),
 };
 
 FIXTURE_VARIANT_ADD(request, query)
 {
 	.nr = VMEMEXP_IOC_QUERY,
+	.least = VMEMEXP_QUERY_SIZE_VER0,
 	.size = sizeof(struct vmemexp_query),
 	.flags_offset = 8,
 	.outputs = offsetof(struct vmemexp_query, access),
+	.outputs_end = sizeof(struct vmemexp_query),
+};
+
+FIXTURE_VARIANT_ADD(request, revoke)
+{
+	.nr = VMEMEXP_IOC_REVOKE,
+	.least = VMEMEXP_REVOKE_SIZE_VER0,
+	.size = sizeof(struct vmemexp_revoke),
+	.flags_offset = 4,
+	.outputs = offsetof(struct vmemexp_revoke, names_size),
+	.outputs_end = sizeof(struct vmemexp_revoke),
 };
 
 FIXTURE_SETUP(request)
@@ -210,6 +229,9 @@ FIXTURE_SETUP(request)
 	self->dmabuf = test_export(self->buf, BUF_PAGES * page_size(), O_RDWR);
 	self->arg = guard_start(3 * page_size());
 	ASSERT_NE(NULL, self->arg);
+	/* Whatever a request for it ends with, there is nothing more to give back. */
+	if (variant->nr == VMEMEXP_IOC_REVOKE)
+		test_revoke(self->dmabuf);
 }
 
 FIXTURE_TEARDOWN(request)
@@ -218,13 +240,14 @@ FIXTURE_TEARDOWN(request)
 	test_teardown();
 }
 
-static void __put_request(const char *buf, int dmabuf, unsigned int nr,
+static void __put_request(char *buf, int dmabuf, unsigned int nr,
 			  size_t size, void *arg)
 {
 	union {
 		struct vmemexp_export export;
 		struct vmemexp_sync sync;
 		struct vmemexp_query query;
+		struct vmemexp_revoke revoke;
 	} good;
 
 	switch (nr) {
@@ -236,6 +259,12 @@ static void __put_request(const char *buf, int dmabuf, unsigned int nr,
 		break;
 	case VMEMEXP_IOC_QUERY:
 		good.query = query_args(dmabuf);
+		break;
+	case VMEMEXP_IOC_REVOKE:
+		good.revoke = revoke_args(dmabuf);
+		/* Room for far more names than there are. */
+		good.revoke.names = to_u64(buf);
+		memset(&good.revoke.names_size, POISON_BYTE, sizeof(good.revoke.names_size));
 		break;
 	}
 	memcpy(arg, &good, size);
@@ -290,9 +319,33 @@ static void __expect_error(struct __test_metadata *_metadata, int fd,
 TEST_F(request, short_size_is_einval)
 {
 	put_request(self->arg);
-	for (size_t size = 0; size < variant->size; size++) {
+	for (size_t size = 0; size < variant->least; size++) {
 		set_size(self->arg, size);
 		expect_error(EINVAL, self->arg, 0);
+	}
+}
+
+/* What a program was compiled with that knows less, to the byte. */
+TEST_F(request, size_of_an_older_version_is_accepted_and_nothing_is_written_behind_it)
+{
+	char behind[256];
+
+	memset(behind, POISON_BYTE, sizeof(behind));
+	for (size_t size = variant->least; size <= variant->size; size++) {
+		/* The last of it lies before memory that is not there. */
+		char *arg = self->arg + 3 * page_size() - size;
+		char good[256];
+
+		put_request(good);
+		memcpy(arg, good, size);
+		set_size(arg, size);
+		expect_success(arg);
+
+		put_request(self->arg);
+		memset(self->arg + size, POISON_BYTE, sizeof(behind));
+		set_size(self->arg, size);
+		expect_success(self->arg);
+		EXPECT_EQ(0, memcmp(behind, self->arg + size, sizeof(behind)));
 	}
 }
 
@@ -483,7 +536,8 @@ TEST_F(request, answer_leaves_no_output_as_it_was)
 		close(((struct vmemexp_export *)after)->fd);
 	/* No answer has a byte that happens to be the poison's. */
 	for (size_t i = 0; i < variant->size; i++) {
-		EXPECT_EQ(i >= variant->outputs, before[i] != after[i]) {
+		EXPECT_EQ(i >= variant->outputs && i < variant->outputs_end,
+			  before[i] != after[i]) {
 			TH_LOG("byte %zu", i);
 		}
 	}
@@ -521,6 +575,16 @@ TEST_F(export, every_unknown_fd_flag_is_einval)
 			continue;
 		test_err_export(EINVAL, VMEMEXP_REASON_FLAGS, NULL, self->buf,
 				self->size, O_RDWR | flag);
+	}
+}
+
+TEST_F(export, every_reserved_bit_is_einval)
+{
+	for (unsigned int bit = 0; bit < 32; bit++) {
+		struct vmemexp_export cmd = export_args(self->buf, self->size, O_RDWR);
+
+		cmd.reserved = 1U << bit;
+		test_err_export_cmd(EINVAL, VMEMEXP_REASON_FLAGS, 0, &cmd);
 	}
 }
 
@@ -706,10 +770,13 @@ TEST_F(export, errors_come_in_the_documented_order)
 	cmd.length = 0;
 	cmd.flags = 1U << 31;
 	cmd.fd_flags = O_WRONLY;
+	cmd.reserved = 1;
 	test_err_export_cmd(EINVAL, VMEMEXP_REASON_FLAGS, 0, &cmd);
 	cmd.flags = 0;
 	test_err_export_cmd(EINVAL, VMEMEXP_REASON_FLAGS, 0, &cmd);
 	cmd.fd_flags = O_RDWR;
+	test_err_export_cmd(EINVAL, VMEMEXP_REASON_FLAGS, 0, &cmd);
+	cmd.reserved = 0;
 	test_err_export_cmd(EINVAL, VMEMEXP_REASON_LENGTH, ~0ULL, &cmd);
 	cmd.length = 3 * page_size();
 	test_err_export_cmd(EINVAL, VMEMEXP_REASON_LENGTH, ~0ULL, &cmd);
@@ -1217,6 +1284,98 @@ TEST_F(query, is_not_stale_after_unmapping_the_neighbours)
 	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query(self->dmabuf).state);
 }
 
+/* ---- REVOKE: the arguments ---- */
+
+#define USER	65534
+
+FIXTURE(revoke)
+{
+	int fd;
+	struct test_state before;
+	int dmabuf;
+	struct vmemexp_revoke cmd;	/* a good one for @dmabuf */
+};
+
+FIXTURE_SETUP(revoke)
+{
+	test_setup();
+	self->dmabuf = test_export(map_anon(page_size()), page_size(), O_RDWR);
+	self->cmd = revoke_args(self->dmabuf);
+}
+
+FIXTURE_TEARDOWN(revoke)
+{
+	seteuid(0);
+	close(self->dmabuf);
+	test_teardown();
+}
+
+#define test_err_revoke(error, cmd) do {				\
+	test_err_struct(error, VMEMEXP_IOC_REVOKE, cmd);		\
+	EXPECT_EQ(0, test_query(self->dmabuf).state & VMEMEXP_STATE_REVOKED); \
+} while (0)
+
+TEST_F(revoke, errors_come_in_the_documented_order)
+{
+	struct vmemexp_revoke cmd = self->cmd;
+
+	ASSERT_EQ(0, seteuid(USER));
+	cmd.flags = 1;
+	cmd.ino = ~0ULL;
+	test_err_revoke(EINVAL, &cmd);
+	cmd.flags = 0;
+	test_err_revoke(EPERM, &cmd);
+	ASSERT_EQ(0, seteuid(0));
+	test_err_revoke(ENOENT, &cmd);
+	cmd.ino = self->cmd.ino;
+	EXPECT_EQ(0, _test_ioctl(self->fd, VMEMEXP_IOC_REVOKE, &cmd));
+}
+
+TEST_F(revoke, of_what_there_is_not_is_enoent)
+{
+	const uint64_t inos[] = {
+		0, ~0ULL, self->cmd.ino | 1ULL << 32, self->cmd.ino | 1ULL << 63,
+		self->cmd.ino + 1000000,
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(inos); i++) {
+		struct vmemexp_revoke cmd = self->cmd;
+
+		cmd.ino = inos[i];
+		test_err_revoke(ENOENT, &cmd);
+	}
+}
+
+/* What was is gone, and its number is not given out again soon. */
+TEST_F(revoke, of_what_was_closed_is_enoent)
+{
+	int other = test_export(map_anon(page_size()), page_size(), O_RDWR);
+	struct vmemexp_revoke cmd = revoke_args(other);
+
+	close(other);
+	test_err_revoke(ENOENT, &cmd);
+}
+
+TEST_F(revoke, of_a_file_that_is_no_dmabuf_is_enoent)
+{
+	struct vmemexp_revoke cmd = revoke_args(self->fd);
+
+	ASSERT_NE(cmd.ino, self->cmd.ino);
+	test_err_revoke(ENOENT, &cmd);
+}
+
+/* Neither the descriptor of the device nor that of the dma-buf is a right to it. */
+TEST_F(revoke, is_eperm_for_all_but_the_administrator)
+{
+	struct vmemexp_revoke cmd = self->cmd;
+
+	ASSERT_EQ(0, seteuid(USER));
+	test_err_revoke(EPERM, &cmd);
+	/* Nor do they learn which numbers there are. */
+	cmd.ino = ~0ULL;
+	test_err_revoke(EPERM, &cmd);
+}
+
 /* ---- SYNC: the arguments ---- */
 
 FIXTURE(sync)
@@ -1707,6 +1866,13 @@ TEST_F(other_fd, cannot_be_queried)
 	/* Flags come first. */
 	cmd.flags = 1;
 	test_err_struct(EINVAL, VMEMEXP_IOC_QUERY, &cmd);
+}
+
+TEST_F(other_fd, cannot_be_revoked)
+{
+	struct vmemexp_revoke cmd = revoke_args(self->other);
+
+	test_err_struct(ENOENT, VMEMEXP_IOC_REVOKE, &cmd);
 }
 
 TEST_HARNESS_MAIN

@@ -33,6 +33,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -522,6 +523,7 @@ export_args(const volatile void *vaddr, size_t length, unsigned int fd_flags)
 	memset(&cmd, POISON_BYTE, sizeof(cmd));
 	cmd.size = sizeof(cmd);
 	cmd.flags = 0;
+	cmd.reserved = 0;
 	cmd.vaddr = to_u64(vaddr);
 	cmd.length = length;
 	cmd.fd_flags = fd_flags;
@@ -548,6 +550,26 @@ static inline struct vmemexp_query query_args(int dmabuf)
 	cmd.size = sizeof(cmd);
 	cmd.fd = dmabuf;
 	cmd.flags = 0;
+	return cmd;
+}
+
+/* The number that an administrator knows the dma-buf by; 0 if it is no file. */
+static inline uint64_t inode_of(int dmabuf)
+{
+	struct stat64 stat = {};
+
+	return fstat64(dmabuf, &stat) ? 0 : stat.st_ino;
+}
+
+static inline struct vmemexp_revoke revoke_args(int dmabuf)
+{
+	struct vmemexp_revoke cmd;
+
+	memset(&cmd, POISON_BYTE, sizeof(cmd));
+	cmd.size = sizeof(cmd);
+	cmd.flags = 0;
+	cmd.ino = inode_of(dmabuf);
+	cmd.names_size = 0;
 	return cmd;
 }
 
@@ -662,6 +684,22 @@ __test_err_export_range(struct __test_metadata *_metadata, int fd, int error,
 	__test_err(_metadata, self->fd, request, error, cmd,		\
 		   &unchanged, sizeof(unchanged));			\
 } while (0)
+
+static inline struct vmemexp_revoke
+__test_revoke(struct __test_metadata *_metadata, int fd, int dmabuf)
+{
+	struct vmemexp_revoke cmd = revoke_args(dmabuf);
+	int ret = _test_ioctl(fd, VMEMEXP_IOC_REVOKE, &cmd);
+
+	ASSERT_EQ(0, ret) {
+		TH_LOG("revoke: %s", strerror(-ret));
+	}
+	ASSERT_EQ(VMEMEXP_STATE_REVOKED, cmd.state & VMEMEXP_STATE_REVOKED);
+	return cmd;
+}
+
+/* Takes the dma-buf back; gives a struct vmemexp_revoke. Needs CAP_SYS_ADMIN. */
+#define test_revoke(dmabuf) __test_revoke(_metadata, self->fd, dmabuf)
 
 static inline int _test_sync(int fd, int dmabuf, unsigned int flags,
 			     uint64_t offset, uint64_t length)
