@@ -30,7 +30,8 @@
  *                       pinned, so only memory that the administrator lists as
  *                       permanent may be exported (vmemexp_walk())
  *   another dma-buf     whose mapping it is: that one is handed out, no second
- *                       one is made (vmemexp_reuse())
+ *                       one is made (vmemexp_reuse()), and only to callers that
+ *                       have all of it already
  *
  * Memory outside of System RAM (!is_ram) is not in the kernel's linear map. The
  * DMA API's cache maintenance and bounce buffers, which go there, never see it.
@@ -46,19 +47,29 @@
  * A buffer of pages that were pinned for reading is read-only for ever, at all
  * four doors: the file's mode, mmap, vmap, and the direction of DMA.
  *
+ * A buffer can be revoked: by an administrator, or by the driver that takes its
+ * page frames away. Nothing gets at the memory any more then, but for the devices
+ * and kernel mappings that use it at that moment; when the last of them is gone,
+ * the memory is let go (vmemexp_revoke()).
+ *
  * Locks, outermost first:
  *
  *   mmap_lock                 taken by the ioctl while it looks at mappings and
- *                             while it pins; the core holds it around mmap
+ *                             while it pins; the core holds it around mmap and
+ *                             faults
  *   dma_resv                  the core holds it around map, unmap, vmap, vunmap
- *                             (since 6.2)
- *   vmemexp_carveouts_lock    the list of carve-outs; nothing is taken inside
+ *                             (since 6.2); a revoke, while it tells importers
  *   vmemexp_buffers_lock      the list of buffers
- *   vmemexp_buf.lock          attachments, what they map, kernel mappings
+ *   vmemexp_buf.lock          attachments, what they map, kernel mappings,
+ *                             whether the buffer is revoked
+ *   vmemexp_carveouts_lock,   the list of carve-outs, the users with buffers;
+ *   vmemexp_users_lock        spinlocks, nothing is taken inside
  *
- * Pages are pinned under none of the others. The mmap operation takes no lock
- * at all, since it runs under the mmap_lock. The notifier callback runs under
- * locks of mm/ and takes none either; it sets a flag.
+ * vmemexp_faults (SRCU) is entered inside of the mmap_lock by faults of the
+ * dma-buf's mappings, and waited for by a revoke under no lock.
+ *
+ * Pages are pinned under none of these. The notifier callback runs under locks of
+ * mm/ and takes none; it sets flags, and leaves the rest to a work item.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -67,7 +78,10 @@
 #include <linux/capability.h>
 #include <linux/cred.h>
 #include <linux/debugfs.h>
+#include <linux/fdtable.h>
+#include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/hash.h>
 #include <linux/hugetlb.h>
 #include <linux/io.h>
 #include <linux/ioport.h>
@@ -81,8 +95,11 @@
 #include <linux/sched/user.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/sort.h>
+#include <linux/srcu.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
+#include <linux/workqueue.h>
 
 #include "vmemexp.h"
 
@@ -92,14 +109,24 @@
 /* One page of page pointers: what is pinned in one go and kept in scratch. */
 #define VMEMEXP_BATCH		(PAGE_SIZE / sizeof(struct page *))
 
-/* Pinning may lose a race against migration; the next try usually wins. */
-#define VMEMEXP_PIN_TRIES	3
+/*
+ * Pages that have to be moved before they can stay may be in use for a moment. How
+ * long to try again, and how long to wait for another export that tries as well.
+ */
+#define VMEMEXP_PIN_TIMEOUT	HZ
+#define VMEMEXP_TURN_TIMEOUT	(HZ / 10)
 
 /* One fault may bring a page, another one write access to it. */
 #define VMEMEXP_FAULT_TRIES	4
 
+/* Kernel memory for the description of one extent, as it is charged to the user. */
+#define VMEMEXP_EXTENT_COST	512
+
 static LIST_HEAD(vmemexp_buffers);
 static DEFINE_MUTEX(vmemexp_buffers_lock);
+
+/* Entered by faults of the dma-bufs' mappings while they look at vmemexp_buf.revoked. */
+DEFINE_STATIC_SRCU(vmemexp_faults);
 
 /* --- allow=: which kinds of memory the administrator lets users export --- */
 
@@ -288,11 +315,92 @@ static int vmemexp_is_system_ram(unsigned long pfn, unsigned long pages)
 				 IORES_DESC_NONE);
 }
 
+/* What user space is told when an export fails, as netlink's extack does. */
+struct vmemexp_error {
+	u32 reason;
+	u64 addr;
+};
+
+static int vmemexp_fail(struct vmemexp_error *error, u32 reason, u64 addr, int ret)
+{
+	error->reason = reason;
+	error->addr = addr;
+	return ret;
+}
+
+/* --- map_without_vmap=: buffers that some importing drivers do not expect --- */
+
+static bool vmemexp_map_without_vmap;
+module_param_named(map_without_vmap, vmemexp_map_without_vmap, bool, 0644);
+MODULE_PARM_DESC(map_without_vmap,
+		 "let importers without CAP_SYS_RAWIO map buffers for DMA that have no kernel mapping, like read-only ones; drivers that do not check for one crash the kernel (default: N)");
+
 /* --- accounting: refuse before doing, on a user that outlives the process --- */
+
+static unsigned int vmemexp_max_buffers = 4096;
+module_param_named(max_buffers, vmemexp_max_buffers, uint, 0644);
+MODULE_PARM_DESC(max_buffers,
+		 "buffers that each user without CAP_SYS_RESOURCE may have at a time (default: 4096)");
+
+static LIST_HEAD(vmemexp_users);
+static DEFINE_SPINLOCK(vmemexp_users_lock);
+
+static struct vmemexp_user *vmemexp_find_user(const struct user_struct *user)
+{
+	struct vmemexp_user *entry;
+
+	lockdep_assert_held(&vmemexp_users_lock);
+
+	list_for_each_entry(entry, &vmemexp_users, node)
+		if (entry->user == user)
+			return entry;
+	return NULL;
+}
+
+/* Counts one more buffer of the calling user, and holds that user for it. */
+static struct vmemexp_user *vmemexp_get_user(u64 addr, struct vmemexp_error *error)
+{
+	struct vmemexp_user *new = vmemexp_alloc_user(), *user;
+	bool unlimited = false, full;
+
+	if (!new)
+		return ERR_PTR(-ENOMEM);
+again:
+	spin_lock(&vmemexp_users_lock);
+	user = vmemexp_find_user(new->user) ?: new;
+	full = user->buffers >= READ_ONCE(vmemexp_max_buffers) && !unlimited;
+	if (!full && !user->buffers++)
+		list_add(&user->node, &vmemexp_users);
+	spin_unlock(&vmemexp_users_lock);
+
+	/* Asked only if it matters, since that leaves traces. */
+	if (full && capable(CAP_SYS_RESOURCE)) {
+		unlimited = true;
+		goto again;
+	}
+	if (full || user != new)
+		vmemexp_free_user(new);
+	if (full)
+		return ERR_PTR(vmemexp_fail(error, VMEMEXP_REASON_QUOTA, addr, -EDQUOT));
+	return user;
+}
+
+static void vmemexp_put_user(struct vmemexp_user *user)
+{
+	bool last;
+
+	spin_lock(&vmemexp_users_lock);
+	last = !--user->buffers;
+	if (last)
+		list_del(&user->node);
+	spin_unlock(&vmemexp_users_lock);
+	if (last)
+		vmemexp_free_user(user);
+}
 
 static int vmemexp_charge(struct vmemexp_buf *buf, unsigned long pages)
 {
-	struct user_struct *user = buf->cred->user;
+	struct user_struct *user = buf->user->user;
 	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
 	long charged = atomic_long_read(&user->locked_vm);
 	unsigned long wanted;
@@ -314,24 +422,18 @@ static int vmemexp_charge(struct vmemexp_buf *buf, unsigned long pages)
 
 static void vmemexp_uncharge(struct vmemexp_buf *buf)
 {
-	atomic64_sub(buf->charged, &buf->mm->pinned_vm);
-	atomic_long_sub(buf->charged, &buf->cred->user->locked_vm);
+	if (!buf->charged)
+		return;
+	/* The mm may be gone, or go at this moment: vmemexp_leave_mm(). */
+	mutex_lock(&buf->lock);
+	if (buf->mm)
+		atomic64_sub(buf->charged, &buf->mm->pinned_vm);
+	mutex_unlock(&buf->lock);
+	atomic_long_sub(buf->charged, &buf->user->user->locked_vm);
+	buf->charged = 0;
 }
 
 /* --- mappings: refuse early what will not work, and say why --- */
-
-/* What user space is told when an export fails. */
-struct vmemexp_error {
-	u32 reason;
-	u64 addr;
-};
-
-static int vmemexp_fail(struct vmemexp_error *error, u32 reason, u64 addr, int ret)
-{
-	error->reason = reason;
-	error->addr = addr;
-	return ret;
-}
 
 static int vmemexp_check_access(const struct vm_area_struct *vma, bool write, unsigned long addr,
 				struct vmemexp_error *error)
@@ -390,6 +492,9 @@ static int vmemexp_check_vma(const struct vmemexp_buf *buf, struct vm_area_struc
 		return vmemexp_fail(error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
 	if (!VMEMEXP_PROT_CACHE_MASK || !(READ_ONCE(vmemexp_allow) & VMEMEXP_MEMORY_PFNMAP))
 		return vmemexp_fail(error, VMEMEXP_REASON_KIND, addr, -EPERM);
+	/* A mapping in clear text and one that is not are not interchangeable. */
+	if (vmemexp_is_memory_encrypted())
+		return vmemexp_fail(error, VMEMEXP_REASON_ENCRYPTED, addr, -EOPNOTSUPP);
 	/* What was copied on write there is an anonymous page, and nobody keeps it. */
 	if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE)
 		return vmemexp_fail(error, VMEMEXP_REASON_PRIVATE, addr, -EPERM);
@@ -416,51 +521,75 @@ static int vmemexp_check_range(struct vmemexp_buf *buf, struct vmemexp_error *er
 	while (!ret && addr < end) {
 		vma = vma_lookup(buf->mm, addr);
 		ret = vmemexp_check_vma(buf, vma, addr, error);
-		if (!ret)
+		if (!ret) {
 			addr = vma->vm_end;
+			buf->nr_vmas++;
+		}
 	}
 	mmap_read_unlock(buf->mm);
 	return ret;
 }
 
+/* Since 6.5 the kernel refuses to pin for long what a file system has to be told of. */
+static bool vmemexp_tracks_writes(const struct vm_area_struct *vma)
+{
+	const struct vm_operations_struct *ops = vma->vm_ops;
+
+	return vma->vm_flags & VM_SHARED &&
+	       ((ops && (ops->page_mkwrite || ops->pfn_mkwrite)) ||
+		(vma->vm_file && mapping_can_writeback(vma->vm_file->f_mapping)));
+}
+
+/* Tries to make the page at @addr present, and returns the errno of that. */
+static int vmemexp_provide(struct vmemexp_buf *buf, unsigned long addr)
+{
+	unsigned int fault_flags = buf->writable ? FAULT_FLAG_WRITE : 0;
+	unsigned int gup_flags = FOLL_HWPOISON | (buf->writable ? FOLL_WRITE : 0);
+	bool unlocked = false;
+	struct page *page;
+	int ret;
+
+	/* The one way to be told of poison. */
+	ret = get_user_pages_unlocked(addr, 1, &page, gup_flags);
+	if (ret == 1)
+		put_page(page);
+	if (ret == 1 || ret == -EHWPOISON)
+		return min(ret, 0);
+
+	/* GUP refuses some pages that are there. */
+	if (fatal_signal_pending(current) || mmap_read_lock_killable(buf->mm))
+		return -EINTR;
+	ret = fixup_user_fault(buf->mm, addr, fault_flags, &unlocked);
+	mmap_read_unlock(buf->mm);
+	return ret;
+}
+
 /* Says why the page at @addr could not be pinned; @ret is the kernel's answer. */
-static int vmemexp_pin_failed(const struct vmemexp_buf *buf, unsigned long addr, int ret,
+static int vmemexp_pin_failed(struct vmemexp_buf *buf, unsigned long addr, int ret,
 			      struct vmemexp_error *error)
 {
-	struct address_space *mapping;
 	struct vm_area_struct *vma;
-	pgoff_t index;
 	int err;
 
 	if (ret == -EINTR || mmap_read_lock_killable(buf->mm))
 		return -EINTR;
-
-	/* Somebody may have changed the mapping since it was checked. */
+	/* The mapping may be another one than the one that was checked. */
 	vma = vma_lookup(buf->mm, addr);
 	err = vmemexp_check_vma(buf, vma, addr, error);
-	if (err)
-		goto unlock;
-
-	err = vmemexp_fail(error, VMEMEXP_REASON_UNPINNABLE, addr, ret);
-	if (ret != -EFAULT || !vma->vm_file)
-		goto unlock;
-
-	mapping = vma->vm_file->f_mapping;
-	/* Not linear_page_index(): up to 6.6 it counts huge pages for hugetlb. */
-	index = vma->vm_pgoff + ((addr - vma->vm_start) >> PAGE_SHIFT);
-	if (index >= DIV_ROUND_UP(i_size_read(mapping->host), PAGE_SIZE)) {
-		error->reason = VMEMEXP_REASON_NO_BACKING;
-	} else if (buf->writable && (vma->vm_flags & VM_SHARED) && mapping_can_writeback(mapping)) {
-		/*
-		 * Since 6.5 the kernel itself refuses what vmemexp_take()
-		 * refuses on older ones: long-term writes to page cache that a
-		 * file system writes back.
-		 */
+	if (!err && ret == -EFAULT && buf->writable && vmemexp_tracks_writes(vma))
 		err = vmemexp_fail(error, VMEMEXP_REASON_KIND, addr, -EPERM);
-	}
-unlock:
 	mmap_read_unlock(buf->mm);
-	return err;
+	if (err)
+		return err;
+
+	err = ret == -EFAULT ? vmemexp_provide(buf, addr) : 0;
+	if (err == -EINTR)
+		return err;
+	if (err == -EHWPOISON)
+		return vmemexp_fail(error, VMEMEXP_REASON_POISONED, addr, err);
+	if (err == -EFAULT)
+		return vmemexp_fail(error, VMEMEXP_REASON_NO_BACKING, addr, err);
+	return vmemexp_fail(error, VMEMEXP_REASON_UNPINNABLE, addr, ret);
 }
 
 /* --- pinning: pages become extents --- */
@@ -472,8 +601,8 @@ static size_t vmemexp_run_begin(const struct vmemexp_run *run)
 }
 
 /*
- * What is larger than a page, kmalloc() makes as large as the next power of two. The
- * memory of a buffer that lives may take the slower way to be no larger than it has to.
+ * kmalloc() rounds up to a power of two; this array lives as long as the buffer, so do
+ * not waste half of it.
  */
 static struct vmemexp_run *vmemexp_alloc_runs(unsigned long count)
 {
@@ -563,7 +692,8 @@ static u32 vmemexp_memory_kind(struct folio *folio, bool large)
 	 */
 	if (folio_test_swapbacked(folio))
 		return VMEMEXP_MEMORY_SHMEM;
-	if (folio->mapping)
+	/* /dev/dax has a mapping, but no file system is behind it. */
+	if (folio->mapping && !is_zone_device_page(vmemexp_folio_page(folio)))
 		return VMEMEXP_MEMORY_FILE;
 	return VMEMEXP_MEMORY_DRIVER;
 }
@@ -613,10 +743,17 @@ static unsigned long vmemexp_record_hugetlb(struct vmemexp_buf *buf, struct page
 	return run;
 }
 
+static int vmemexp_refuse_kind(u32 kind, unsigned long addr, struct vmemexp_error *error)
+{
+	if (kind == VMEMEXP_MEMORY_DRIVER && READ_ONCE(vmemexp_allow) & kind)
+		return vmemexp_fail(error, VMEMEXP_REASON_ENCRYPTED, addr, -EOPNOTSUPP);
+	return vmemexp_fail(error, VMEMEXP_REASON_KIND, addr, -EPERM);
+}
+
 /*
  * Records @count pinned pages, and decides by the pages themselves whether they may be
- * exported; counts what is kept from the system by pinning them: whole folios, which
- * cannot be split any more.
+ * exported. A pinned folio can be neither split nor freed, so it is counted whole, and
+ * once more if it is met again behind another one: see vmemexp_survey().
  */
 static int vmemexp_take(struct vmemexp_buf *buf, struct page **pages, unsigned long count,
 			unsigned long addr, struct vmemexp_error *error)
@@ -634,6 +771,9 @@ static int vmemexp_take(struct vmemexp_buf *buf, struct page **pages, unsigned l
 	 */
 	if (buf->writable)
 		allowed &= ~VMEMEXP_MEMORY_FILE;
+	/* A driver may have set its pages to clear text, which they do not tell. */
+	if (vmemexp_is_memory_encrypted())
+		allowed &= ~VMEMEXP_MEMORY_DRIVER;
 
 	for (i = 0; i < count; i += run) {
 		folio = page_folio(pages[i]);
@@ -652,8 +792,7 @@ static int vmemexp_take(struct vmemexp_buf *buf, struct page **pages, unsigned l
 		else
 			vmemexp_record(buf, page_to_pfn(pages[i]), run);
 		if (unlikely(!(kind & allowed)) && !ret)
-			ret = vmemexp_fail(error, VMEMEXP_REASON_KIND,
-					   addr + (i << PAGE_SHIFT), -EPERM);
+			ret = vmemexp_refuse_kind(kind, addr + (i << PAGE_SHIFT), error);
 	}
 	buf->memory |= memory;
 	buf->nr_held += held;
@@ -662,25 +801,61 @@ static int vmemexp_take(struct vmemexp_buf *buf, struct page **pages, unsigned l
 	return ret;
 }
 
+/*
+ * The pins of one export may be what another one's page cannot be moved for. So of
+ * those that did not succeed at once, one at a time tries again for each mm. It is
+ * waited for, but not for long: its own page may depend on a userfaultfd.
+ */
+static DECLARE_BITMAP(vmemexp_turns, 64);
+
+static unsigned int vmemexp_turn_of(const struct mm_struct *mm)
+{
+	return hash_ptr((void *)mm, ilog2(BITS_PER_TYPE(vmemexp_turns)));
+}
+
+static bool vmemexp_take_turn(unsigned int turn)
+{
+	unsigned long end = jiffies + VMEMEXP_TURN_TIMEOUT;
+
+	while (test_and_set_bit_lock(turn, vmemexp_turns)) {
+		if (fatal_signal_pending(current) || time_after(jiffies, end))
+			return false;
+		schedule_timeout_killable(1);
+	}
+	return true;
+}
+
 static int vmemexp_pin_batch(struct vmemexp_buf *buf, unsigned long addr, unsigned long count,
 			     struct page **pages)
 {
-	unsigned int flags;
-	int tries, ret;
+	unsigned int flags, turn = vmemexp_turn_of(buf->mm);
+	unsigned long end = 0, pause = 0;
+	bool my_turn = false;
+	int ret;
 
 	if (buf->writable)
 		flags = FOLL_LONGTERM | FOLL_WRITE;
 	else
 		flags = vmemexp_gup_read_flags(buf->mm, addr, &count);
 
-	for (tries = 0; tries < VMEMEXP_PIN_TRIES; tries++) {
+	for (;;) {
 		ret = pin_user_pages_fast(addr, count, flags, pages);
 		if (ret > 0 || fatal_signal_pending(current))
 			break;
 		if (ret != -EAGAIN && ret != -EBUSY && ret != -ENOMEM)
 			break;
-		cond_resched();
+		if (!end)
+			end = jiffies + VMEMEXP_PIN_TIMEOUT;
+		else if (time_after(jiffies, end))
+			break;
+		if (!my_turn)
+			my_turn = vmemexp_take_turn(turn);
+		if (pause)
+			schedule_timeout_killable(pause);
+		pause = min(2 * pause + 1, HZ / 20UL);
 	}
+	if (my_turn)
+		clear_bit_unlock(turn, vmemexp_turns);
 	if (ret <= 0 && fatal_signal_pending(current))
 		return -EINTR;
 	return ret ?: -EFAULT;
@@ -795,6 +970,19 @@ static int vmemexp_find_pfn(struct vmemexp_buf *buf, unsigned long addr, struct 
 	return vmemexp_fail(error, VMEMEXP_REASON_NO_BACKING, addr, -EFAULT);
 }
 
+/*
+ * Page frames are reserved anyway and cost nothing. Where they are scattered, their
+ * description and the kernel addresses that they may need cost memory.
+ */
+static int vmemexp_charge_extents(struct vmemexp_buf *buf, struct vmemexp_error *error)
+{
+	unsigned long cost = (buf->nr_extents * VMEMEXP_EXTENT_COST) >> PAGE_SHIFT;
+
+	if (cost > buf->charged && vmemexp_charge(buf, cost - buf->charged))
+		return vmemexp_fail(error, VMEMEXP_REASON_LIMIT, buf->start + buf->offset, -ENOMEM);
+	return 0;
+}
+
 /* Records and judges @count page frames from @addr on. */
 static int vmemexp_walk(struct vmemexp_buf *buf, unsigned long addr, unsigned long count,
 			struct vmemexp_error *error)
@@ -820,7 +1008,7 @@ static int vmemexp_walk(struct vmemexp_buf *buf, unsigned long addr, unsigned lo
 		vmemexp_record(buf, found.pfn, 1);
 	}
 	mmap_read_unlock(buf->mm);
-	return ret;
+	return ret ?: vmemexp_charge_extents(buf, error);
 }
 
 /* --- windows: kernel addresses of cached memory that the linear map lacks --- */
@@ -854,7 +1042,7 @@ static int vmemexp_open_windows(struct vmemexp_buf *buf)
 
 	if (buf->windows)
 		return 0;
-	buf->windows = kvcalloc(buf->nr_extents, sizeof(*buf->windows), GFP_KERNEL);
+	buf->windows = kvcalloc(buf->nr_extents, sizeof(*buf->windows), GFP_KERNEL_ACCOUNT);
 	if (!buf->windows)
 		return -ENOMEM;
 	for (i = 0; i < buf->nr_extents; i++) {
@@ -884,7 +1072,7 @@ static bool vmemexp_has_pages(const struct vmemexp_buf *buf)
 /* Pages that drivers insert may lie outside of System RAM as well. */
 static int vmemexp_locate(struct vmemexp_buf *buf, struct vmemexp_error *error)
 {
-	int found, first = REGION_INTERSECTS, ret;
+	int found, first = REGION_INTERSECTS;
 	unsigned long i;
 
 	for (i = 0; i < buf->nr_extents; i++) {
@@ -899,22 +1087,88 @@ static int vmemexp_locate(struct vmemexp_buf *buf, struct vmemexp_error *error)
 	buf->has_pages = buf->is_ram || vmemexp_has_pages(buf);
 
 	/*
-	 * x86 keeps the caching of what is not RAM for as long as it is mapped,
-	 * and forgets about it then, but for mmap of contiguous memory.
-	 */
-	if (IS_ENABLED(CONFIG_X86) && !buf->is_ram && buf->nr_extents > 1) {
-		ret = vmemexp_open_windows(buf);
-		if (ret)
-			return ret;
-	}
-
-	/*
 	 * The cache attribute and the permission to use memory that is not
 	 * pinned came from a mapping that must have been there all the time.
 	 */
 	if (READ_ONCE(buf->stale))
 		return vmemexp_fail(error, VMEMEXP_REASON_CHANGED, buf->start, -EAGAIN);
 	return 0;
+}
+
+/* An extent, for vmemexp_survey(). */
+struct vmemexp_span {
+	unsigned long pfn;
+	unsigned long pages;
+};
+
+static int vmemexp_compare_spans(const void *a, const void *b)
+{
+	const struct vmemexp_span *left = a, *right = b;
+
+	/* There may be millions of them. */
+	cond_resched();
+	return left->pfn < right->pfn ? -1 : left->pfn > right->pfn;
+}
+
+/* Counts pages of folios from @pfn to @end that begin behind @counted. */
+static unsigned long vmemexp_count_held(unsigned long pfn, unsigned long end,
+					unsigned long *counted)
+{
+	unsigned long held = 0, pages;
+	struct folio *folio;
+
+	for (pfn = max(pfn, *counted); pfn < end; pfn = *counted) {
+		folio = page_folio(pfn_to_page(pfn));
+		pages = folio_nr_pages(folio);
+		held += pages;
+		*counted = pfn - folio_page_idx(folio, pfn_to_page(pfn)) + pages;
+		cond_resched();
+	}
+	return held;
+}
+
+/*
+ * Looks at all extents in the order of their addresses: is any page in the buffer
+ * more than once, and which folios are there? A pinned one is held once, however
+ * often its pages alternate with those of others.
+ */
+static int vmemexp_survey(struct vmemexp_buf *buf)
+{
+	unsigned long i, end = 0, counted = 0, held = 0;
+	struct vmemexp_span *spans;
+
+	spans = kvmalloc_array(buf->nr_extents, sizeof(*spans), GFP_KERNEL_ACCOUNT);
+	if (!spans)
+		return -ENOMEM;
+	for (i = 0; i < buf->nr_extents; i++) {
+		spans[i].pfn = buf->extents[i].base;
+		spans[i].pages = vmemexp_extent_pages(buf, i);
+	}
+	sort(spans, buf->nr_extents, sizeof(*spans), vmemexp_compare_spans, NULL);
+
+	for (i = 0; i < buf->nr_extents; i++) {
+		if (spans[i].pfn < end)
+			buf->overlaps = true;
+		end = max(end, spans[i].pfn + spans[i].pages);
+		if (!buf->pfnmap)
+			held += vmemexp_count_held(spans[i].pfn, end, &counted);
+	}
+	buf->nr_held = held;
+	kvfree(spans);
+	return 0;
+}
+
+/*
+ * A page of private memory is at one address of its program, and a file's is once in
+ * each mapping of it. Drivers may map as they like, and mappings that have changed
+ * meanwhile tell nothing.
+ */
+static bool vmemexp_may_overlap(const struct vmemexp_buf *buf)
+{
+	if (buf->nr_extents == 1 || buf->memory == VMEMEXP_MEMORY_ANON)
+		return false;
+	return buf->nr_vmas > 1 || READ_ONCE(buf->stale) ||
+	       buf->memory & (VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP);
 }
 
 static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmemexp_error *error)
@@ -960,6 +1214,11 @@ static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmem
 		if (ret)
 			return ret;
 	}
+	if (buf->nr_held > buf->npages || vmemexp_may_overlap(buf)) {
+		ret = vmemexp_survey(buf);
+		if (ret)
+			return ret;
+	}
 	/*
 	 * Each page was charged in advance, but one page of a huge page keeps
 	 * all of it, also when the rest is unmapped.
@@ -972,7 +1231,7 @@ static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmem
 	return 0;
 }
 
-/* --- notifier: the only thing that happens when the source range goes away --- */
+/* --- notifier: the source range goes away --- */
 
 #ifdef CONFIG_MMU_NOTIFIER
 static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
@@ -985,9 +1244,25 @@ static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 	 * fails for pinned ones. Only what ends the mapping counts. Page frames
 	 * are cleared by nobody but the driver that mapped them.
 	 */
-	if (range->event == MMU_NOTIFY_UNMAP || range->event == MMU_NOTIFY_RELEASE ||
-	    (range->event == MMU_NOTIFY_CLEAR && buf->pfnmap))
+	switch (range->event) {
+	case MMU_NOTIFY_UNMAP:
 		WRITE_ONCE(buf->stale, true);
+		break;
+	case MMU_NOTIFY_RELEASE:
+		WRITE_ONCE(buf->stale, true);
+		WRITE_ONCE(buf->orphaned, true);
+		schedule_work(&buf->work);
+		break;
+	case MMU_NOTIFY_CLEAR:
+		if (!buf->pfnmap)
+			break;
+		WRITE_ONCE(buf->stale, true);
+		WRITE_ONCE(buf->taken, true);
+		schedule_work(&buf->work);
+		break;
+	default:
+		break;
+	}
 	mmu_interval_set_seq(notifier, seq);
 	return true;
 }
@@ -996,10 +1271,19 @@ static const struct mmu_interval_notifier_ops vmemexp_notifier_ops = {
 	.invalidate = vmemexp_invalidate,
 };
 
-static int vmemexp_watch(struct vmemexp_buf *buf)
+/* Watches the source range in @mm, and holds that (the structure, not the memory). */
+static int vmemexp_watch(struct vmemexp_buf *buf, struct mm_struct *mm)
 {
-	return mmu_interval_notifier_insert(&buf->notifier, buf->mm, buf->start,
-					    vmemexp_size(buf), &vmemexp_notifier_ops);
+	int ret = mmu_interval_notifier_insert(&buf->notifier, mm, buf->start,
+					       vmemexp_size(buf), &vmemexp_notifier_ops);
+
+	if (ret)
+		return ret;
+	mmgrab(mm);
+	buf->mm = mm;
+	/* An invalidation that has begun before is not announced: wait for its end. */
+	mmu_interval_read_begin(&buf->notifier);
+	return 0;
 }
 
 static void vmemexp_unwatch(struct vmemexp_buf *buf)
@@ -1007,9 +1291,33 @@ static void vmemexp_unwatch(struct vmemexp_buf *buf)
 	mmu_interval_notifier_remove(&buf->notifier);
 }
 #else
-static int vmemexp_watch(struct vmemexp_buf *buf) { return 0; }
+static int vmemexp_watch(struct vmemexp_buf *buf, struct mm_struct *mm)
+{
+	mmgrab(mm);
+	buf->mm = mm;
+	return 0;
+}
+
 static void vmemexp_unwatch(struct vmemexp_buf *buf) { }
 #endif
+
+/*
+ * An address space that has ended need not be watched, nor is its count of pinned pages
+ * seen by anybody. It would keep its page directory and its user namespace.
+ */
+static void vmemexp_leave_mm(struct vmemexp_buf *buf)
+{
+	struct mm_struct *mm;
+
+	mutex_lock(&buf->lock);
+	mm = buf->mm;
+	buf->mm = NULL;
+	mutex_unlock(&buf->lock);
+	if (!mm)
+		return;
+	vmemexp_unwatch(buf);
+	mmdrop(mm);
+}
 
 /* --- runs: extents by page, segments by page --- */
 
@@ -1036,84 +1344,63 @@ static size_t vmemexp_run_end(const struct vmemexp_buf *buf, const struct vmemex
 	return i + 1 < nr_runs ? vmemexp_run_begin(&runs[i + 1]) : vmemexp_size(buf);
 }
 
-/* --- buffer: created by the export ioctl, freed with its dma_buf --- */
+/* --- buffer: made by the export ioctl, freed with its dma_buf --- */
 
-static void vmemexp_free(struct vmemexp_buf *buf)
+static bool vmemexp_is_gone(const struct vmemexp_buf *buf)
 {
-	mutex_destroy(&buf->lock);
-	if (buf->file)
-		fput(buf->file);
-	mmdrop(buf->mm);
-	put_cred(buf->cred);
-	kfree(buf);
+	return READ_ONCE(buf->revoked) || READ_ONCE(buf->taken);
+}
+
+/* Some device has it mapped, or there is a kernel mapping of it. */
+static bool vmemexp_is_in_use(const struct vmemexp_buf *buf)
+{
+	const struct vmemexp_attach *at;
+
+	lockdep_assert_held(&buf->lock);
+
+	if (buf->vaddr && !buf->blank)
+		return true;
+	list_for_each_entry(at, &buf->attachments, node)
+		if (at->dir != DMA_NONE)
+			return true;
+	return false;
+}
+
+/*
+ * Lets the memory go, for good: unpinning takes page locks, so under no lock of ours.
+ * What describes it stays until the buffer goes, since a query may ask.
+ */
+static void vmemexp_put_memory(struct vmemexp_buf *buf)
+{
+	bool mine;
+
+	mutex_lock(&buf->lock);
+	mine = !buf->dropped;
+	buf->dropped = true;
+	mutex_unlock(&buf->lock);
+	if (!mine)
+		return;
+	vmemexp_close_windows(buf);
+	if (!buf->pfnmap)
+		vmemexp_unpin(buf);
+	vmemexp_uncharge(buf);
 }
 
 static void vmemexp_destroy(struct vmemexp_buf *buf)
 {
-	vmemexp_close_windows(buf);
-	if (!buf->pfnmap)
-		vmemexp_unpin(buf);
+	cancel_work_sync(&buf->work);
+	vmemexp_put_memory(buf);
+	/* The notifier may have scheduled it again, until it was removed. */
+	vmemexp_leave_mm(buf);
+	cancel_work_sync(&buf->work);
+	if (buf->file)
+		fput(buf->file);
+	if (buf->user)
+		vmemexp_put_user(buf->user);
+	iput(buf->inode);
 	kvfree(buf->extents);
-	vmemexp_uncharge(buf);
-	vmemexp_unwatch(buf);
-	vmemexp_free(buf);
-}
-
-static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
-					  struct vmemexp_error *error)
-{
-	struct vmemexp_buf *buf;
-	int ret;
-
-	buf = kzalloc(sizeof(*buf), GFP_KERNEL_ACCOUNT);
-	if (!buf)
-		return ERR_PTR(-ENOMEM);
-
-	buf->start = arg->vaddr & PAGE_MASK;
-	buf->offset = arg->vaddr - buf->start;
-	buf->length = arg->length;
-	buf->npages = PAGE_ALIGN(buf->offset + buf->length) >> PAGE_SHIFT;
-	buf->writable = (arg->fd_flags & O_ACCMODE) == O_RDWR;
-	buf->is_ram = true;
-	buf->has_pages = true;
-	buf->cred = get_current_cred();
-	buf->mm = current->mm;
-	mmgrab(buf->mm);
-	buf->tgid = task_tgid_nr(current);
-	get_task_comm(buf->comm, current);
-	mutex_init(&buf->lock);
-	INIT_LIST_HEAD(&buf->attachments);
-
-	/* Before anything is looked at, so that no unmapping goes unseen. */
-	ret = vmemexp_watch(buf);
-	if (ret)
-		goto err_free;
-
-	ret = vmemexp_check_range(buf, error);
-	if (ret)
-		goto err_unwatch;
-
-	/* Nothing is kept from the system by using what is reserved anyway. */
-	if (!buf->pfnmap) {
-		ret = vmemexp_charge(buf, buf->npages);
-		if (ret) {
-			vmemexp_fail(error, VMEMEXP_REASON_LIMIT, arg->vaddr, ret);
-			goto err_unwatch;
-		}
-	}
-
-	ret = vmemexp_collect(buf, arg->flags & VMEMEXP_EXPORT_CONTIGUOUS, error);
-	if (ret) {
-		vmemexp_destroy(buf);
-		return ERR_PTR(ret);
-	}
-	return buf;
-
-err_unwatch:
-	vmemexp_unwatch(buf);
-err_free:
-	vmemexp_free(buf);
-	return ERR_PTR(ret);
+	mutex_destroy(&buf->lock);
+	kfree(buf);
 }
 
 /* --- coherency: every mapped device, only the bytes named --- */
@@ -1277,40 +1564,69 @@ static int vmemexp_wait_fences(struct dma_buf *dmabuf, bool write)
 
 /* --- dma_buf_ops --- */
 
+/* One extent in low memory has a kernel address already. */
+static bool vmemexp_has_kernel_addr(const struct vmemexp_buf *buf)
+{
+	return buf->is_ram && buf->nr_extents == 1 &&
+	       vmemexp_cache(buf->prot_cache) == VMEMEXP_CACHE_CACHED &&
+	       !PageHighMem(pfn_to_page(buf->extents[0].base + buf->npages - 1));
+}
+
+/* A buffer without has another table of operations: the core warns of a vmap that fails. */
+static bool vmemexp_has_vmap(const struct vmemexp_buf *buf)
+{
+	/* A kernel mapping is writable. */
+	if (!buf->writable)
+		return false;
+	/* It may be the registers of a device, which a mere look may upset. */
+	if (buf->unlisted)
+		return false;
+	if (!buf->has_pages && buf->nr_extents > 1)
+		return false;
+	/* A 32-bit kernel has few addresses, which are for everybody. */
+	return vmemexp_has_kernel_addr(buf) || vmemexp_size(buf) <= VMALLOC_TOTAL / 4;
+}
+
 /*
  * Contiguous memory has to arrive as one entry, since there are importers that
  * refuse anything else; but no entry may be larger than what the device can map
  * at once, which is 256 KiB if it has to bounce. What is not RAM never bounces.
  */
-static int vmemexp_build_sgt(const struct vmemexp_buf *buf, struct device *dev,
-			     struct sg_table *sgt)
+static int vmemexp_alloc_sgt(const struct vmemexp_buf *buf, struct vmemexp_attach *at)
 {
-	size_t max_bytes = min_t(size_t, buf->is_ram ? dma_max_mapping_size(dev) : SIZE_MAX,
+	size_t max_bytes = min_t(size_t, buf->is_ram ? dma_max_mapping_size(at->dev) : SIZE_MAX,
 				 UINT_MAX);
-	unsigned long max_pages = max_bytes >> PAGE_SHIFT ?: 1;
-	unsigned long i, pfn, pages, chunk, nents = 0;
-	struct scatterlist *sg;
-	int ret;
+	unsigned long i, nents = 0;
 
+	at->max_pages = max_bytes >> PAGE_SHIFT ?: 1;
 	for (i = 0; i < buf->nr_extents; i++)
-		nents += DIV_ROUND_UP(vmemexp_extent_pages(buf, i), max_pages);
+		nents += DIV_ROUND_UP(vmemexp_extent_pages(buf, i), at->max_pages);
+	return sg_alloc_table(&at->sgt, nents, GFP_KERNEL_ACCOUNT);
+}
 
-	ret = sg_alloc_table(sgt, nents, GFP_KERNEL);
-	if (ret)
-		return ret;
+/* Describes the memory anew: importers edit what they were given the last time. */
+static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attach *at)
+{
+	struct scatterlist *sg = at->sgt.sgl;
+	unsigned long i, pfn, pages, chunk;
+	unsigned int segment = 0;
 
-	sg = sgt->sgl;
+	at->sgt.nents = at->sgt.orig_nents;
 	for (i = 0; i < buf->nr_extents; i++) {
 		pfn = buf->extents[i].base;
 		for (pages = vmemexp_extent_pages(buf, i); pages; pages -= chunk) {
-			chunk = min(pages, max_pages);
+			chunk = min(pages, at->max_pages);
 			sg_set_page(sg, buf->has_pages ? pfn_to_page(pfn) : NULL,
 				    chunk << PAGE_SHIFT, 0);
+			/* A mapping that is kept has a segment for each entry. */
+			if (at->kept) {
+				sg_dma_address(sg) = at->segments[segment++].base;
+				sg_dma_len(sg) = sg->length;
+			}
 			pfn += chunk;
 			sg = sg_next(sg);
 		}
 	}
-	return 0;
 }
 
 static int vmemexp_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
@@ -1319,30 +1635,43 @@ static int vmemexp_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *att
 	struct vmemexp_attach *at;
 	int ret;
 
-	at = kzalloc(sizeof(*at), GFP_KERNEL);
+	at = kzalloc(sizeof(*at), GFP_KERNEL_ACCOUNT);
 	if (!at)
 		return -ENOMEM;
 	at->dev = attach->dev;
 	at->dir = DMA_NONE;
-	at->noncoherent = vmemexp_needs_cache_ops(buf) && !dev_is_dma_coherent(at->dev) &&
-			  (!buf->is_ram || VMEMEXP_DMA_MAP_DROPS_CACHES);
+	/*
+	 * Drivers that look for a kernel mapping without checking that there is one
+	 * exist, and any other exporter has one. Not asked when the importer maps:
+	 * that may be done on behalf of somebody else.
+	 */
+	at->may_map = vmemexp_has_vmap(buf) || READ_ONCE(vmemexp_map_without_vmap) ||
+		      capable(CAP_SYS_RAWIO);
 
-	ret = vmemexp_build_sgt(buf, at->dev, &at->sgt);
+	ret = vmemexp_alloc_sgt(buf, at);
 	if (ret)
 		goto err_free;
 
-	at->segments = kvmalloc_array(at->sgt.orig_nents, sizeof(*at->segments), GFP_KERNEL);
+	at->segments = kvmalloc_array(at->sgt.orig_nents, sizeof(*at->segments),
+				      GFP_KERNEL_ACCOUNT);
 	if (!at->segments) {
 		ret = -ENOMEM;
 		goto err_free_sgt;
 	}
 
-	attach->priv = at;
 	mutex_lock(&buf->lock);
+	if (vmemexp_is_gone(buf)) {
+		ret = -ENODEV;
+		goto err_unlock;
+	}
 	list_add_tail(&at->node, &buf->attachments);
 	mutex_unlock(&buf->lock);
+	attach->priv = at;
 	return 0;
 
+err_unlock:
+	mutex_unlock(&buf->lock);
+	kvfree(at->segments);
 err_free_sgt:
 	sg_free_table(&at->sgt);
 err_free:
@@ -1405,7 +1734,7 @@ static bool vmemexp_can_reach(const struct vmemexp_buf *buf, struct device *dev)
 	dma_addr_t addr;
 	u64 size;
 
-	if (device_iommu_mapped(dev) || (buf->is_ram && !dma_addressing_limited(dev)))
+	if (vmemexp_is_translated(dev) || (buf->is_ram && !dma_addressing_limited(dev)))
 		return true;
 	for (i = 0; i < buf->nr_extents; i++) {
 		phys = vmemexp_extent_phys(buf, i);
@@ -1415,6 +1744,21 @@ static bool vmemexp_can_reach(const struct vmemexp_buf *buf, struct device *dev)
 			return false;
 	}
 	return true;
+}
+
+/*
+ * Caches come between the CPUs and the device, and the DMA API does not look after all
+ * of it. A resource is mapped by an IOMMU as what does not snoop, whatever the device.
+ */
+static bool vmemexp_is_noncoherent(const struct vmemexp_buf *buf, const struct vmemexp_attach *at)
+{
+	bool coherent = dev_is_dma_coherent(at->dev);
+
+	if (!vmemexp_needs_cache_ops(buf))
+		return false;
+	if (buf->is_ram)
+		return !coherent && VMEMEXP_DMA_MAP_DROPS_CACHES;
+	return !coherent || (at->resource && vmemexp_is_translated(at->dev));
 }
 
 /*
@@ -1432,13 +1776,14 @@ static int vmemexp_map_attach(struct vmemexp_buf *buf, struct vmemexp_attach *at
 
 	if (!vmemexp_may_bounce(buf, at->dev) && !vmemexp_can_reach(buf, at->dev))
 		return -EIO;
+	at->resource = !buf->is_ram &&
+		       (!buf->has_pages || dma_max_mapping_size(at->dev) != SIZE_MAX);
+	at->noncoherent = vmemexp_is_noncoherent(buf, at);
 	if (at->noncoherent && !buf->is_ram) {
 		ret = vmemexp_open_windows(buf);
 		if (ret)
 			return ret;
 	}
-	at->resource = !buf->is_ram &&
-		       (!buf->has_pages || dma_max_mapping_size(at->dev) != SIZE_MAX);
 	if (at->resource)
 		return vmemexp_map_resources(buf, at, dir);
 	/* Bounce buffers may run out, which is for the importer to report. */
@@ -1466,7 +1811,8 @@ static unsigned int vmemexp_count_bounced(const struct vmemexp_buf *buf,
 	size_t start;
 	phys_addr_t phys;
 
-	if (!vmemexp_may_bounce(buf, at->dev))
+	/* Where it matters most, nothing is taken for granted. */
+	if (!buf->is_ram || (!buf->overlaps && !vmemexp_may_bounce(buf, at->dev)))
 		return 0;
 	for (i = 0; i < at->nr_segments; i++) {
 		start = vmemexp_run_begin(&at->segments[i]);
@@ -1486,7 +1832,7 @@ static unsigned int vmemexp_count_bounced(const struct vmemexp_buf *buf,
 static bool vmemexp_is_direct(const struct vmemexp_buf *buf, struct device *dev)
 {
 	return buf->is_ram && dev_is_dma_coherent(dev) && !get_dma_ops(dev) &&
-	       !device_iommu_mapped(dev) && !dma_addressing_limited(dev) &&
+	       !vmemexp_is_translated(dev) && !dma_addressing_limited(dev) &&
 	       !vmemexp_may_bounce(buf, dev);
 }
 
@@ -1508,6 +1854,11 @@ static int vmemexp_map_segments(struct vmemexp_buf *buf, struct vmemexp_attach *
 		index += sg_dma_len(sg) >> PAGE_SHIFT;
 	}
 	at->nr_bounced = vmemexp_count_bounced(buf, at);
+	/* Two copies of one page would overwrite each other. */
+	if (buf->overlaps && at->nr_bounced) {
+		vmemexp_unmap_attach(at);
+		return -ENOTUNIQ;
+	}
 	return 0;
 }
 
@@ -1520,8 +1871,14 @@ static struct sg_table *vmemexp_map(struct dma_buf_attachment *attach, enum dma_
 
 	if (!buf->writable && dir != DMA_TO_DEVICE)
 		return ERR_PTR(-EACCES);
+	if (!at->may_map)
+		return ERR_PTR(-EPERM);
 
 	mutex_lock(&buf->lock);
+	if (vmemexp_is_gone(buf)) {
+		ret = -ENODEV;
+		goto err_unlock;
+	}
 	if (at->dir != DMA_NONE) {
 		ret = -EBUSY;
 		goto err_unlock;
@@ -1530,6 +1887,7 @@ static struct sg_table *vmemexp_map(struct dma_buf_attachment *attach, enum dma_
 	direct = vmemexp_is_direct(buf, at->dev);
 	if (at->kept && !direct)
 		vmemexp_unmap_attach(at);
+	vmemexp_fill_sgt(buf, at);
 	if (!at->kept) {
 		/* A mapping that is kept has to do for all directions to come. */
 		ret = vmemexp_map_segments(buf, at,
@@ -1560,11 +1918,13 @@ static void vmemexp_unmap(struct dma_buf_attachment *attach, struct sg_table *sg
 
 	mutex_lock(&buf->lock);
 	trace_vmemexp_unmap(buf, at);
-	if (!at->kept) {
+	if (!at->kept)
 		vmemexp_sync_attach(buf, at, 0, vmemexp_size(buf), at->dir, true);
+	if (!at->kept || buf->revoked)
 		vmemexp_unmap_attach(at);
-	}
 	at->dir = DMA_NONE;
+	if (buf->revoked)
+		schedule_work(&buf->work);
 	mutex_unlock(&buf->lock);
 }
 
@@ -1607,10 +1967,13 @@ static int vmemexp_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direct
 	ret = mutex_lock_interruptible(&buf->lock);
 	if (ret)
 		return ret;
-	vmemexp_trace_access(buf, access, VMEMEXP_SYNC_START,
-			     vmemexp_sync_for_cpu(buf, 0, vmemexp_size(buf)));
+	if (vmemexp_is_gone(buf))
+		ret = -ENODEV;
+	else
+		vmemexp_trace_access(buf, access, VMEMEXP_SYNC_START,
+				     vmemexp_sync_for_cpu(buf, 0, vmemexp_size(buf)));
 	mutex_unlock(&buf->lock);
-	return 0;
+	return ret;
 }
 
 /* Not interruptible: in-kernel callers do not expect the end to fail. */
@@ -1646,44 +2009,7 @@ static void vmemexp_vma_close(struct vm_area_struct *vma)
 	atomic_dec(&vmemexp_vma_buf(vma)->cpu_mappings);
 }
 
-static const struct vm_operations_struct vmemexp_vm_ops = {
-	.open = vmemexp_vma_open,
-	.close = vmemexp_vma_close,
-};
-
-/* Maps pages from @index on to all of @vma, by whatever the kernel has to say about them. */
-static int vmemexp_remap_extents(const struct vmemexp_buf *buf, struct vm_area_struct *vma,
-				 unsigned long index)
-{
-	unsigned long i, pages, addr = vma->vm_start, left = vma_pages(vma);
-	int ret;
-
-	for (i = vmemexp_find_run(buf->extents, buf->nr_extents, index); left; i++) {
-		pages = min(left, buf->extents[i].start + vmemexp_extent_pages(buf, i) - index);
-		ret = remap_pfn_range(vma, addr,
-				      buf->extents[i].base + (index - buf->extents[i].start),
-				      pages << PAGE_SHIFT, vma->vm_page_prot);
-		if (ret)
-			return ret;
-		index += pages;
-		addr += pages << PAGE_SHIFT;
-		left -= pages;
-	}
-	return 0;
-}
-
-/*
- * Memory of user space is cached as the kernel itself caches it. The kernel need not
- * be asked how, which it is for every run, and on x86 for every page of it.
- */
-static bool vmemexp_can_fill(const struct vmemexp_buf *buf)
-{
-	return VMEMEXP_CAN_SET_PTES &&
-	       !(buf->memory & (VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP)) &&
-	       vmemexp_cache(buf->prot_cache) == VMEMEXP_CACHE_CACHED;
-}
-
-/* What vmemexp_fill_pte() maps next: @left pages from @pfn on, in @extent. */
+/* The part of a mapping that is filled next: @left pages from @pfn on, in @extent. */
 struct vmemexp_fill {
 	const struct vmemexp_buf *buf;
 	struct vm_area_struct *vma;
@@ -1692,34 +2018,108 @@ struct vmemexp_fill {
 	unsigned long left;
 };
 
-static int vmemexp_fill_pte(pte_t *pte, unsigned long addr, void *data)
+/* Returns the next page frame. */
+static unsigned long vmemexp_fill_next(struct vmemexp_fill *fill)
 {
-	struct vmemexp_fill *fill = data;
-
 	if (!fill->left) {
 		fill->extent++;
 		fill->pfn = fill->buf->extents[fill->extent].base;
 		fill->left = vmemexp_extent_pages(fill->buf, fill->extent);
 	}
-	vmemexp_set_pte(fill->vma, addr, pte, fill->pfn);
-	fill->pfn++;
 	fill->left--;
+	return fill->pfn++;
+}
+
+/*
+ * Memory of user space is cached as the kernel itself caches it: skip the kernel's
+ * lookup of that, which on x86 is one for each page.
+ */
+static bool vmemexp_can_set_ptes(const struct vmemexp_buf *buf)
+{
+	return VMEMEXP_CAN_SET_PTES &&
+	       !(buf->memory & (VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP)) &&
+	       vmemexp_cache(buf->prot_cache) == VMEMEXP_CACHE_CACHED;
+}
+
+static int vmemexp_fill_pte(pte_t *pte, unsigned long addr, void *data)
+{
+	struct vmemexp_fill *fill = data;
+	unsigned long pfn = vmemexp_fill_next(fill);
+
+	/* Another thread may have been faster. */
+	if (pte_none(*pte))
+		vmemexp_set_pte(fill->vma, addr, pte, pfn);
 	return 0;
 }
 
-/* The same as vmemexp_remap_extents() where vmemexp_can_fill(). */
-static int vmemexp_fill_extents(const struct vmemexp_buf *buf, struct vm_area_struct *vma,
-				unsigned long index)
+static vm_fault_t vmemexp_fill_range(struct vmemexp_fill *fill, unsigned long addr,
+				     unsigned long end)
 {
+	struct vm_area_struct *vma = fill->vma;
+	vm_fault_t ret = VM_FAULT_NOPAGE;
+
+	if (vmemexp_can_set_ptes(fill->buf)) {
+		if (apply_to_page_range(vma->vm_mm, addr, end - addr, vmemexp_fill_pte, fill))
+			return VM_FAULT_OOM;
+		return ret;
+	}
+	for (; addr < end && ret == VM_FAULT_NOPAGE; addr += PAGE_SIZE)
+		ret = vmf_insert_pfn_prot(vma, addr, vmemexp_fill_next(fill), vma->vm_page_prot);
+	return ret;
+}
+
+/* Fills all of the mapping at once, so that there is one fault and not one a page. */
+static vm_fault_t vmemexp_fill_vma(const struct vmemexp_buf *buf, struct vm_area_struct *vma)
+{
+	unsigned long index = vma->vm_pgoff, addr, end;
 	unsigned long i = vmemexp_find_run(buf->extents, buf->nr_extents, index);
 	unsigned long skip = index - buf->extents[i].start;
 	struct vmemexp_fill fill = {
 		.buf = buf, .vma = vma, .extent = i,
 		.pfn = buf->extents[i].base + skip, .left = vmemexp_extent_pages(buf, i) - skip,
 	};
+	vm_fault_t ret = VM_FAULT_NOPAGE;
 
-	return apply_to_page_range(vma->vm_mm, vma->vm_start, vma->vm_end - vma->vm_start,
-				   vmemexp_fill_pte, &fill);
+	for (addr = vma->vm_start; addr < vma->vm_end && ret == VM_FAULT_NOPAGE; addr = end) {
+		if (fatal_signal_pending(current))
+			break;
+		end = pmd_addr_end(addr, vma->vm_end);
+		ret = vmemexp_fill_range(&fill, addr, end);
+		cond_resched();
+	}
+	return ret;
+}
+
+static vm_fault_t vmemexp_vm_fault(struct vm_fault *vmf)
+{
+	struct vmemexp_buf *buf = vmemexp_vma_buf(vmf->vma);
+	vm_fault_t ret = VM_FAULT_SIGBUS;
+	int srcu = srcu_read_lock(&vmemexp_faults);
+
+	if (!vmemexp_is_gone(buf))
+		ret = vmemexp_fill_vma(buf, vmf->vma);
+	srcu_read_unlock(&vmemexp_faults, srcu);
+	return ret;
+}
+
+static const struct vm_operations_struct vmemexp_vm_ops = {
+	.open = vmemexp_vma_open,
+	.close = vmemexp_vma_close,
+	.fault = vmemexp_vm_fault,
+};
+
+/* PAT tracks what is not RAM only while a mapping reserves it. Keep one that does. */
+static int vmemexp_keep_caching(struct vmemexp_buf *buf)
+{
+	int ret = 0;
+
+	if (!IS_ENABLED(CONFIG_X86) || buf->is_ram)
+		return 0;
+	mutex_lock(&buf->lock);
+	if (!buf->dropped)
+		ret = vmemexp_open_windows(buf);
+	mutex_unlock(&buf->lock);
+	return ret;
 }
 
 static int vmemexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
@@ -1734,21 +2134,20 @@ static int vmemexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 	/* Copies of page frames that mm/ does not know cannot be made. */
 	if (!(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
-	if (!buf->writable) {
-		if (vma->vm_flags & VM_WRITE)
-			return -EACCES;
-		/* The file may be an importer's, open for writing. */
-		vmemexp_vm_flags_mod(vma, 0, VM_MAYWRITE);
-	}
-	vmemexp_vm_flags_mod(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP, 0);
-	vma->vm_page_prot = vmemexp_prot_with_cache(vma->vm_page_prot, buf->prot_cache);
-
-	if (vmemexp_can_fill(buf))
-		ret = vmemexp_fill_extents(buf, vma, index);
-	else
-		ret = vmemexp_remap_extents(buf, vma, index);
+	if (!buf->writable && vma->vm_flags & VM_WRITE)
+		return -EACCES;
+	/* Not for good: a fault looks again. */
+	if (vmemexp_is_gone(buf))
+		return -ENODEV;
+	ret = vmemexp_keep_caching(buf);
 	if (ret)
 		return ret;
+
+	/* The file may be an importer's, open for writing. */
+	if (!buf->writable)
+		vmemexp_vm_flags_mod(vma, 0, VM_MAYWRITE);
+	vmemexp_vm_flags_mod(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP, 0);
+	vma->vm_page_prot = vmemexp_prot_with_cache(vma->vm_page_prot, buf->prot_cache);
 
 	vma->vm_ops = &vmemexp_vm_ops;
 	vmemexp_vma_open(vma);
@@ -1763,7 +2162,7 @@ static void *vmemexp_vmap_pages(const struct vmemexp_buf *buf, pgprot_t prot)
 	struct page **pages;
 	void *vaddr;
 
-	pages = kvmalloc_array(buf->npages, sizeof(*pages), GFP_KERNEL);
+	pages = kvmalloc_array(buf->npages, sizeof(*pages), GFP_KERNEL_ACCOUNT);
 	if (!pages)
 		return NULL;
 	for (i = 0; i < buf->nr_extents; i++)
@@ -1772,14 +2171,6 @@ static void *vmemexp_vmap_pages(const struct vmemexp_buf *buf, pgprot_t prot)
 	vaddr = vmap(pages, n, VM_MAP, prot);
 	kvfree(pages);
 	return vaddr;
-}
-
-/* One extent in low memory has a kernel address already. */
-static bool vmemexp_has_kernel_addr(const struct vmemexp_buf *buf)
-{
-	return buf->is_ram && buf->nr_extents == 1 &&
-	       vmemexp_cache(buf->prot_cache) == VMEMEXP_CACHE_CACHED &&
-	       !PageHighMem(pfn_to_page(buf->extents[0].base + buf->npages - 1));
 }
 
 static void *vmemexp_kernel_map(const struct vmemexp_buf *buf)
@@ -1802,19 +2193,52 @@ static void vmemexp_kernel_unmap(const struct vmemexp_buf *buf, void *vaddr)
 		vunmap(vaddr);
 }
 
+/*
+ * Of a buffer that has been revoked. The core warns about a vmap that fails, and there
+ * are drivers that do not expect it: they get one page instead of the memory, again
+ * and again.
+ */
+static void *vmemexp_vmap_blank(struct vmemexp_buf *buf)
+{
+	struct page **pages;
+	void *vaddr = NULL;
+	unsigned long i;
+
+	pages = kvmalloc_array(buf->npages, sizeof(*pages), GFP_KERNEL_ACCOUNT);
+	if (!pages)
+		return NULL;
+	buf->blank = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	if (!buf->blank)
+		goto free_pages;
+	for (i = 0; i < buf->npages; i++)
+		pages[i] = buf->blank;
+	vaddr = vmap(pages, buf->npages, VM_MAP, PAGE_KERNEL);
+	if (!vaddr) {
+		__free_page(buf->blank);
+		buf->blank = NULL;
+	}
+free_pages:
+	kvfree(pages);
+	return vaddr;
+}
+
 /* The core counts the users of a kernel mapping, and calls for the first only. */
 static int vmemexp_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 {
 	struct vmemexp_buf *buf = dmabuf->priv;
 	void *vaddr;
 
-	vaddr = vmemexp_kernel_map(buf);
-	if (!vaddr)
-		return -ENOMEM;
 	mutex_lock(&buf->lock);
+	if (vmemexp_is_gone(buf)) {
+		vaddr = vmemexp_vmap_blank(buf);
+	} else {
+		vaddr = vmemexp_kernel_map(buf);
+		WRITE_ONCE(buf->dirty, true);
+	}
 	buf->vaddr = vaddr;
 	mutex_unlock(&buf->lock);
-	WRITE_ONCE(buf->dirty, true);
+	if (!vaddr)
+		return -ENOMEM;
 	iosys_map_set_vaddr(map, vaddr);
 	return 0;
 }
@@ -1822,15 +2246,28 @@ static int vmemexp_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 static void vmemexp_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
 {
 	struct vmemexp_buf *buf = dmabuf->priv;
-	void *vaddr = buf->vaddr;
 
 	mutex_lock(&buf->lock);
+	if (buf->blank) {
+		vunmap(buf->vaddr);
+		__free_page(buf->blank);
+		buf->blank = NULL;
+	} else {
+		vmemexp_kernel_unmap(buf, buf->vaddr);
+	}
 	buf->vaddr = NULL;
+	if (buf->revoked)
+		schedule_work(&buf->work);
 	mutex_unlock(&buf->lock);
-	vmemexp_kernel_unmap(buf, vaddr);
 }
 
 VMEMEXP_LEGACY_VMAP_OPS(vmemexp_vmap, vmemexp_vunmap);
+
+static void vmemexp_put_buf(struct vmemexp_buf *buf)
+{
+	if (refcount_dec_and_test(&buf->refs))
+		complete(&buf->unreferenced);
+}
 
 static void vmemexp_release(struct dma_buf *dmabuf)
 {
@@ -1840,6 +2277,9 @@ static void vmemexp_release(struct dma_buf *dmabuf)
 	mutex_lock(&vmemexp_buffers_lock);
 	list_del(&buf->node);
 	mutex_unlock(&vmemexp_buffers_lock);
+	/* A revoke may be at work on it, and needs the dma-buf. */
+	vmemexp_put_buf(buf);
+	wait_for_completion(&buf->unreferenced);
 	vmemexp_destroy(buf);
 }
 
@@ -1868,22 +2308,6 @@ static const struct dma_buf_ops vmemexp_no_vmap_dma_buf_ops = {
 	.release = vmemexp_release,
 };
 
-static const struct dma_buf_ops *vmemexp_ops(const struct vmemexp_buf *buf)
-{
-	/* A kernel mapping is writable. */
-	if (!buf->writable)
-		return &vmemexp_no_vmap_dma_buf_ops;
-	/* It may be the registers of a device, which a mere look may upset. */
-	if (buf->unlisted)
-		return &vmemexp_no_vmap_dma_buf_ops;
-	if (!buf->has_pages && buf->nr_extents > 1)
-		return &vmemexp_no_vmap_dma_buf_ops;
-	/* A 32-bit kernel has few addresses, which are for everybody. */
-	if (!vmemexp_has_kernel_addr(buf) && vmemexp_size(buf) > VMALLOC_TOTAL / 4)
-		return &vmemexp_no_vmap_dma_buf_ops;
-	return &vmemexp_dma_buf_ops;
-}
-
 /* The buffer behind @dmabuf, or NULL if that is another driver's. */
 static struct vmemexp_buf *vmemexp_buf_of(const struct dma_buf *dmabuf)
 {
@@ -1905,6 +2329,108 @@ static struct dma_buf *vmemexp_get_dmabuf(int fd)
 	return dmabuf;
 }
 
+/* --- revoke: the memory is taken back from all who have it --- */
+
+/* Mappings for DMA that are kept from one map to the next have no use any more. */
+static void vmemexp_unmap_kept(struct vmemexp_buf *buf)
+{
+	struct vmemexp_attach *at;
+
+	lockdep_assert_held(&buf->lock);
+
+	list_for_each_entry(at, &buf->attachments, node)
+		if (at->kept && at->dir == DMA_NONE)
+			vmemexp_unmap_attach(at);
+}
+
+/*
+ * The administrator, or the driver that mapped the page frames, wants the memory back.
+ *
+ * Faults that have not seen the flag have filled their page tables when SRCU has waited
+ * for them, so nothing is mapped behind unmap_mapping_range(). An importer that cannot
+ * be told, or takes its time, keeps the pages pinned until it lets go. A file is let go
+ * at once: its driver promised that the page frames stay, and may itself be the
+ * importer, in a circle that nothing else would break.
+ */
+static int vmemexp_revoke(struct vmemexp_buf *buf, bool interruptible)
+{
+	struct dma_buf *dmabuf = buf->dmabuf;
+	struct file *file;
+	int ret;
+
+	mutex_lock(&buf->lock);
+	WRITE_ONCE(buf->revoked, true);
+	mutex_unlock(&buf->lock);
+
+	synchronize_srcu(&vmemexp_faults);
+	unmap_mapping_range(buf->inode->i_mapping, 0, 0, 1);
+
+	ret = interruptible ? dma_resv_lock_interruptible(dmabuf->resv, NULL) :
+			      dma_resv_lock(dmabuf->resv, NULL);
+	if (ret)
+		return ret;
+	dma_buf_invalidate_mappings(dmabuf);
+	dma_resv_unlock(dmabuf->resv);
+
+	mutex_lock(&buf->lock);
+	vmemexp_unmap_kept(buf);
+	file = buf->file;
+	buf->file = NULL;
+	mutex_unlock(&buf->lock);
+	if (file)
+		fput(file);
+	return 0;
+}
+
+/* Lets the memory of a revoked buffer go, if nobody uses it. */
+static void vmemexp_put_unused_memory(struct vmemexp_buf *buf)
+{
+	bool unused;
+
+	mutex_lock(&buf->lock);
+	unused = buf->revoked && !vmemexp_is_in_use(buf);
+	mutex_unlock(&buf->lock);
+	/* Nothing that is revoked comes into use again. */
+	if (unused)
+		vmemexp_put_memory(buf);
+}
+
+/* What must not be done where it becomes due: in the notifier, and under locks. */
+static void vmemexp_work(struct work_struct *work)
+{
+	struct vmemexp_buf *buf = container_of(work, struct vmemexp_buf, work);
+	bool exported;
+
+	if (READ_ONCE(buf->orphaned))
+		vmemexp_leave_mm(buf);
+
+	mutex_lock(&buf->lock);
+	exported = buf->dmabuf;
+	mutex_unlock(&buf->lock);
+	/* If not, the export itself sees that the memory has been taken. */
+	if (!exported)
+		return;
+	if (READ_ONCE(buf->taken) && !buf->revoked)
+		vmemexp_revoke(buf, false);
+	vmemexp_put_unused_memory(buf);
+}
+
+/* VMEMEXP_STATE_*, without what depends on attachments. */
+static u32 vmemexp_state(const struct vmemexp_buf *buf)
+{
+	u32 state = IS_ENABLED(CONFIG_MMU_NOTIFIER) ? VMEMEXP_STATE_TRACKED : 0;
+
+	if (READ_ONCE(buf->stale))
+		state |= VMEMEXP_STATE_STALE;
+	if (!vmemexp_has_vmap(buf))
+		state |= VMEMEXP_STATE_NO_VMAP;
+	if (buf->overlaps)
+		state |= VMEMEXP_STATE_OVERLAPS;
+	if (vmemexp_is_gone(buf))
+		state |= VMEMEXP_STATE_REVOKED;
+	return state;
+}
+
 /* --- VMEMEXP_IOC_EXPORT --- */
 
 static int vmemexp_check_export(const struct vmemexp_export *arg, struct vmemexp_error *error)
@@ -1912,7 +2438,7 @@ static int vmemexp_check_export(const struct vmemexp_export *arg, struct vmemexp
 	u64 end = arg->vaddr + arg->length;
 
 	if (arg->flags & ~(VMEMEXP_EXPORT_UNALIGNED | VMEMEXP_EXPORT_CONTIGUOUS) ||
-	    arg->fd_flags & ~(O_ACCMODE | O_CLOEXEC) ||
+	    arg->fd_flags & ~(O_ACCMODE | O_CLOEXEC) || arg->reserved ||
 	    ((arg->fd_flags & O_ACCMODE) != O_RDWR && (arg->fd_flags & O_ACCMODE) != O_RDONLY))
 		return vmemexp_fail(error, VMEMEXP_REASON_FLAGS, 0, -EINVAL);
 
@@ -1935,6 +2461,42 @@ static int vmemexp_check_export(const struct vmemexp_export *arg, struct vmemexp
 	if (arg->length >> PAGE_SHIFT >= INT_MAX)
 		return vmemexp_fail(error, VMEMEXP_REASON_LENGTH, arg->vaddr, -EINVAL);
 	return 0;
+}
+
+/* The mappings around @vma show all of @dmabuf, with the access that is wanted. */
+static bool vmemexp_maps_all(struct vm_area_struct *vma, const struct dma_buf *dmabuf, bool write)
+{
+	unsigned long size = dmabuf->size & PAGE_MASK, offset = vma->vm_pgoff << PAGE_SHIFT;
+	struct vmemexp_error unused;
+	unsigned long start, addr;
+
+	if (offset > vma->vm_start)
+		return false;
+	start = vma->vm_start - offset;
+	for (addr = start; addr - start < size; addr = vma->vm_end) {
+		vma = vma_lookup(current->mm, addr);
+		if (vmemexp_vma_dmabuf(vma) != dmabuf ||
+		    vma->vm_pgoff != (vma->vm_start - start) >> PAGE_SHIFT ||
+		    vmemexp_check_access(vma, write, addr, &unused))
+			return false;
+	}
+	return true;
+}
+
+static int vmemexp_is_file(const void *wanted, struct file *file, unsigned int fd)
+{
+	return file == wanted;
+}
+
+/*
+ * A descriptor leads to all of a dma-buf, a mapping may show a part. So it is given only
+ * to those who have one, or see all that it leads to; to the latter where security
+ * modules can be asked, as for any file that is received.
+ */
+static bool vmemexp_may_have(struct vm_area_struct *vma, const struct dma_buf *dmabuf, bool write)
+{
+	return (VMEMEXP_CAN_RECEIVE_FD && vmemexp_maps_all(vma, dmabuf, write)) ||
+	       iterate_fd(current->files, 0, vmemexp_is_file, dmabuf->file);
 }
 
 /*
@@ -1983,6 +2545,8 @@ static struct dma_buf *vmemexp_reuse(const struct vmemexp_export *arg, u64 *offs
 	else if (write != !!(dmabuf->file->f_mode & FMODE_WRITE))
 		/* The file has one mode for all its users. */
 		ret = vmemexp_fail(error, VMEMEXP_REASON_ACCESS, arg->vaddr, -EACCES);
+	else if (!vmemexp_may_have(vma, dmabuf, write))
+		ret = vmemexp_fail(error, VMEMEXP_REASON_PARTIAL, arg->vaddr, -EPERM);
 	else if (arg->flags & VMEMEXP_EXPORT_CONTIGUOUS && (!buf || buf->nr_extents > 1))
 		ret = vmemexp_fail(error, VMEMEXP_REASON_NOT_CONTIGUOUS, arg->vaddr, -ERANGE);
 	else
@@ -1990,6 +2554,67 @@ static struct dma_buf *vmemexp_reuse(const struct vmemexp_export *arg, u64 *offs
 unlock:
 	mmap_read_unlock(mm);
 	return ret ? ERR_PTR(ret) : dmabuf;
+}
+
+static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
+					  struct vmemexp_error *error)
+{
+	struct vmemexp_user *user;
+	struct vmemexp_buf *buf;
+	int ret;
+
+	buf = kzalloc(sizeof(*buf), GFP_KERNEL_ACCOUNT);
+	if (!buf)
+		return ERR_PTR(-ENOMEM);
+
+	buf->start = arg->vaddr & PAGE_MASK;
+	buf->offset = arg->vaddr - buf->start;
+	buf->length = arg->length;
+	buf->npages = PAGE_ALIGN(buf->offset + buf->length) >> PAGE_SHIFT;
+	buf->writable = (arg->fd_flags & O_ACCMODE) == O_RDWR;
+	buf->is_ram = true;
+	buf->has_pages = true;
+	buf->tgid = task_tgid_nr(current);
+	get_task_comm(buf->comm, current);
+	mutex_init(&buf->lock);
+	INIT_LIST_HEAD(&buf->attachments);
+	INIT_WORK(&buf->work, vmemexp_work);
+	refcount_set(&buf->refs, 1);
+	init_completion(&buf->unreferenced);
+
+	/* Before anything is looked at, so that no unmapping goes unseen. */
+	ret = vmemexp_watch(buf, current->mm);
+	if (ret)
+		goto err_destroy;
+
+	ret = vmemexp_check_range(buf, error);
+	if (ret)
+		goto err_destroy;
+
+	user = vmemexp_get_user(arg->vaddr, error);
+	if (IS_ERR(user)) {
+		ret = PTR_ERR(user);
+		goto err_destroy;
+	}
+	buf->user = user;
+
+	/* Carve-outs are reserved already: what is charged is their description. */
+	if (!buf->pfnmap) {
+		ret = vmemexp_charge(buf, buf->npages);
+		if (ret) {
+			vmemexp_fail(error, VMEMEXP_REASON_LIMIT, arg->vaddr, ret);
+			goto err_destroy;
+		}
+	}
+
+	ret = vmemexp_collect(buf, arg->flags & VMEMEXP_EXPORT_CONTIGUOUS, error);
+	if (ret)
+		goto err_destroy;
+	return buf;
+
+err_destroy:
+	vmemexp_destroy(buf);
+	return ERR_PTR(ret);
 }
 
 static struct dma_buf *vmemexp_export(const struct vmemexp_export *arg, struct vmemexp_error *error)
@@ -2002,7 +2627,8 @@ static struct dma_buf *vmemexp_export(const struct vmemexp_export *arg, struct v
 	if (IS_ERR(buf))
 		return ERR_CAST(buf);
 
-	info.ops = vmemexp_ops(buf);
+	/* The core warns of a vmap that fails, so there must be none. */
+	info.ops = vmemexp_has_vmap(buf) ? &vmemexp_dma_buf_ops : &vmemexp_no_vmap_dma_buf_ops;
 	info.size = vmemexp_size(buf);
 	info.flags = arg->fd_flags & O_ACCMODE;
 	info.priv = buf;
@@ -2013,8 +2639,17 @@ static struct dma_buf *vmemexp_export(const struct vmemexp_export *arg, struct v
 	}
 	/* From here on the dma-buf owns the buffer. */
 
+	/* A revoke empties the mappings of it, when the file may be gone. */
+	buf->inode = file_inode(dmabuf->file);
+	ihold(buf->inode);
+	buf->ino = buf->inode->i_ino;
+	mutex_lock(&buf->lock);
 	buf->dmabuf = dmabuf;
-	buf->ino = file_inode(dmabuf->file)->i_ino;
+	mutex_unlock(&buf->lock);
+	/* Until now, the work did nothing. */
+	if (READ_ONCE(buf->taken))
+		schedule_work(&buf->work);
+
 	mutex_lock(&vmemexp_buffers_lock);
 	list_add_tail(&buf->node, &vmemexp_buffers);
 	mutex_unlock(&vmemexp_buffers_lock);
@@ -2022,15 +2657,58 @@ static struct dma_buf *vmemexp_export(const struct vmemexp_export *arg, struct v
 	return dmabuf;
 }
 
+/*
+ * Gives the caller a descriptor of @dmabuf and writes the answer. Nothing can fail once
+ * the descriptor is there, and nothing is written if anything fails before.
+ */
+static int vmemexp_answer_new(struct vmemexp_export __user *uarg, size_t usize,
+			      struct vmemexp_export *arg, struct dma_buf *dmabuf)
+{
+	int fd = get_unused_fd_flags(arg->fd_flags & O_CLOEXEC);
+
+	if (fd < 0)
+		return fd;
+	arg->fd = fd;
+	if (copy_to_user(uarg, arg, min(usize, sizeof(*arg)))) {
+		put_unused_fd(fd);
+		return -EFAULT;
+	}
+	get_dma_buf(dmabuf);
+	fd_install(fd, dmabuf->file);
+	return 0;
+}
+
+/* The same for a dma-buf that exists; security modules may say no. */
+static int vmemexp_answer_known(struct vmemexp_export __user *uarg, size_t usize,
+				struct vmemexp_export *arg, const struct vmemexp_export *request,
+				struct dma_buf *dmabuf)
+{
+	int ret;
+
+	if (!VMEMEXP_CAN_RECEIVE_FD)
+		return vmemexp_answer_new(uarg, usize, arg, dmabuf);
+
+	arg->fd = request->fd;
+	usize = min(usize, sizeof(*arg));
+	if (copy_to_user(uarg, arg, usize))
+		return -EFAULT;
+	ret = vmemexp_receive_fd(dmabuf->file, &uarg->fd, arg->fd_flags & O_CLOEXEC);
+	if (ret >= 0)
+		return 0;
+	/* What the caller sees is what it asked for. */
+	return copy_to_user(uarg, request, usize) ? -EFAULT : ret;
+}
+
 static long vmemexp_ioctl_export(void __user *uarg, size_t usize, void *karg)
 {
 	struct vmemexp_error error = { .reason = VMEMEXP_REASON_NONE };
 	struct vmemexp_export __user *uexport = uarg;
-	struct vmemexp_export *arg = karg;
+	struct vmemexp_export *arg = karg, request = *arg;
 	struct vmemexp_buf *buf;
 	struct dma_buf *dmabuf;
+	bool known = true;
 	u64 offset = 0;
-	int fd, ret;
+	int ret;
 
 	arg->vaddr = untagged_addr(arg->vaddr);
 	ret = vmemexp_check_export(arg, &error);
@@ -2040,6 +2718,7 @@ static long vmemexp_ioctl_export(void __user *uarg, size_t usize, void *karg)
 	arg->memory = VMEMEXP_MEMORY_DMABUF;
 	dmabuf = vmemexp_reuse(arg, &offset, &error);
 	if (!dmabuf) {
+		known = false;
 		arg->memory = 0;
 		offset = offset_in_page(arg->vaddr);
 		dmabuf = vmemexp_export(arg, &error);
@@ -2049,31 +2728,19 @@ static long vmemexp_ioctl_export(void __user *uarg, size_t usize, void *karg)
 		goto err_report;
 	}
 
-	fd = get_unused_fd_flags(arg->fd_flags & O_CLOEXEC);
-	if (fd < 0) {
-		ret = fd;
-		goto err_put;
-	}
-
 	buf = vmemexp_buf_of(dmabuf);
-	arg->fd = fd;
 	arg->offset = offset;
 	arg->dmabuf_size = dmabuf->size;
 	arg->nr_extents = buf ? buf->nr_extents : 0;
 	arg->memory |= buf ? buf->memory : 0;
 	arg->err_reason = VMEMEXP_REASON_NONE;
 	arg->err_addr = 0;
-	if (copy_to_user(uarg, arg, min(usize, sizeof(*arg)))) {
-		ret = -EFAULT;
-		goto err_put_fd;
-	}
-	fd_install(fd, dmabuf->file);
-	return 0;
-
-err_put_fd:
-	put_unused_fd(fd);
-err_put:
+	arg->state = buf ? vmemexp_state(buf) : 0;
+	ret = known ? vmemexp_answer_known(uarg, usize, arg, &request, dmabuf) :
+		      vmemexp_answer_new(uarg, usize, arg, dmabuf);
 	dma_buf_put(dmabuf);
+	if (!ret)
+		return 0;
 err_report:
 	/* Only a courtesy: the errno stands, whether or not this can be written. */
 	put_user(error.reason, &uexport->err_reason);
@@ -2130,7 +2797,9 @@ static int vmemexp_sync_rows(struct vmemexp_buf *buf, const struct vmemexp_sync 
 		ret = mutex_lock_interruptible(&buf->lock);
 		if (ret)
 			break;
-		if (arg->flags & VMEMEXP_SYNC_OBSERVER) {
+		if (vmemexp_is_gone(buf)) {
+			ret = -ENODEV;
+		} else if (arg->flags & VMEMEXP_SYNC_OBSERVER) {
 			if (!end || access != DMA_FROM_DEVICE)
 				ret = vmemexp_sync_observer(buf, offset, arg->length, end);
 		} else if (end) {
@@ -2168,6 +2837,8 @@ static long vmemexp_ioctl_sync(void __user *uarg, size_t usize, void *karg)
 
 	if (!vmemexp_sync_fits(arg, vmemexp_size(buf)))
 		ret = -EINVAL;
+	else if (vmemexp_is_gone(buf))
+		ret = -ENODEV;
 	else if (arg->flags & VMEMEXP_SYNC_OBSERVER && !VMEMEXP_CAN_SYNC_OBSERVER)
 		ret = -EOPNOTSUPP;
 	else if (!(arg->flags & VMEMEXP_SYNC_END))
@@ -2181,7 +2852,7 @@ static long vmemexp_ioctl_sync(void __user *uarg, size_t usize, void *karg)
 
 /* --- VMEMEXP_IOC_QUERY and the list of buffers --- */
 
-/* What changes during the life of a buffer. */
+/* The part of the answer to a query that changes during the life of a buffer. */
 static void vmemexp_observe(struct vmemexp_buf *buf, struct vmemexp_query *now)
 {
 	struct vmemexp_attach *at;
@@ -2192,9 +2863,7 @@ static void vmemexp_observe(struct vmemexp_buf *buf, struct vmemexp_query *now)
 	now->mappings = 0;
 	now->vmaps = READ_ONCE(buf->dmabuf->vmapping_counter);
 	now->cpu_mappings = atomic_read(&buf->cpu_mappings);
-	now->state = IS_ENABLED(CONFIG_MMU_NOTIFIER) ? VMEMEXP_STATE_TRACKED : 0;
-	if (READ_ONCE(buf->stale))
-		now->state |= VMEMEXP_STATE_STALE;
+	now->state = vmemexp_state(buf);
 	list_for_each_entry(at, &buf->attachments, node) {
 		now->attachments++;
 		now->mappings += at->dir != DMA_NONE;
@@ -2254,6 +2923,13 @@ put:
 	return ret;
 }
 
+static const char *vmemexp_state_name(u32 state)
+{
+	if (state & VMEMEXP_STATE_REVOKED)
+		return "revoked";
+	return state & VMEMEXP_STATE_STALE ? "stale" : "live";
+}
+
 static int vmemexp_buffers_show(struct seq_file *m, void *unused)
 {
 	struct vmemexp_query now;
@@ -2270,9 +2946,9 @@ static int vmemexp_buffers_show(struct seq_file *m, void *unused)
 		seq_printf(m, "%lu %zu %s %s %lu %u %u %u %u %s%s %u %d ",
 			   buf->ino, vmemexp_size(buf), buf->writable ? "rw" : "ro", memory,
 			   buf->nr_extents, now.attachments, now.mappings, now.vmaps,
-			   now.cpu_mappings, now.state & VMEMEXP_STATE_STALE ? "stale" : "live",
+			   now.cpu_mappings, vmemexp_state_name(now.state),
 			   now.state & VMEMEXP_STATE_BOUNCED ? ",bounced" : "",
-			   from_kuid_munged(&init_user_ns, buf->cred->uid), buf->tgid);
+			   from_kuid_munged(&init_user_ns, buf->user->user->uid), buf->tgid);
 		/* A process may call itself anything. */
 		seq_escape(m, buf->comm, "\n\\ \t");
 		seq_putc(m, '\n');
@@ -2282,9 +2958,111 @@ static int vmemexp_buffers_show(struct seq_file *m, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(vmemexp_buffers);
 
+/* --- VMEMEXP_IOC_REVOKE --- */
+
+/* Finds a buffer that lives by its dma-buf's inode number, and keeps its release waiting. */
+static struct vmemexp_buf *vmemexp_get_buf(u64 ino)
+{
+	struct vmemexp_buf *buf, *found = NULL;
+
+	mutex_lock(&vmemexp_buffers_lock);
+	list_for_each_entry(buf, &vmemexp_buffers, node) {
+		if (buf->ino == ino) {
+			refcount_inc(&buf->refs);
+			found = buf;
+			break;
+		}
+	}
+	mutex_unlock(&vmemexp_buffers_lock);
+	return found;
+}
+
+/*
+ * Writes the names of the devices that have it mapped to @names, a line each, as far as
+ * they fit, and returns the number of bytes that all of them take.
+ */
+static size_t vmemexp_name_users(struct vmemexp_buf *buf, char *names, size_t size)
+{
+	const struct vmemexp_attach *at;
+	size_t len = 0;
+
+	lockdep_assert_held(&buf->lock);
+
+	list_for_each_entry(at, &buf->attachments, node)
+		if (at->dir != DMA_NONE)
+			len += snprintf(names + min(len, size), size - min(len, size), "%s\n",
+					dev_name(at->dev));
+	return len + 1;
+}
+
+/* Tells who is left. */
+static int vmemexp_answer_revoke(struct vmemexp_buf *buf, struct vmemexp_revoke *arg)
+{
+	struct vmemexp_query now;
+	char *names = NULL;
+	size_t size = 0, needed;
+	int ret;
+
+	ret = mutex_lock_interruptible(&buf->lock);
+	if (ret)
+		return ret;
+	needed = vmemexp_name_users(buf, NULL, 0);
+	mutex_unlock(&buf->lock);
+
+	if (arg->names_size) {
+		size = min_t(size_t, arg->names_size, needed);
+		names = kvzalloc(size, GFP_KERNEL_ACCOUNT);
+		if (!names)
+			return -ENOMEM;
+	}
+
+	ret = mutex_lock_interruptible(&buf->lock);
+	if (ret)
+		goto free_names;
+	/* Nobody can have come, so that is enough. */
+	needed = vmemexp_name_users(buf, names, size);
+	vmemexp_observe(buf, &now);
+	mutex_unlock(&buf->lock);
+
+	if (size && copy_to_user(u64_to_user_ptr(arg->names), names, size))
+		ret = -EFAULT;
+	arg->names_size = needed;
+	arg->mappings = now.mappings;
+	arg->vmaps = now.vmaps;
+	arg->state = now.state;
+free_names:
+	kvfree(names);
+	return ret;
+}
+
+static long vmemexp_ioctl_revoke(void __user *uarg, size_t usize, void *karg)
+{
+	struct vmemexp_revoke *arg = karg;
+	struct vmemexp_buf *buf;
+	int ret;
+
+	if (arg->flags)
+		return -EINVAL;
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	buf = vmemexp_get_buf(arg->ino);
+	if (!buf)
+		return -ENOENT;
+
+	ret = vmemexp_revoke(buf, true);
+	if (!ret) {
+		vmemexp_put_unused_memory(buf);
+		ret = vmemexp_answer_revoke(buf, arg);
+	}
+	vmemexp_put_buf(buf);
+	if (!ret && copy_to_user(uarg, arg, min(usize, sizeof(*arg))))
+		ret = -EFAULT;
+	return ret;
+}
+
 /* --- device --- */
 
-/* What one ioctl takes; its handler sees a complete, checked copy. */
+/* One request; its handler sees a complete, checked copy of the argument. */
 struct vmemexp_ioctl_op {
 	unsigned int cmd;
 	size_t min_size;
@@ -2299,6 +3077,8 @@ static const struct vmemexp_ioctl_op vmemexp_ioctl_ops[] = {
 	  vmemexp_ioctl_sync },
 	{ VMEMEXP_IOC_QUERY, VMEMEXP_QUERY_SIZE_VER0, sizeof(struct vmemexp_query),
 	  vmemexp_ioctl_query },
+	{ VMEMEXP_IOC_REVOKE, VMEMEXP_REVOKE_SIZE_VER0, sizeof(struct vmemexp_revoke),
+	  vmemexp_ioctl_revoke },
 };
 
 /*
@@ -2322,6 +3102,7 @@ static long vmemexp_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 		struct vmemexp_export export;
 		struct vmemexp_sync sync;
 		struct vmemexp_query query;
+		struct vmemexp_revoke revoke;
 	} karg;
 	u32 usize;
 	int ret;

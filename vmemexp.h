@@ -7,11 +7,15 @@
 #define _VMEMEXP_H
 
 #include <linux/atomic.h>
+#include <linux/completion.h>
+#include <linux/cred.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-direct.h>
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/dma-resv.h>
+#include <linux/fdtable.h>
+#include <linux/file.h>
 #include <linux/highmem.h>
 #include <linux/io.h>
 #include <linux/iommu.h>
@@ -19,9 +23,14 @@
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
+#include <linux/refcount.h>
 #include <linux/scatterlist.h>
 #include <linux/sched.h>
+#include <linux/sched/user.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
 #include <linux/version.h>
+#include <linux/workqueue.h>
 #include <uapi/vmemexp.h>
 
 /**
@@ -38,8 +47,26 @@ struct vmemexp_run {
 } __packed __aligned(4);
 
 /**
+ * struct vmemexp_user - a user that has buffers
+ * @node: entry in vmemexp_users
+ * @user: whom pinned pages are charged to, held; one for all namespaces
+ * @cred: what holds it, where the kernel lets modules hold nothing smaller
+ * @buffers: number of buffers; the entry goes with the last one
+ *
+ * Protected by vmemexp_users_lock, but for @user and @cred, which are constant.
+ */
+struct vmemexp_user {
+	struct list_head node;
+	struct user_struct *user;
+	struct cred *cred;
+	unsigned int buffers;
+};
+
+/**
  * struct vmemexp_buf - one exported range, the priv of its dma_buf
- * @dmabuf: the owner, which has no reference counted here; NULL until exported
+ * @dmabuf: the owner, which has no reference counted here; NULL until exported.
+ *	Written under @lock.
+ * @inode: its inode, held: revoking empties the mappings of it
  * @ino: the dma-buf's inode number, its name for humans
  * @start: page aligned begin of the source range in @mm
  * @npages: pages in the source range and in the dma-buf
@@ -47,7 +74,13 @@ struct vmemexp_run {
  * @length: and how long it is, in bytes
  * @writable: devices and CPUs may write; decided at export
  * @dirty: somebody may have written through the export; only ever set
- * @stale: set by @notifier, never cleared
+ * @stale: set by @notifier, never cleared: the source range has been unmapped
+ * @taken: set by @notifier, never cleared: the driver has taken page frames away
+ * @orphaned: set by @notifier, never cleared: the address space has ended
+ * @revoked: nobody gets at the memory any more, but for those that use it already.
+ *	Never cleared. Set under @lock; faults read it inside of vmemexp_faults.
+ * @dropped: the memory has been let go. Never cleared; protected by @lock.
+ * @overlaps: some page is in the buffer more than once
  * @pfnmap: made of page frames that a driver mapped; nothing is pinned
  * @unlisted: some of them are in no carve-out that the administrator listed
  * @is_ram: System RAM, which the kernel can reach; else none of it is
@@ -55,7 +88,9 @@ struct vmemexp_run {
  * @memory: VMEMEXP_MEMORY_* bits of the pages
  * @prot_cache: the bits of the source's page protection that say how it is
  *	cached (vmemexp_prot_cache())
- * @file: what @pfnmap memory was mapped from, may be NULL
+ * @file: the file that @pfnmap memory was mapped from, held until revoked; may be
+ *	NULL. Protected by @lock once exported.
+ * @nr_vmas: mappings that the source range had when it was first looked at
  * @extents: physically contiguous runs of pages, in buffer order
  * @nr_extents: entries used in @extents
  * @max_extents: entries allocated in @extents
@@ -64,20 +99,25 @@ struct vmemexp_run {
  * @nr_held: pages of the folios that they belong to, if pinned
  * @last_folio: the folio of the last page pinned, for comparison only
  * @in_hugetlb: and that was a huge page of hugetlb
- * @charged: pages charged to the user: the larger of @npages and @nr_held, or
- *	none if nothing is pinned
- * @cred: the exporter's; its user is charged, and outlives the process
- * @mm: the exporter's, held by mmgrab(): pinned_vm is shown there
- * @notifier: tells when the source range goes away
+ * @charged: pages charged to the user: the larger of @npages and @nr_held if they are
+ *	pinned, else what the kernel needs to describe them; 0 when @dropped
+ * @user: who is charged, and outlives the process
+ * @mm: the exporter's, held by mmgrab(): pinned_vm is shown there. NULL when it has
+ *	ended. Protected by @lock once exported.
+ * @notifier: tells when the source range goes away; registered while there is @mm
+ * @work: does what @taken, @orphaned, and the last use of a @revoked buffer ask for
+ * @refs: one for the dma-buf, and one for each revoke that is at work
+ * @unreferenced: completed when @refs is 0, which the release waits for
  * @tgid: the exporting process, for the list of buffers
  * @comm: its name
  * @node: entry in vmemexp_buffers, protected by vmemexp_buffers_lock
- * @lock: protects @attachments, what they map, @vaddr and @windows. Taken inside the
- *	reservation lock (map, unmap, vmap, vunmap) and inside
- *	vmemexp_buffers_lock. Nothing that takes the mmap_lock, the reservation
- *	lock or waits for a fence may run under it.
+ * @lock: protects @attachments, what they map, @vaddr, @blank and @windows, and the
+ *	fields above that say so. Taken inside the mmap_lock (mmap), the reservation
+ *	lock (map, unmap, vmap, vunmap) and vmemexp_buffers_lock. Nothing that takes
+ *	one of these, or waits for a fence, may run under it.
  * @attachments: list of vmemexp_attach
  * @vaddr: the kernel mapping while there is one
+ * @blank: the page that @vaddr shows instead of the memory, if that was @revoked
  * @windows: kernel addresses of the extents, for cache maintenance of memory
  *	that is not @is_ram; NULL until needed
  * @cpu_mappings: VMAs that map the dma-buf
@@ -86,6 +126,7 @@ struct vmemexp_run {
  */
 struct vmemexp_buf {
 	struct dma_buf *dmabuf;
+	struct inode *inode;
 	unsigned long ino;
 
 	unsigned long start;
@@ -95,6 +136,11 @@ struct vmemexp_buf {
 	bool writable;
 	bool dirty;
 	bool stale;
+	bool taken;
+	bool orphaned;
+	bool revoked;
+	bool dropped;
+	bool overlaps;
 	bool pfnmap;
 	bool unlisted;
 	bool is_ram;
@@ -102,6 +148,7 @@ struct vmemexp_buf {
 	u32 memory;
 	u64 prot_cache;
 	struct file *file;
+	unsigned long nr_vmas;
 
 	struct vmemexp_run *extents;
 	unsigned long nr_extents;
@@ -113,11 +160,14 @@ struct vmemexp_buf {
 	bool in_hugetlb;
 	unsigned long charged;
 
-	const struct cred *cred;
+	struct vmemexp_user *user;
 	struct mm_struct *mm;
 #ifdef CONFIG_MMU_NOTIFIER
 	struct mmu_interval_notifier notifier;
 #endif
+	struct work_struct work;
+	refcount_t refs;
+	struct completion unreferenced;
 	pid_t tgid;
 	char comm[TASK_COMM_LEN];
 	struct list_head node;
@@ -125,6 +175,7 @@ struct vmemexp_buf {
 	struct mutex lock;	/* see above */
 	struct list_head attachments;
 	void *vaddr;
+	struct page *blank;
 	void **windows;
 	atomic_t cpu_mappings;
 };
@@ -132,8 +183,10 @@ struct vmemexp_buf {
 /**
  * struct vmemexp_attach - one device attached to a buffer
  * @dev: the device
- * @noncoherent: caches come between the CPUs and it, and the DMA API does not
- *	look after all of it
+ * @may_map: the importer was allowed to map it when it attached
+ * @max_pages: pages that one entry of @sgt may have
+ * @noncoherent: while mapped: caches come between the CPUs and it, and the DMA API
+ *	does not look after all of it
  * @node: entry in vmemexp_buf.attachments
  * @sgt: this device's own scatterlist of the whole buffer
  * @dir: direction that the importer has mapped it in, DMA_NONE while it has not
@@ -146,11 +199,13 @@ struct vmemexp_buf {
  * @nr_segments: entries used in @segments, 0 while nothing is mapped
  * @nr_bounced: how many of them the DMA API made copies for
  *
- * Protected by vmemexp_buf.lock, apart from @dev and @noncoherent, which are
+ * Protected by vmemexp_buf.lock, apart from @dev, @may_map and @max_pages, which are
  * constant.
  */
 struct vmemexp_attach {
 	struct device *dev;
+	bool may_map;
+	unsigned long max_pages;
 	bool noncoherent;
 	struct list_head node;
 	struct sg_table sgt;
@@ -332,18 +387,34 @@ static inline void vmemexp_cache_flush(phys_addr_t phys, void *va, size_t size) 
 #endif
 
 /*
+ * The domain by which an IOMMU translates the device's addresses, or NULL. A device
+ * behind an IOMMU may have none: by iommu=pt, or by its driver's wish.
+ */
+static inline struct iommu_domain *vmemexp_domain(struct device *dev)
+{
+#ifdef CONFIG_IOMMU_API
+	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
+
+	if (domain && domain->type & __IOMMU_DOMAIN_PAGING)
+		return domain;
+#endif
+	return NULL;
+}
+
+static inline bool vmemexp_is_translated(struct device *dev)
+{
+	return vmemexp_domain(dev);
+}
+
+/*
  * Where a DMA address leads. It is another place than what was mapped if the
  * device works on a copy.
  */
 static inline phys_addr_t vmemexp_dma_to_phys(struct device *dev, dma_addr_t addr)
 {
-#ifdef CONFIG_IOMMU_API
-	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
+	struct iommu_domain *domain = vmemexp_domain(dev);
 
-	if (domain && domain->type != IOMMU_DOMAIN_IDENTITY)
-		return iommu_iova_to_phys(domain, addr);
-#endif
-	return dma_to_phys(dev, addr);
+	return domain ? iommu_iova_to_phys(domain, addr) : dma_to_phys(dev, addr);
 }
 
 /*
@@ -368,7 +439,7 @@ static inline bool vmemexp_can_map_resource(struct device *dev, phys_addr_t phys
 {
 	if (LINUX_VERSION_CODE < KERNEL_VERSION(5, 16, 0) && pfn_valid(PHYS_PFN(phys)))
 		return false;
-	if (LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0) && !device_iommu_mapped(dev))
+	if (LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0) && !vmemexp_is_translated(dev))
 		return phys_to_dma_unencrypted(dev, phys) == phys;
 	return true;
 }
@@ -381,6 +452,106 @@ static inline bool vmemexp_can_map_resource(struct device *dev, phys_addr_t phys
 #define VMEMEXP_DMA_MAP_DROPS_CACHES	1
 #else
 #define VMEMEXP_DMA_MAP_DROPS_CACHES	0
+#endif
+
+/*
+ * Memory is encrypted, and some of it may be in clear text: SME, SEV, TDX, realms.
+ * aa5a461171f9 (v5.16) added the one question for all of them.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 16, 0)
+#include <linux/cc_platform.h>
+static inline bool vmemexp_is_memory_encrypted(void)
+{
+	return cc_platform_has(CC_ATTR_MEM_ENCRYPT);
+}
+#else
+#include <linux/mem_encrypt.h>
+static inline bool vmemexp_is_memory_encrypted(void)
+{
+	return mem_encrypt_active();
+}
+#endif
+
+/*
+ * Without its user, a buffer could not give back what it was charged. On kernels that
+ * do not let modules drop a reference to one, the credentials of the kernel hold it: those
+ * of the exporter would hold keyrings and namespaces as well.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
+static inline struct vmemexp_user *vmemexp_alloc_user(void)
+{
+	struct vmemexp_user *new = kzalloc(sizeof(*new), GFP_KERNEL_ACCOUNT);
+
+	if (!new)
+		return NULL;
+	new->cred = prepare_kernel_cred(&init_task);
+	if (!new->cred) {
+		kfree(new);
+		return NULL;
+	}
+	/* That of root, which is never the last reference. */
+	refcount_dec(&new->cred->user->__count);
+	new->cred->user = get_uid(current_user());
+	new->user = new->cred->user;
+	return new;
+}
+
+static inline void vmemexp_free_user(struct vmemexp_user *user)
+{
+	put_cred(user->cred);
+	kfree(user);
+}
+#else
+static inline struct vmemexp_user *vmemexp_alloc_user(void)
+{
+	struct vmemexp_user *new = kzalloc(sizeof(*new), GFP_KERNEL_ACCOUNT);
+
+	if (new)
+		new->user = get_uid(current_user());
+	return new;
+}
+
+static inline void vmemexp_free_user(struct vmemexp_user *user)
+{
+	free_uid(user->user);
+	kfree(user);
+}
+#endif
+
+/*
+ * 9c930054f2f5 (v5.15) lets modules install a file as one that was received, which asks
+ * security modules; 4e94ddfe2aab (v6.8) has it write the descriptor before.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+#define VMEMEXP_CAN_RECEIVE_FD		1
+static inline int vmemexp_receive_fd(struct file *file, __s32 __user *ufd, unsigned int flags)
+{
+	return receive_fd(file, ufd, flags);
+}
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(5, 15, 0)
+#define VMEMEXP_CAN_RECEIVE_FD		1
+static inline int vmemexp_receive_fd(struct file *file, __s32 __user *ufd, unsigned int flags)
+{
+	int fd = receive_fd(file, flags);
+
+	/* It could be written a moment ago. */
+	if (fd >= 0 && put_user(fd, ufd)) {
+		close_fd(fd);
+		return -EFAULT;
+	}
+	return fd;
+}
+#else
+#define VMEMEXP_CAN_RECEIVE_FD		0
+static inline int vmemexp_receive_fd(struct file *file, __s32 __user *ufd, unsigned int flags)
+{
+	return -EOPNOTSUPP;
+}
+#endif
+
+/* "dma-buf: Rename dma_buf_move_notify() to dma_buf_invalidate_mappings()" (v7.1) */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 1, 0)
+#define dma_buf_invalidate_mappings	dma_buf_move_notify
 #endif
 
 /* 2c92ca849fcc (v6.10) dropped the second argument of __assign_str(). */
@@ -520,6 +691,7 @@ static inline unsigned int vmemexp_gup_read_flags(struct mm_struct *mm, unsigned
 /* 7b230db3b8d3 (v5.16) introduced folios. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(5, 16, 0)
 #define folio				page
+#define vmemexp_folio_page(folio)	(folio)
 #define page_folio(page)		compound_head(page)
 #define folio_nr_pages(folio)		compound_nr(folio)
 #define folio_page_idx(folio, p)	((unsigned long)((p) - (folio)))
@@ -527,6 +699,8 @@ static inline unsigned int vmemexp_gup_read_flags(struct mm_struct *mm, unsigned
 #define folio_test_hugetlb(folio)	PageHuge(folio)
 #define folio_test_large(folio)		PageHead(folio)
 #define folio_test_swapbacked(folio)	PageSwapBacked(folio)
+#else
+#define vmemexp_folio_page(folio)	(&(folio)->page)
 #endif
 
 /* ce6d42f2e4a2 (v5.14) added vma_lookup(). */
