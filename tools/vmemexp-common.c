@@ -99,7 +99,7 @@ static const char * const reasons[] = {
 	[VMEMEXP_REASON_PFNMAP] =
 		"%#llx is memory of a driver that is not listed in carveouts=",
 	[VMEMEXP_REASON_NO_BACKING] =
-		"%#llx lies beyond the end of the mapped file, or its driver refuses it",
+		"no page can be had at %#llx: beyond the end of the file, or no room for it",
 	[VMEMEXP_REASON_UNPINNABLE] = "the kernel refuses to pin %#llx",
 	[VMEMEXP_REASON_NOT_CONTIGUOUS] =
 		"the memory is not physically contiguous, it breaks at %#llx",
@@ -112,6 +112,13 @@ static const char * const reasons[] = {
 	[VMEMEXP_REASON_CHANGED] = "a driver has just changed the mapping at %#llx",
 	[VMEMEXP_REASON_ACCESS] =
 		"%#llx is a mapping of a dma-buf that has another access mode",
+	[VMEMEXP_REASON_PARTIAL] =
+		"%#llx is a mapping of a part of a dma-buf, of which you have no descriptor",
+	[VMEMEXP_REASON_QUOTA] =
+		"you have as many buffers as the driver's max_buffers= allows",
+	[VMEMEXP_REASON_POISONED] = "the memory at %#llx is broken",
+	[VMEMEXP_REASON_ENCRYPTED] =
+		"%#llx is memory of a driver, and this machine encrypts its memory",
 };
 
 const char *export_error(const struct vmemexp_export *export, int error)

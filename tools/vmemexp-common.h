@@ -34,6 +34,7 @@ extern const struct verb verb_info;
 extern const struct verb verb_selfcheck;
 extern const struct verb verb_show;
 extern const struct verb verb_list;
+extern const struct verb verb_revoke;
 
 /*
  * getopt_long() that deals with --help and with whatever is not understood

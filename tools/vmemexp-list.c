@@ -75,6 +75,7 @@ const struct verb verb_list = {
 	"  List the live buffers: inode number of the dma-buf, size in bytes, access,\n"
 	"  kinds of memory, physically contiguous extents, attached devices, their DMA\n"
 	"  mappings, kernel and user mappings, whether the source has been unmapped\n"
-	"  since, and who exported it. For root; needs debugfs.\n",
+	"  since (stale) or the memory taken back (revoked), and who exported it. For\n"
+	"  root; needs debugfs.\n",
 	.run = run_list,
 };
