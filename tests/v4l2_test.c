@@ -461,6 +461,32 @@ TEST_F(pictures, captured_begin_where_the_first_page_of_an_unaligned_range_does)
 	free(picture);
 }
 
+/* As of memory that malloc() gave: its own notes lie before the range. */
+TEST_F(pictures, captured_overwrite_the_bytes_before_an_unaligned_range_and_leave_its_end)
+{
+	unsigned char *picture = capture_by_mmap(&self->capture);
+	unsigned char *start = self->m.addr + SLOT_SIZE;
+	struct vmemexp_export cmd = export_args(start + CUT_FRONT, PICTURE_SIZE, O_RDWR);
+
+	cmd.flags = VMEMEXP_EXPORT_UNALIGNED;
+	test_export_cmd(&cmd);
+	test_request(&self->capture, LEAST_BUFFERS);
+	for (unsigned int i = 0; i < LEAST_BUFFERS; i++)
+		ASSERT_EQ(0, _test_queue(&self->capture, i, cmd.fd, 0));
+	test_stream(&self->capture, true);
+	test_dequeue(&self->capture);
+
+	ASSERT_NE(0, memcmp(self->m.expect + SLOT_SIZE, picture, CUT_FRONT));
+	EXPECT_SAME(picture, start, CUT_FRONT);
+	ASSERT_NE(0, memcmp(picture + PICTURE_SIZE - CUT_FRONT,
+			    start + PICTURE_SIZE, CUT_FRONT));
+	EXPECT_SAME(self->m.expect + SLOT_SIZE + PICTURE_SIZE, start + PICTURE_SIZE,
+		    CUT_FRONT);
+	test_stream(&self->capture, false);
+	close(cmd.fd);
+	free(picture);
+}
+
 /*
  * The bounce buffer, where there is one, was filled when the memory was mapped,
  * and vivid did not write to it.
@@ -737,6 +763,54 @@ TEST_F(queue, takes_read_only_memory_as_source_where_it_is_only_mapped_for_dma)
 	EXPECT_SAME(self->m.expect, self->m.addr, self->m.size);
 	for (unsigned int i = 0; i < OUTPUT_BUFFERS; i++)
 		close(buffers[i].dmabuf);
+}
+
+/* Of this one, and of most that the usual widths and heights give. */
+TEST_F(queue, takes_a_picture_of_no_whole_pages_if_the_export_is_rounded_up)
+{
+	struct v4l2_format format = { .type = self->capture.type };
+	unsigned char *addr = self->m.addr;
+	size_t size;
+	int dmabuf;
+
+	ASSERT_EQ(0, _test_ioctl(self->capture.fd, VIDIOC_G_FMT, &format));
+	size = format.fmt.pix.sizeimage;
+	ASSERT_NE(0, size % PAGE);
+	test_err_export(EINVAL, VMEMEXP_REASON_ALIGNMENT, addr + size, addr, size, O_RDWR);
+	dmabuf = test_export(addr, page_align(size), O_RDWR);
+	test_request(&self->capture, 1);
+	EXPECT_EQ(0, _test_queue(&self->capture, 0, dmabuf, 0));
+	test_request(&self->capture, 0);
+	close(dmabuf);
+}
+
+static int _test_queue_pointer(const struct video *video, const void *addr)
+{
+	struct v4l2_buffer cmd = {
+		.type = video->type,
+		.memory = V4L2_MEMORY_USERPTR,
+		.m.userptr = (uintptr_t)addr,
+		.length = BUFFER_SIZE,
+	};
+
+	return _test_ioctl(video->fd, VIDIOC_QBUF, &cmd);
+}
+
+/* vivid takes user pointers with vb2-vmalloc alone. */
+TEST_F(queue, takes_the_exported_address_as_user_pointer_and_no_mapping_of_the_dmabuf)
+{
+	struct buffer buffer = export_slot(0);
+	void *view = map(BUFFER_SIZE, RW, MAP_SHARED, buffer.dmabuf);
+	int ret = _test_request(&self->capture, V4L2_MEMORY_USERPTR, 1);
+
+	EXPECT_EQ(variant->allocator ? -EINVAL : 0, ret);
+	if (!ret) {
+		EXPECT_EQ(-EFAULT, _test_queue_pointer(&self->capture, view));
+		EXPECT_EQ(0, _test_queue_pointer(&self->capture, buffer.addr));
+		ASSERT_EQ(0, _test_request(&self->capture, V4L2_MEMORY_USERPTR, 0));
+	}
+	munmap(view, BUFFER_SIZE);
+	close(buffer.dmabuf);
 }
 
 /* To name a length beyond its end is no use: 6.12 leaks the dma-buf then. */
