@@ -1049,12 +1049,13 @@ TEST_F(sharing, ignores_the_tag_of_a_pointer_where_the_cpu_does)
 		return;
 	}
 	ASSERT_EQ(0, _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd));
+	EXPECT_EQ(to_u64(source), cmd.vaddr);
 	view = map_view(cmd.fd, SMALL);
 	EXPECT_EQ(-1, first_difference(view, SMALL, 1));
 	munmap(view, SMALL);
 	close(cmd.fd);
 
-	/* An error names the address without it. */
+	/* An error names the address without it, too. */
 	munmap(source + PAGE, PAGE);
 	EXPECT_EQ(-EFAULT, _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &other));
 	EXPECT_EQ(VMEMEXP_REASON_NOT_MAPPED, other.err_reason);
