@@ -13,10 +13,17 @@
 #include "vmemexp_memory.h"
 
 #include <inttypes.h>
+#include <linux/userfaultfd.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
 
 #define KSM		"/sys/kernel/mm/ksm/"
+#define TMPFS		"/tmp/vmemexp-tmpfs"
+
+/* Since 6.13: what is touched there is a fault for good. */
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL	102
+#endif
 
 /* What a kind needs of the kernel: the name of what is missing, or NULL. */
 
@@ -50,6 +57,42 @@ static const char *need_secretmem(void)
 		return "memfd_secret (secretmem.enable=1)";
 	close(fd);
 	return NULL;
+}
+
+/* Without a length, no page is broken by the question. */
+static const char *need_poison(void)
+{
+	return madvise(NULL, 0, MADV_HWPOISON) ? "MADV_HWPOISON (CONFIG_MEMORY_FAILURE)" : NULL;
+}
+
+static const char *need_poison_and_thp(void)
+{
+	return need_poison() ?: need_thp();
+}
+
+static const char *need_poison_and_hugetlb(void)
+{
+	return need_poison() ?: need_hugetlb();
+}
+
+static const char *need_guard_pages(void)
+{
+	return madvise(NULL, 0, MADV_GUARD_INSTALL) ? "guard pages (MADV_GUARD_INSTALL)" : NULL;
+}
+
+/* They came for anonymous memory first. */
+static const char *need_guard_pages_in_files(void)
+{
+	void *page = mmap(NULL, PAGE, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int ret = madvise(page, PAGE, MADV_GUARD_INSTALL);
+
+	munmap(page, PAGE);
+	return ret ? "guard pages in shared memory (MADV_GUARD_INSTALL)" : NULL;
+}
+
+static const char *need_carveout(void)
+{
+	return access(CARVEOUT_PATH, F_OK) ? "module vmemexp_carveout" : NULL;
 }
 
 /* The range, or a file behind it, has contents already. */
@@ -897,6 +940,7 @@ struct refusal {
 	size_t size;
 	size_t bad;		/* offset that err_addr is expected to name */
 	bool read_only_works;	/* on this kernel, if not by the variant */
+	bool works;		/* on this kernel, also for writing */
 };
 
 FIXTURE(refusal)
@@ -1002,6 +1046,308 @@ static void make_beyond_private_file(struct __test_metadata *_metadata,
 				     struct refusal *r)
 {
 	map_too_much(_metadata, r, MAP_PRIVATE, ext4_file(8 * PAGE - 100));
+}
+
+/*
+ * A file of PAGES pages, none of which is there yet, in a tmpfs that has room for
+ * @room more pages. A program that touches what does not fit gets SIGBUS.
+ */
+static int __full_tmpfs(struct __test_metadata *_metadata, size_t room)
+{
+	const size_t all = PAGES - 1;
+	int fd, other;
+
+	mkdir(TMPFS, 0700);
+	ASSERT_EQ(0, mount("tmpfs", TMPFS, "tmpfs", 0, "nr_blocks=16"));
+	fd = open(TMPFS "/file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	other = open(TMPFS "/other", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	/* It goes with the last file. */
+	ASSERT_EQ(0, umount2(TMPFS, MNT_DETACH));
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, SMALL));
+	if (room < all)
+		ASSERT_EQ(0, posix_fallocate(other, 0, (all - room) * PAGE));
+	close(other);
+	return fd;
+}
+
+static void map_full_tmpfs(struct __test_metadata *_metadata, struct refusal *r, size_t room,
+			   int prot, int flags)
+{
+	int fd = __full_tmpfs(_metadata, room);
+
+	r->size = SMALL;
+	r->bad = room * PAGE;
+	r->addr = map(r->size, prot, flags, fd);
+	close(fd);
+}
+
+static void make_full_tmpfs(struct __test_metadata *_metadata, struct refusal *r)
+{
+	map_full_tmpfs(_metadata, r, 8, RW, MAP_SHARED);
+}
+
+static void make_full_tmpfs_at_once(struct __test_metadata *_metadata, struct refusal *r)
+{
+	map_full_tmpfs(_metadata, r, 0, RW, MAP_SHARED);
+}
+
+static void make_full_tmpfs_at_last(struct __test_metadata *_metadata, struct refusal *r)
+{
+	map_full_tmpfs(_metadata, r, PAGES - 1, RW, MAP_SHARED);
+}
+
+static void make_full_tmpfs_read_only(struct __test_metadata *_metadata, struct refusal *r)
+{
+	map_full_tmpfs(_metadata, r, 8, PROT_READ, MAP_SHARED);
+}
+
+static void make_full_tmpfs_read_only_at_once(struct __test_metadata *_metadata,
+					      struct refusal *r)
+{
+	map_full_tmpfs(_metadata, r, 0, PROT_READ, MAP_SHARED);
+}
+
+/* It would be copied, but there is nothing to copy from. */
+static void make_full_tmpfs_private(struct __test_metadata *_metadata, struct refusal *r)
+{
+	map_full_tmpfs(_metadata, r, 8, RW, MAP_PRIVATE);
+}
+
+/* Two huge pages, of which the pool has @room; they are not reserved by mmap(). */
+static void map_empty_pool(struct __test_metadata *_metadata, struct refusal *r, size_t room,
+			   int prot, int flags, int fd)
+{
+	ASSERT_EQ(0, set_knob(HUGE_PAGES, room ? "1" : "0"));
+	ASSERT_EQ(room, read_counter("/proc/meminfo", "HugePages_Free"));
+	r->size = 2 * HUGE_PAGE;
+	r->bad = room * HUGE_PAGE;
+	r->addr = map(r->size, prot, flags | MAP_NORESERVE, fd);
+}
+
+static void make_empty_pool(struct __test_metadata *_metadata, struct refusal *r)
+{
+	map_empty_pool(_metadata, r, 1, RW, ANON | MAP_HUGETLB, -1);
+}
+
+static void make_empty_pool_at_once(struct __test_metadata *_metadata, struct refusal *r)
+{
+	map_empty_pool(_metadata, r, 0, RW, ANON | MAP_HUGETLB, -1);
+}
+
+static void make_empty_pool_shared(struct __test_metadata *_metadata, struct refusal *r)
+{
+	int fd = memfd(2 * HUGE_PAGE, MFD_HUGETLB);
+
+	map_empty_pool(_metadata, r, 1, RW, MAP_SHARED, fd);
+	close(fd);
+}
+
+static void make_empty_pool_shared_at_once(struct __test_metadata *_metadata,
+					   struct refusal *r)
+{
+	int fd = memfd(2 * HUGE_PAGE, MFD_HUGETLB);
+
+	map_empty_pool(_metadata, r, 0, RW, MAP_SHARED, fd);
+	close(fd);
+}
+
+static void make_empty_pool_read_only(struct __test_metadata *_metadata, struct refusal *r)
+{
+	int fd = memfd(2 * HUGE_PAGE, MFD_HUGETLB);
+
+	map_empty_pool(_metadata, r, 1, PROT_READ, MAP_SHARED, fd);
+	close(fd);
+}
+
+static void make_guard_page(struct __test_metadata *_metadata, struct refusal *r)
+{
+	make_good(_metadata, r);
+	ASSERT_EQ(0, madvise(r->addr + r->bad, PAGE, MADV_GUARD_INSTALL));
+}
+
+static void make_guard_page_at_once(struct __test_metadata *_metadata, struct refusal *r)
+{
+	make_good(_metadata, r);
+	r->bad = 0;
+	ASSERT_EQ(0, madvise(r->addr, PAGE, MADV_GUARD_INSTALL));
+}
+
+static void map_memfd(struct __test_metadata *_metadata, struct refusal *r)
+{
+	int fd = memfd(SMALL, 0);
+
+	r->size = SMALL;
+	r->bad = 8 * PAGE;
+	r->addr = map(r->size, RW, MAP_SHARED, fd);
+	close(fd);
+	fill(r->addr, r->size, 1);
+}
+
+static void make_guard_page_in_memfd(struct __test_metadata *_metadata, struct refusal *r)
+{
+	map_memfd(_metadata, r);
+	ASSERT_EQ(0, madvise(r->addr + r->bad, PAGE, MADV_GUARD_INSTALL));
+}
+
+static void ignore_signal(int signal)
+{
+	(void)signal;
+}
+
+/*
+ * The kernel never uses that memory again: no more of it than needed. Kernels tell the
+ * program by SIGBUS, newer ones than 6.1 in a way that cannot be ignored.
+ */
+static void __poison(struct __test_metadata *_metadata, void *addr)
+{
+	signal(SIGBUS, ignore_signal);
+	ASSERT_EQ(0, madvise(addr, PAGE, MADV_HWPOISON));
+	signal(SIGBUS, SIG_DFL);
+}
+
+#define poison(addr)	__poison(_metadata, addr)
+
+static void make_poisoned(struct __test_metadata *_metadata, struct refusal *r)
+{
+	make_good(_metadata, r);
+	poison(r->addr + r->bad);
+}
+
+/* The rest of the huge page stays in use, as small ones. */
+static void make_poisoned_thp(struct __test_metadata *_metadata, struct refusal *r)
+{
+	struct memory m = { .size = HUGE_PAGE };
+
+	make_thp(_metadata, &m);
+	free(m.expect);
+	r->addr = m.addr;
+	r->size = m.size;
+	r->bad = 8 * PAGE;
+	poison(r->addr + r->bad);
+}
+
+static void make_poisoned_memfd(struct __test_metadata *_metadata, struct refusal *r)
+{
+	map_memfd(_metadata, r);
+	poison(r->addr + r->bad);
+}
+
+/* What was mapped before says so in its page table; this has to ask the file. */
+static void make_poisoned_memfd_mapped_anew(struct __test_metadata *_metadata,
+					    struct refusal *r)
+{
+	unsigned char *alias;
+
+	map_memfd(_metadata, r);
+	/* The length of 0 makes it a second mapping. */
+	alias = mremap(r->addr, 0, r->size, MREMAP_MAYMOVE);
+	ASSERT_NE(MAP_FAILED, (void *)alias);
+	poison(r->addr + r->bad);
+	munmap(r->addr, r->size);
+	r->addr = alias;
+	/* Before 5.16 the page was dropped, and its contents lost. */
+	r->works = !kernel_at_least(5, 16);
+}
+
+/*
+ * No part of a page of hugetlb can be mapped without the rest. Private memory, since
+ * the pool gets that of a file never back.
+ */
+static void make_poisoned_hugetlb(struct __test_metadata *_metadata, struct refusal *r)
+{
+	ASSERT_EQ(0, set_knob(HUGE_PAGES, "2"));
+	r->size = 2 * HUGE_PAGE;
+	r->bad = HUGE_PAGE;
+	r->addr = map(r->size, RW, ANON | MAP_HUGETLB, -1);
+	fill(r->addr, r->size, 1);
+	poison(r->addr + r->bad + 5 * PAGE);
+}
+
+/* What a virtual machine is told that came without this page from another host. */
+#ifndef UFFD_FEATURE_POISON
+#define UFFD_FEATURE_POISON	0x4000
+#define UFFDIO_POISON		_IOWR(UFFDIO, 0x08, struct uffdio_poison)
+
+struct uffdio_poison {
+	struct uffdio_range range;
+	uint64_t mode;
+	int64_t updated;
+};
+#endif
+
+static int open_userfaultfd(uint64_t features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+
+	if (fd >= 0 && ioctl(fd, UFFDIO_API, &api)) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+static const char *need_userfaultfd_poison(void)
+{
+	int fd = open_userfaultfd(UFFD_FEATURE_POISON);
+
+	close(fd);
+	return fd < 0 ? "UFFD_FEATURE_POISON" : NULL;
+}
+
+static void make_poisoned_by_userfaultfd(struct __test_metadata *_metadata,
+					 struct refusal *r)
+{
+	int fd = open_userfaultfd(UFFD_FEATURE_POISON);
+	struct uffdio_register area = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffdio_poison cmd = {};
+
+	make_good(_metadata, r);
+	area.range.start = to_u64(r->addr + r->bad);
+	area.range.len = PAGE;
+	cmd.range = area.range;
+	ASSERT_EQ(0, madvise(r->addr + r->bad, PAGE, MADV_DONTNEED));
+	ASSERT_EQ(0, ioctl(fd, UFFDIO_REGISTER, &area));
+	ASSERT_EQ(0, ioctl(fd, UFFDIO_POISON, &cmd));
+	close(fd);
+}
+
+/*
+ * What a driver mapped whose pages are in its hand: all of them may be gone, or it
+ * wants to know of every write, as frame buffers with deferred I/O do.
+ */
+static int map_of_driver(struct __test_metadata *_metadata, struct refusal *r,
+			 unsigned int flags)
+{
+	const struct carveout_setup setup = {
+		.region = CARVEOUT_REGION_RAM,
+		.cache = CARVEOUT_CACHED,
+		.how = CARVEOUT_HOW_PAGES,
+		.flags = flags,
+	};
+	int fd = _test_carveout_open(&setup);
+
+	ASSERT_LE(0, fd);
+	r->size = SMALL;
+	r->addr = map(r->size, RW, MAP_SHARED, fd);
+	fill(r->addr, r->size, 1);
+	return fd;
+}
+
+static void make_taken_away(struct __test_metadata *_metadata, struct refusal *r)
+{
+	int fd = map_of_driver(_metadata, r, 0);
+
+	ASSERT_EQ(0, ioctl(fd, CARVEOUT_IOC_TAKE_AWAY));
+	close(fd);
+}
+
+static void make_tracked_by_a_driver(struct __test_metadata *_metadata, struct refusal *r)
+{
+	close(map_of_driver(_metadata, r, CARVEOUT_TRACKED));
+	/* Since 6.5 the kernel refuses it. */
+	r->works = !kernel_at_least(6, 5);
 }
 
 static void make_shared_file(struct __test_metadata *_metadata,
@@ -1124,6 +1470,102 @@ FIXTURE_VARIANT_ADD(refusal, beyond_private_file) {
 	.reason = VMEMEXP_REASON_NO_BACKING,
 };
 
+#define NO_BACKING	.error = EFAULT, .reason = VMEMEXP_REASON_NO_BACKING
+#define POISONED	.error = EHWPOISON, .reason = VMEMEXP_REASON_POISONED
+
+FIXTURE_VARIANT_ADD(refusal, full_tmpfs) {
+	.make = make_full_tmpfs, NO_BACKING,
+};
+
+FIXTURE_VARIANT_ADD(refusal, full_tmpfs_at_once) {
+	.make = make_full_tmpfs_at_once, NO_BACKING,
+};
+
+FIXTURE_VARIANT_ADD(refusal, full_tmpfs_at_last) {
+	.make = make_full_tmpfs_at_last, NO_BACKING,
+};
+
+FIXTURE_VARIANT_ADD(refusal, full_tmpfs_read_only) {
+	.make = make_full_tmpfs_read_only, NO_BACKING, .mapped_read_only = true,
+};
+
+FIXTURE_VARIANT_ADD(refusal, full_tmpfs_read_only_at_once) {
+	.make = make_full_tmpfs_read_only_at_once, NO_BACKING,
+	.mapped_read_only = true,
+};
+
+FIXTURE_VARIANT_ADD(refusal, full_tmpfs_private) {
+	.make = make_full_tmpfs_private, NO_BACKING,
+};
+
+FIXTURE_VARIANT_ADD(refusal, empty_pool) {
+	.make = make_empty_pool, .missing = need_hugetlb, NO_BACKING,
+};
+
+FIXTURE_VARIANT_ADD(refusal, empty_pool_at_once) {
+	.make = make_empty_pool_at_once, .missing = need_hugetlb, NO_BACKING,
+};
+
+FIXTURE_VARIANT_ADD(refusal, empty_pool_shared) {
+	.make = make_empty_pool_shared, .missing = need_hugetlb, NO_BACKING,
+};
+
+FIXTURE_VARIANT_ADD(refusal, empty_pool_shared_at_once) {
+	.make = make_empty_pool_shared_at_once, .missing = need_hugetlb, NO_BACKING,
+};
+
+FIXTURE_VARIANT_ADD(refusal, empty_pool_read_only) {
+	.make = make_empty_pool_read_only, .missing = need_hugetlb, NO_BACKING,
+	.mapped_read_only = true,
+};
+
+FIXTURE_VARIANT_ADD(refusal, guard_page) {
+	.make = make_guard_page, .missing = need_guard_pages, NO_BACKING,
+};
+
+FIXTURE_VARIANT_ADD(refusal, guard_page_at_once) {
+	.make = make_guard_page_at_once, .missing = need_guard_pages, NO_BACKING,
+};
+
+FIXTURE_VARIANT_ADD(refusal, guard_page_in_memfd) {
+	.make = make_guard_page_in_memfd, .missing = need_guard_pages_in_files,
+	NO_BACKING,
+};
+
+FIXTURE_VARIANT_ADD(refusal, poisoned) {
+	.make = make_poisoned, .missing = need_poison, POISONED,
+};
+
+FIXTURE_VARIANT_ADD(refusal, poisoned_thp) {
+	.make = make_poisoned_thp, .missing = need_poison_and_thp, POISONED,
+};
+
+FIXTURE_VARIANT_ADD(refusal, poisoned_memfd) {
+	.make = make_poisoned_memfd, .missing = need_poison, POISONED,
+};
+
+FIXTURE_VARIANT_ADD(refusal, poisoned_memfd_mapped_anew) {
+	.make = make_poisoned_memfd_mapped_anew, .missing = need_poison, POISONED,
+};
+
+FIXTURE_VARIANT_ADD(refusal, poisoned_hugetlb) {
+	.make = make_poisoned_hugetlb, .missing = need_poison_and_hugetlb, POISONED,
+};
+
+FIXTURE_VARIANT_ADD(refusal, poisoned_by_userfaultfd) {
+	.make = make_poisoned_by_userfaultfd, .missing = need_userfaultfd_poison,
+	POISONED,
+};
+
+FIXTURE_VARIANT_ADD(refusal, taken_away) {
+	.make = make_taken_away, .missing = need_carveout, NO_BACKING,
+};
+
+FIXTURE_VARIANT_ADD(refusal, tracked_by_a_driver) {
+	.make = make_tracked_by_a_driver, .missing = need_carveout,
+	.error = EPERM, .reason = VMEMEXP_REASON_KIND, .read_only_works = true,
+};
+
 FIXTURE_VARIANT_ADD(refusal, shared_file) {
 	.make = make_shared_file, .missing = need_ext4, .error = EPERM,
 	.reason = VMEMEXP_REASON_KIND,
@@ -1177,17 +1619,19 @@ TEST_F(refusal, names_errno_reason_and_address_and_leaves_nothing_behind)
 	if (variant->mapped_read_only)
 		test_err_export(EACCES, VMEMEXP_REASON_NOT_WRITABLE, r.addr, r.addr, r.size,
 				O_RDWR);
+	else if (r.works)
+		close(test_export(r.addr, r.size, O_RDWR));
 	else
 		test_err_export(variant->error, variant->reason, r.addr + r.bad,
 				r.addr, r.size, O_RDWR);
-	if (variant->read_only_works || r.read_only_works)
+	if (variant->read_only_works || r.read_only_works || r.works)
 		close(test_export(r.addr, r.size, O_RDONLY));
 	else
 		test_err_export(variant->error, variant->reason, r.addr + r.bad,
 				r.addr, r.size, O_RDONLY);
 	/* Up to there it is as good as any. */
 	if (r.bad)
-		close(test_export(r.addr, r.bad, O_RDWR));
+		close(test_export(r.addr, r.bad, variant->mapped_read_only ? O_RDONLY : O_RDWR));
 	munmap(r.addr, r.size);
 }
 

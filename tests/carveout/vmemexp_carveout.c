@@ -30,6 +30,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 #include <linux/set_memory.h>
 #include <linux/sizes.h>
@@ -210,6 +211,24 @@ static vm_fault_t carveout_refuse_write(struct vm_fault *vmf)
 	return VM_FAULT_SIGBUS;
 }
 
+static vm_fault_t carveout_page_fault(struct vm_fault *vmf)
+{
+	struct carveout_file *cf = vmf->vma->vm_file->private_data;
+
+	if (READ_ONCE(cf->taken_away))
+		return VM_FAULT_SIGBUS;
+	vmf->page = pfn_to_page(PHYS_PFN(cf->region->base) + vmf->pgoff);
+	get_page(vmf->page);
+	return 0;
+}
+
+/* The caller does not take it for truncated if it gets it locked. */
+static vm_fault_t carveout_notice_write(struct vm_fault *vmf)
+{
+	lock_page(vmf->page);
+	return VM_FAULT_LOCKED;
+}
+
 static const struct vm_operations_struct carveout_vm_ops = {
 	.fault = carveout_fault,
 };
@@ -218,6 +237,11 @@ static const struct vm_operations_struct carveout_vm_ops = {
 static const struct vm_operations_struct carveout_read_only_vm_ops = {
 	.fault = carveout_fault,
 	.pfn_mkwrite = carveout_refuse_write,
+};
+
+static const struct vm_operations_struct carveout_tracked_vm_ops = {
+	.fault = carveout_page_fault,
+	.page_mkwrite = carveout_notice_write,
 };
 
 static int carveout_insert_pages(struct vm_area_struct *vma, unsigned long pfn)
@@ -260,7 +284,11 @@ static int carveout_map_region(struct carveout_file *cf,
 		return remap_pfn_range(vma, vma->vm_start, pfn, length,
 				       vma->vm_page_prot);
 	case CARVEOUT_HOW_PAGES:
-		return carveout_insert_pages(vma, pfn);
+		if (!(cf->setup.flags & CARVEOUT_TRACKED))
+			return carveout_insert_pages(vma, pfn);
+		vma->vm_ops = &carveout_tracked_vm_ops;
+		vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
+		return 0;
 	default:
 		vm_flags_set(vma, VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
 		return 0;
@@ -291,9 +319,11 @@ static int carveout_check_setup(const struct carveout_setup *setup)
 	if (setup->how > CARVEOUT_HOW_PAGES || setup->reserved)
 		return -EINVAL;
 	if (setup->flags & ~(CARVEOUT_READ_ONLY | CARVEOUT_THEN_REFUSE |
-			     CARVEOUT_THEN_TAKE_AWAY))
+			     CARVEOUT_THEN_TAKE_AWAY | CARVEOUT_TRACKED))
 		return -EINVAL;
-	if (setup->flags && setup->how != CARVEOUT_HOW_FAULT)
+	if (setup->flags & ~CARVEOUT_TRACKED && setup->how != CARVEOUT_HOW_FAULT)
+		return -EINVAL;
+	if (setup->flags & CARVEOUT_TRACKED && setup->how != CARVEOUT_HOW_PAGES)
 		return -EINVAL;
 	if (then == (CARVEOUT_THEN_REFUSE | CARVEOUT_THEN_TAKE_AWAY))
 		return -EINVAL;

@@ -51,13 +51,18 @@
 #define CARVEOUT_THEN_REFUSE	0x2
 /* ... or all pages mapped so far are taken away, and it and others succeed. */
 #define CARVEOUT_THEN_TAKE_AWAY	0x4
+/*
+ * The driver is told of the first write to each page, as those of frame buffers with
+ * deferred I/O are, and pages come as they are touched (HOW_PAGES).
+ */
+#define CARVEOUT_TRACKED	0x8
 
 /**
  * struct carveout_setup - argument of CARVEOUT_IOC_SETUP
  * @region: in: number of the region, or CARVEOUT_REGION_RAM
  * @cache: in: CARVEOUT_CACHED, _WRITECOMBINE or _UNCACHED
  * @how: in: CARVEOUT_HOW_*
- * @flags: in: CARVEOUT_READ_ONLY, CARVEOUT_THEN_*
+ * @flags: in: CARVEOUT_READ_ONLY, CARVEOUT_THEN_*, CARVEOUT_TRACKED
  * @nr_faults: in: faults that are served before a CARVEOUT_THEN_*, else 0
  * @reserved: in: must be 0
  */
