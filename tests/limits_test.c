@@ -6,7 +6,9 @@
 #include <linux/capability.h>
 #include <linux/if_packet.h>
 #include <linux/magic.h>
+#include <linux/memfd.h>
 #include <pthread.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -729,6 +731,254 @@ TEST_F(huge, part_costs_the_whole_after_the_rest_is_unmapped)
 	test_bytes_left(0);
 	close(fd);
 	test_bytes_left(self->size);
+}
+
+/* ---- ... and once, however its pieces alternate with those of others ---- */
+
+#define TMPFS		"/tmp/vmemexp-huge"
+#define MAX_HUGE	64
+
+FIXTURE(pieces)
+{
+	int fd;
+	struct test_state before;
+	size_t size;		/* of a huge page */
+	unsigned int nr;	/* of them there are */
+	char *huge;
+	int file;
+	char *range;		/* what they are put together to */
+	size_t length;
+	bool used[MAX_HUGE];	/* huge pages that are in it */
+	long small;		/* small pages that are in it */
+	char old_pool[32];
+};
+
+enum source { ANON_THP, SHMEM_THP, HUGETLB };
+
+FIXTURE_VARIANT(pieces)
+{
+	enum source source;
+};
+
+/* mremap() takes their pages out of the memory where they are huge ones. */
+FIXTURE_VARIANT_ADD(pieces, of_anonymous_memory)
+{
+	.source = ANON_THP,
+};
+
+FIXTURE_VARIANT_ADD(pieces, of_shared_memory)
+{
+	.source = SHMEM_THP,
+};
+
+/* They are mapped as a whole only. */
+FIXTURE_VARIANT_ADD(pieces, of_hugetlb)
+{
+	.source = HUGETLB,
+};
+
+static int open_huge_tmpfs(struct __test_metadata *_metadata)
+{
+	int fd;
+
+	mkdir(TMPFS, 0700);
+	ASSERT_EQ(0, mount("tmpfs", TMPFS, "tmpfs", 0, "huge=always"));
+	fd = open(TMPFS "/file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	/* It goes with its file. */
+	ASSERT_EQ(0, umount2(TMPFS, MNT_DETACH));
+	ASSERT_LE(0, fd);
+	return fd;
+}
+
+FIXTURE_SETUP(pieces)
+{
+	test_setup();
+	self->size = variant->source == HUGETLB ? hugetlb_size() : thp_size();
+	if (!self->size)
+		SKIP(return, "the kernel has no %s", variant->source == HUGETLB ?
+		     "hugetlb pages" : "transparent huge pages");
+	ASSERT_LT(0, read_text(HUGE_POOL, self->old_pool, sizeof(self->old_pool)));
+	self->file = -1;
+	if (variant->source == SHMEM_THP)
+		self->file = open_huge_tmpfs(_metadata);
+	set_limit(_metadata, 0);
+	become(_metadata, USER);
+}
+
+FIXTURE_TEARDOWN(pieces)
+{
+	setresuid(0, 0, 0);
+	munmap(self->range, MAX_HUGE * self->size);
+	munmap(self->huge, self->nr * self->size);
+	close(self->file);
+	write_text(HUGE_POOL, self->old_pool);
+	test_teardown();
+}
+
+static void make_pieces(struct __test_metadata *_metadata, FIXTURE_DATA(pieces) *self,
+			enum source source, unsigned int nr)
+{
+	size_t size = nr * self->size;
+	char *area = map_anon(size + self->size);
+
+	ASSERT_NE(MAP_FAILED, area);
+	area += -(uintptr_t)area & (self->size - 1);
+	self->nr = nr;
+	self->huge = area;
+	if (source == HUGETLB) {
+		char count[16];
+
+		snprintf(count, sizeof(count), "%u", nr);
+		become(_metadata, 0);
+		ASSERT_EQ(0, write_text(HUGE_POOL, count));
+		become(_metadata, USER);
+		self->file = memfd_create("vmemexp test", MFD_HUGETLB | MFD_CLOEXEC);
+		ASSERT_LE(0, self->file);
+	}
+	if (source != ANON_THP) {
+		ASSERT_EQ(0, ftruncate(self->file, size));
+		ASSERT_EQ(area, mmap(area, size, PROT_READ | PROT_WRITE,
+				     MAP_SHARED | MAP_FIXED, self->file, 0));
+	} else {
+		ASSERT_EQ(0, madvise(area, size, MADV_HUGEPAGE));
+	}
+	for (unsigned int i = 0; i < nr; i++)
+		area[i * self->size] = 1;
+	/* Not only asked for. */
+	if (source == ANON_THP)
+		ASSERT_EQ(0, collapse(area, size));
+	if (source == SHMEM_THP)
+		ASSERT_EQ(size / 1024, strtoul(smaps_field(area, "ShmemPmdMapped:"), NULL, 10));
+
+	self->range = map_huge_pages(MAX_HUGE * self->size, self->size, PROT_NONE,
+				     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
+	ASSERT_NE(MAP_FAILED, self->range);
+}
+
+/* Puts @pages from page @first of huge page @i on behind what is there. */
+static void put_piece(struct __test_metadata *_metadata, FIXTURE_DATA(pieces) *self,
+		      unsigned int i, size_t first, size_t pages)
+{
+	size_t offset = i * self->size + first * page_size(), length = pages * page_size();
+	char *to = self->range + self->length;
+
+	if (self->file < 0) {
+		ASSERT_EQ(to, mremap(self->huge + offset, length, length,
+				     MREMAP_MAYMOVE | MREMAP_FIXED, to));
+	} else {
+		ASSERT_EQ(to, mmap(to, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+				   self->file, offset));
+	}
+	self->used[i] = true;
+	self->length += length;
+}
+
+static void put_small(struct __test_metadata *_metadata, FIXTURE_DATA(pieces) *self,
+		      size_t pages)
+{
+	char *to = self->range + self->length;
+	size_t length = pages * page_size();
+
+	ASSERT_EQ(to, mmap(to, length, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	ASSERT_EQ(0, forbid_thp(to, length));
+	self->small += pages;
+	self->length += length;
+}
+
+/*
+ * What @length bytes from @range on cost: what they keep in memory, or what they are
+ * if that is more, since some of them are the same.
+ */
+static void check_cost(struct __test_metadata *_metadata, FIXTURE_DATA(pieces) *self,
+		       char *range, size_t length)
+{
+	long pages = length / page_size(), cost = self->small;
+	int fd;
+
+	for (unsigned int i = 0; i < self->nr; i++)
+		cost += self->used[i] ? self->size / page_size() : 0;
+	cost = cost > pages ? cost : pages;
+
+	set_limit(_metadata, cost * page_size());
+	for (int fd_flags = O_RDONLY; fd_flags <= O_RDWR; fd_flags += O_RDWR - O_RDONLY) {
+		fd = test_export(range, length, fd_flags);
+		EXPECT_EQ(cost, accounted_pages());
+		close(fd);
+		EXPECT_EQ(0, accounted_pages());
+	}
+	set_limit(_metadata, (cost - 1) * page_size());
+	test_err_export(ENOMEM, VMEMEXP_REASON_LIMIT, range, range, length, O_RDWR);
+	set_limit(_metadata, cost * page_size());
+}
+
+#define check_all_cost()	check_cost(_metadata, self, self->range, self->length)
+
+/* All pages of hugetlb's, or so many. */
+#define piece_pages(pages) \
+	(variant->source == HUGETLB ? self->size / page_size() : (pages))
+
+#define put_next(i, n, pages) \
+	put_piece(_metadata, self, i, variant->source == HUGETLB ? 0 : (n) * (pages), \
+		  piece_pages(pages))
+
+TEST_F(pieces, of_two_huge_pages_cost_both_once)
+{
+	const size_t page = page_size();
+
+	make_pieces(_metadata, self, variant->source, 2);
+	for (unsigned int i = 0; i < (variant->source == HUGETLB ? 6 : 128); i++)
+		put_next(i % 2, i / 2, 1);
+	check_all_cost();
+	/* The edges of one, with the other one in between. */
+	if (variant->source == HUGETLB)
+		check_cost(_metadata, self, self->range + 3 * self->size - page,
+			   self->size + 2 * page);
+}
+
+TEST_F(pieces, of_many_huge_pages_cost_each_once)
+{
+	const unsigned int nr = variant->source == HUGETLB ? MAX_HUGE / 4 : MAX_HUGE;
+
+	make_pieces(_metadata, self, variant->source, nr);
+	for (unsigned int i = 0; i < 3 * nr; i++)
+		put_next(i % nr, i / nr, 1);
+	check_all_cost();
+}
+
+TEST_F(pieces, of_two_huge_pages_cost_no_more_if_that_is_all_of_both)
+{
+	make_pieces(_metadata, self, variant->source, 2);
+	for (unsigned int i = 0; self->length < 2 * self->size; i++)
+		put_next(i % 2, i / 2, 1);
+	check_all_cost();
+}
+
+TEST_F(pieces, between_small_pages_cost_their_huge_page_once)
+{
+	make_pieces(_metadata, self, variant->source, 1);
+	for (unsigned int i = 0; i < 16; i++) {
+		put_next(0, i, 3);
+		put_small(_metadata, self, piece_pages(1));
+	}
+	check_all_cost();
+}
+
+/* The same one each time, so that less is kept in memory than that. */
+TEST_F(pieces, cost_each_page_of_the_range)
+{
+	const size_t length = self->size + 88 * page_size();
+
+	make_pieces(_metadata, self, variant->source, 1);
+	while (self->length < length) {
+		if (variant->source != ANON_THP)
+			put_next(0, 0, 1);
+		else if (self->length < self->size)
+			put_next(0, self->length / page_size(), 1);
+		else
+			put_small(_metadata, self, 1);
+	}
+	check_all_cost();
 }
 
 /* ---- RLIMIT_NOFILE ---- */
