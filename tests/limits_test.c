@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the administrator limits: RLIMIT_MEMLOCK, file descriptors, and the kinds
- * of memory that may be exported (module parameter allow=).
+ * What the administrator limits: RLIMIT_MEMLOCK, the number of buffers (module
+ * parameter max_buffers=), file descriptors, a cgroup's memory, and the kinds of memory
+ * that may be exported (module parameter allow=).
  */
 #include <linux/capability.h>
 #include <linux/if_packet.h>
 #include <linux/magic.h>
 #include <linux/memfd.h>
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -41,8 +44,8 @@ static void set_limit(struct __test_metadata *_metadata, rlim_t bytes)
 	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
 }
 
-/* Puts CAP_IPC_LOCK alone, or all but it, into the effective set. */
-static void set_ipc_lock(struct __test_metadata *_metadata, bool only)
+/* Puts @cap alone, or all but it, into the effective set. */
+static void set_cap(struct __test_metadata *_metadata, int cap, bool only)
 {
 	struct __user_cap_header_struct header = {
 		.version = _LINUX_CAPABILITY_VERSION_3,
@@ -52,9 +55,147 @@ static void set_ipc_lock(struct __test_metadata *_metadata, bool only)
 	ASSERT_EQ(0, syscall(SYS_capget, &header, data));
 	for (int i = 0; i < 2; i++)
 		data[i].effective = only ? 0 : data[i].permitted;
-	data[0].effective ^= 1U << CAP_IPC_LOCK;
+	data[0].effective ^= CAP_TO_MASK(cap);
 	ASSERT_EQ(0, syscall(SYS_capset, &header, data));
 }
+
+/* ---- memory of each kind; *@size is a page, or becomes what there is ---- */
+
+#define HUGE_POOL "/proc/sys/vm/nr_hugepages"
+
+static void *map_anonymous(size_t *size)
+{
+	return map_anon(*size);
+}
+
+static void *map_shared_anonymous(size_t *size)
+{
+	return mmap(NULL, *size, PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+}
+
+static size_t hugetlb_size(void)
+{
+	long kb = read_counter("/proc/meminfo", "Hugepagesize");
+
+	return kb > 0 ? kb * 1024 : 0;
+}
+
+static void *map_hugetlb(size_t *size)
+{
+	*size = hugetlb_size();
+	/* One more, for the copy that a child gets. */
+	write_text(HUGE_POOL, "2");
+	return map_huge_pages(*size, *size, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
+}
+
+/* Some file that is not in memory alone. */
+static void *map_page_cache(size_t *size)
+{
+	char candidates[2][256] = { "/proc/self/exe" };
+	void *map = MAP_FAILED;
+	struct utsname name;
+
+	uname(&name);
+	snprintf(candidates[1], sizeof(candidates[1]),
+		 "/lib/modules/%s/modules.dep", name.release);
+	for (int i = 0; i < 2 && map == MAP_FAILED; i++) {
+		int fd = open(candidates[i], O_RDONLY);
+		struct statfs fs;
+
+		if (fd >= 0 && !fstatfs(fd, &fs) && fs.f_type != TMPFS_MAGIC &&
+		    fs.f_type != (int)RAMFS_MAGIC)
+			map = mmap(NULL, *size, PROT_READ, MAP_SHARED, fd, 0);
+		close(fd);
+	}
+	return map;
+}
+
+/* The ring of a packet socket: pages that a driver put into the mapping. */
+static void *map_packet_ring(size_t *size)
+{
+	int fd = socket(AF_PACKET, SOCK_RAW, 0);
+	struct tpacket_req ring = {
+		.tp_block_size = *size,
+		.tp_block_nr = 1,
+		.tp_frame_size = *size,
+		.tp_frame_nr = 1,
+	};
+	void *map = MAP_FAILED;
+
+	if (fd >= 0 && !setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring,
+				   sizeof(ring)))
+		map = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+			   0);
+	close(fd);
+	return map;
+}
+
+/* Page frames of a carve-out, which is listed from then on. */
+static void *map_page_frames(size_t *size)
+{
+	struct carveout_setup setup = {
+		.region = 0, .cache = CARVEOUT_CACHED, .how = CARVEOUT_HOW_REMAP,
+	};
+	struct carveout_info region;
+	void *map = MAP_FAILED;
+	char text[64];
+	int file;
+
+	if (_test_carveout_info(setup.region, &region))
+		return MAP_FAILED;
+	snprintf(text, sizeof(text), "%#llx:%#llx", (unsigned long long)region.base,
+		 (unsigned long long)region.size);
+	file = _test_carveout_open(&setup);
+	if (file >= 0 && !write_text(VMEMEXP_CARVEOUTS, text))
+		map = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	close(file);
+	return map;
+}
+
+/* ---- module parameters, and the pool of huge pages ---- */
+
+#define MAX_BUFFERS	"/sys/module/vmemexp/parameters/max_buffers"
+
+/* What a test finds there, and puts back. */
+struct old_parameters {
+	char max_buffers[32];
+	char carveouts[4096];
+	char allow[128];
+	char huge_pool[32];
+};
+
+static void save_parameters(struct __test_metadata *_metadata, struct old_parameters *old)
+{
+	ASSERT_LT(0, read_text(MAX_BUFFERS, old->max_buffers, sizeof(old->max_buffers)));
+	ASSERT_LT(0, read_text(VMEMEXP_CARVEOUTS, old->carveouts, sizeof(old->carveouts)));
+	ASSERT_LT(0, read_text(VMEMEXP_ALLOW, old->allow, sizeof(old->allow)));
+	ASSERT_LT(0, read_text(HUGE_POOL, old->huge_pool, sizeof(old->huge_pool)));
+}
+
+static void restore_parameters(struct __test_metadata *_metadata,
+			       const struct old_parameters *old)
+{
+	EXPECT_EQ(0, write_text(MAX_BUFFERS, old->max_buffers));
+	EXPECT_EQ(0, write_text(VMEMEXP_CARVEOUTS, old->carveouts));
+	EXPECT_EQ(0, write_text(VMEMEXP_ALLOW, old->allow));
+	EXPECT_EQ(0, write_text(HUGE_POOL, old->huge_pool));
+}
+
+/* By root, whoever asks. */
+static void __set_quota(struct __test_metadata *_metadata, unsigned int quota)
+{
+	uid_t euid = geteuid();
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", quota);
+	ASSERT_EQ(0, seteuid(0));
+	ASSERT_EQ(0, write_text(MAX_BUFFERS, text));
+	ASSERT_EQ(0, seteuid(euid));
+}
+
+#define set_quota(quota) __set_quota(_metadata, quota)
 
 /* ---- RLIMIT_MEMLOCK; tests run as USER with a limit of LIMIT pages ---- */
 
@@ -324,7 +465,7 @@ TEST_F(limit, does_not_hold_for_cap_ipc_lock)
 {
 	int fd;
 
-	set_ipc_lock(_metadata, true);
+	set_cap(_metadata, CAP_IPC_LOCK, true);
 	fd = test_export_pages(BUF_PAGES);
 	/* It was charged all the same. */
 	become(_metadata, USER);
@@ -337,7 +478,7 @@ TEST_F(limit, holds_for_root_without_cap_ipc_lock)
 {
 	become(_metadata, 0);
 	set_limit(_metadata, 0);
-	set_ipc_lock(_metadata, false);
+	set_cap(_metadata, CAP_IPC_LOCK, false);
 	test_err_limit(1);
 	/* This brings back all capabilities. */
 	become(_metadata, USER);
@@ -365,6 +506,7 @@ FIXTURE(held)
 {
 	int fd;
 	struct test_state before;
+	struct old_parameters old;
 	char *buf;
 	struct hold hold;
 };
@@ -404,6 +546,7 @@ FIXTURE_SETUP(held)
 	if (variant->holder == HOLD_BY_ATTACHMENT)
 		skip_without_importer();
 	test_setup();
+	save_parameters(_metadata, &self->old);
 	self->hold.session = open(IMPORTER_PATH, O_RDWR | O_CLOEXEC);
 	self->buf = guard_start(BUF_PAGES * page_size());
 	ASSERT_NE(NULL, self->buf);
@@ -415,6 +558,7 @@ FIXTURE_TEARDOWN(held)
 {
 	close(self->hold.session);
 	setresuid(0, 0, 0);
+	restore_parameters(_metadata, &self->old);
 	test_teardown();
 }
 
@@ -501,6 +645,19 @@ TEST_F(held, stays_charged)
 	test_budget_soon(LIMIT);
 }
 
+TEST_F(held, counts_as_a_buffer)
+{
+	int fd = test_export_pages(1);
+
+	set_quota(1);
+	take_hold(_metadata, variant->holder, &self->hold, fd);
+	close(fd);
+	test_err_export(EDQUOT, VMEMEXP_REASON_QUOTA, self->buf, self->buf, page_size(), O_RDWR);
+	let_go(_metadata, variant->holder, &self->hold);
+	set_limit(_metadata, page_size());
+	test_budget_soon(1);
+}
+
 TEST_F(held, stays_charged_after_the_source_is_unmapped)
 {
 	int fd = test_export_pages(LIMIT);
@@ -546,16 +703,7 @@ TEST_F(held, stays_charged_after_the_exporter_exits)
 
 /* ---- huge pages: all of one is kept in memory, whatever part is exported ---- */
 
-#define HUGE_POOL "/proc/sys/vm/nr_hugepages"
-
 #define NR_HUGE	3
-
-static size_t hugetlb_size(void)
-{
-	long kb = read_counter("/proc/meminfo", "Hugepagesize");
-
-	return kb > 0 ? kb * 1024 : 0;
-}
 
 static size_t thp_size(void)
 {
@@ -981,6 +1129,831 @@ TEST_F(pieces, cost_each_page_of_the_range)
 	check_all_cost();
 }
 
+/* ---- max_buffers= ---- */
+
+#define QUOTA		5
+
+/* Of each kind of memory; tests run as USER, who may pin as much as he likes. */
+FIXTURE(quota)
+{
+	int fd;
+	struct test_state before;
+	struct old_parameters old;
+	char *buf;
+	size_t size;
+};
+
+FIXTURE_VARIANT(quota)
+{
+	unsigned int memory;
+	unsigned int fd_flags;
+	void *(*map)(size_t *size);
+	const char *missing;
+};
+
+FIXTURE_VARIANT_ADD(quota, anon)
+{
+	.memory = VMEMEXP_MEMORY_ANON,
+	.fd_flags = O_RDWR,
+	.map = map_anonymous,
+};
+
+FIXTURE_VARIANT_ADD(quota, anon_read_only)
+{
+	.memory = VMEMEXP_MEMORY_ANON,
+	.fd_flags = O_RDONLY,
+	.map = map_anonymous,
+};
+
+FIXTURE_VARIANT_ADD(quota, shmem)
+{
+	.memory = VMEMEXP_MEMORY_SHMEM,
+	.fd_flags = O_RDWR,
+	.map = map_shared_anonymous,
+};
+
+FIXTURE_VARIANT_ADD(quota, hugetlb)
+{
+	.memory = VMEMEXP_MEMORY_HUGETLB,
+	.fd_flags = O_RDWR,
+	.map = map_hugetlb,
+	.missing = "the kernel has no hugetlb pages",
+};
+
+FIXTURE_VARIANT_ADD(quota, file)
+{
+	.memory = VMEMEXP_MEMORY_FILE,
+	.fd_flags = O_RDONLY,
+	.map = map_page_cache,
+	.missing = "there is no file outside of tmpfs and ramfs",
+};
+
+FIXTURE_VARIANT_ADD(quota, driver)
+{
+	.memory = VMEMEXP_MEMORY_DRIVER,
+	.fd_flags = O_RDWR,
+	.map = map_packet_ring,
+	.missing = "the kernel has no packet sockets",
+};
+
+FIXTURE_VARIANT_ADD(quota, pfnmap)
+{
+	.memory = VMEMEXP_MEMORY_PFNMAP,
+	.fd_flags = O_RDWR,
+	.map = map_page_frames,
+	.missing = "the module vmemexp_carveout is not loaded",
+};
+
+FIXTURE_SETUP(quota)
+{
+	test_setup();
+	save_parameters(_metadata, &self->old);
+	ASSERT_EQ(0, write_text(VMEMEXP_ALLOW, "anon,shmem,hugetlb,file,driver,pfnmap,dmabuf"));
+	self->size = page_size();
+	self->buf = variant->map(&self->size);
+	if (self->buf == MAP_FAILED && variant->missing)
+		SKIP(return, "%s", variant->missing);
+	ASSERT_NE(MAP_FAILED, self->buf);
+	set_limit(_metadata, RLIM_INFINITY);
+	set_quota(QUOTA);
+	become(_metadata, USER);
+}
+
+FIXTURE_TEARDOWN(quota)
+{
+	setresuid(0, 0, 0);
+	munmap(self->buf, self->size);
+	restore_parameters(_metadata, &self->old);
+	test_teardown();
+}
+
+#define test_export_one() test_export(self->buf, self->size, variant->fd_flags)
+
+#define test_err_quota()						\
+	test_err_export(EDQUOT, VMEMEXP_REASON_QUOTA, self->buf,	\
+			self->buf, self->size, variant->fd_flags)
+
+/* The user may have exactly @nr more, which are closed again. */
+#define test_quota_left(nr) do {					\
+	int __fds[QUOTA + 1], __nr = nr;				\
+									\
+	for (int __i = 0; __i < __nr; __i++)				\
+		__fds[__i] = test_export_one();				\
+	test_err_quota();						\
+	for (int __i = 0; __i < __nr; __i++)				\
+		close(__fds[__i]);					\
+} while (0)
+
+TEST_F(quota, is_exact)
+{
+	struct vmemexp_export cmd = export_args(self->buf, self->size, variant->fd_flags);
+	int fds[QUOTA];
+
+	for (int i = 0; i < QUOTA; i++)
+		fds[i] = test_export_one();
+	EXPECT_EQ(variant->memory, test_query(fds[0]).memory);
+	test_err_quota();
+	cmd.flags = VMEMEXP_EXPORT_UNALIGNED;
+	cmd.vaddr += 100;
+	cmd.length -= 100;
+	test_err_export_cmd(EDQUOT, VMEMEXP_REASON_QUOTA, cmd.vaddr, &cmd);
+
+	/* Whichever of them goes. */
+	for (int i = QUOTA - 1; i >= 0; i--) {
+		close(fds[i]);
+		test_quota_left(1);
+		fds[i] = test_export_one();
+	}
+	for (int i = 0; i < QUOTA; i++) {
+		close(fds[i]);
+		test_quota_left(i + 1);
+	}
+}
+
+TEST_F(quota, is_not_used_up_by_failures)
+{
+	struct vmemexp_export cmd = export_args(self->buf, self->size, variant->fd_flags);
+	struct vmemexp_export *locked = map_anon(page_size());
+
+	*locked = cmd;
+	ASSERT_EQ(0, mprotect(locked, page_size(), PROT_READ));
+	for (int i = 0; i < 2 * QUOTA; i++) {
+		/* Before there is anything, half-way, and when all is there. */
+		test_err_export(EINVAL, VMEMEXP_REASON_LENGTH, self->buf, self->buf, 0,
+				variant->fd_flags);
+		ASSERT_EQ(0, seteuid(0));
+		ASSERT_EQ(0, write_text(VMEMEXP_ALLOW, "dmabuf"));
+		ASSERT_EQ(0, seteuid(USER));
+		test_err_export(EPERM, VMEMEXP_REASON_KIND, self->buf, self->buf, self->size,
+				variant->fd_flags);
+		ASSERT_EQ(0, seteuid(0));
+		ASSERT_EQ(0, write_text(VMEMEXP_ALLOW,
+					"anon,shmem,hugetlb,file,driver,pfnmap,dmabuf"));
+		ASSERT_EQ(0, seteuid(USER));
+		EXPECT_EQ(-EFAULT, _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, locked));
+	}
+	test_quota_left(QUOTA);
+	munmap(locked, page_size());
+}
+
+TEST_F(quota, is_one_for_parent_and_child)
+{
+	int fd = test_export_one();
+	pid_t pid = fork();
+
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		struct vmemexp_export cmd = export_args(self->buf, self->size,
+							variant->fd_flags);
+
+		/* All stay open until the child exits. */
+		for (int i = 1; i < QUOTA; i++)
+			if (_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd))
+				_exit(1);
+		_exit(_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd) != -EDQUOT ||
+		      cmd.err_reason != VMEMEXP_REASON_QUOTA);
+	}
+	EXPECT_EQ(0, wait_for_child(pid));
+	test_quota_left(QUOTA - 1);
+	close(fd);
+	test_quota_left(QUOTA);
+}
+
+TEST_F(quota, is_each_users_own)
+{
+	int fd = test_export_one();
+
+	become(_metadata, OTHER_USER);
+	test_quota_left(QUOTA);
+	become(_metadata, USER);
+	test_quota_left(QUOTA - 1);
+	/* Whoever closes it. */
+	become(_metadata, OTHER_USER);
+	close(fd);
+	test_quota_left(QUOTA);
+	become(_metadata, USER);
+	test_quota_left(QUOTA);
+}
+
+/* ---- max_buffers=, of anonymous memory ---- */
+
+FIXTURE(buffers)
+{
+	int fd;
+	struct test_state before;
+	struct old_parameters old;
+	char *buf;
+	size_t size;
+};
+
+FIXTURE_VARIANT(buffers)
+{
+	unsigned int fd_flags;
+};
+
+FIXTURE_VARIANT_ADD(buffers, of_anonymous_memory)
+{
+	.fd_flags = O_RDWR,
+};
+
+FIXTURE_SETUP(buffers)
+{
+	test_setup();
+	save_parameters(_metadata, &self->old);
+	self->size = page_size();
+	self->buf = guard_start(self->size);
+	ASSERT_NE(NULL, self->buf);
+	set_limit(_metadata, RLIM_INFINITY);
+}
+
+FIXTURE_TEARDOWN(buffers)
+{
+	setresuid(0, 0, 0);
+	restore_parameters(_metadata, &self->old);
+	test_teardown();
+}
+
+TEST_F(buffers, are_4096_by_default)
+{
+	struct rlimit files = { 4200, 4200 };
+	int *fds = malloc(4096 * sizeof(*fds));
+
+	ASSERT_STREQ("4096\n", self->old.max_buffers);
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &files));
+	become(_metadata, USER);
+	for (int i = 0; i < 4096; i++) {
+		struct vmemexp_export cmd = export_args(self->buf, self->size, O_RDWR);
+
+		ASSERT_EQ(0, _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd)) {
+			TH_LOG("buffer %d", i);
+		}
+		fds[i] = cmd.fd;
+	}
+	test_err_quota();
+	close(fds[77]);
+	fds[77] = test_export_one();
+	test_err_quota();
+	for (int i = 0; i < 4096; i++)
+		close(fds[i]);
+	free(fds);
+}
+
+TEST_F(buffers, may_be_any_number)
+{
+	static const char * const good[] = { "0", "1", "4294967295", "0x10", "7\n" };
+	static const char * const shown[] = { "0\n", "1\n", "4294967295\n", "16\n", "7\n" };
+	static const char * const bad[] = {
+		"", "\n", "-1", "nonsense", "5x", "x5", "4294967296", "1 2", "1,2", "0x",
+		"18446744073709551617",
+	};
+	char now[32];
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		EXPECT_EQ(0, write_text(MAX_BUFFERS, good[i]));
+		ASSERT_LT(0, read_text(MAX_BUFFERS, now, sizeof(now)));
+		EXPECT_STREQ(shown[i], now);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		int ret = write_text(MAX_BUFFERS, bad[i]);
+
+		/* There is no write of no bytes, and what is too large has an errno of its own. */
+		if (*bad[i])
+			EXPECT_TRUE(ret == -EINVAL || ret == -ERANGE) {
+				TH_LOG("\"%s\": %s", bad[i], strerror(-ret));
+			}
+		ASSERT_LT(0, read_text(MAX_BUFFERS, now, sizeof(now)));
+		EXPECT_STREQ("7\n", now);
+	}
+}
+
+TEST_F(buffers, are_not_for_users_to_limit)
+{
+	char now[32];
+
+	become(_metadata, USER);
+	EXPECT_EQ(-EACCES, write_text(MAX_BUFFERS, "5000"));
+	/* They may read what holds for them. */
+	EXPECT_LT(0, read_text(MAX_BUFFERS, now, sizeof(now)));
+	EXPECT_STREQ(self->old.max_buffers, now);
+}
+
+TEST_F(buffers, may_be_none)
+{
+	set_quota(0);
+	become(_metadata, USER);
+	test_quota_left(0);
+	become(_metadata, 0);
+	close(test_export_one());
+}
+
+TEST_F(buffers, that_live_stay_when_their_number_is_lowered)
+{
+	int fds[QUOTA];
+
+	set_quota(QUOTA);
+	become(_metadata, USER);
+	for (int i = 0; i < QUOTA; i++)
+		fds[i] = test_export_one();
+	set_quota(2);
+	test_err_quota();
+	for (int i = 0; i < QUOTA; i++) {
+		EXPECT_EQ(self->size, test_query(fds[i]).dmabuf_size);
+		close(fds[i]);
+		test_quota_left(QUOTA - 1 - i < 2 ? 2 - (QUOTA - 1 - i) : 0);
+	}
+	set_quota(QUOTA);
+	test_quota_left(QUOTA);
+}
+
+TEST_F(buffers, are_not_limited_for_cap_sys_resource_but_counted)
+{
+	int fds[QUOTA + 2];
+
+	set_quota(QUOTA);
+	become(_metadata, USER);
+	set_cap(_metadata, CAP_SYS_RESOURCE, true);
+	for (int i = 0; i < QUOTA + 2; i++)
+		fds[i] = test_export_one();
+	/* This takes the capability away. */
+	become(_metadata, USER);
+	test_quota_left(0);
+	for (int i = 0; i < 3; i++) {
+		close(fds[i]);
+		test_quota_left(i == 2);
+	}
+	for (int i = 3; i < QUOTA + 2; i++)
+		close(fds[i]);
+	test_quota_left(QUOTA);
+}
+
+TEST_F(buffers, are_limited_for_root_without_cap_sys_resource)
+{
+	int fd;
+
+	set_quota(QUOTA);
+	fd = test_export_one();
+	set_cap(_metadata, CAP_SYS_RESOURCE, false);
+	test_quota_left(QUOTA - 1);
+	close(fd);
+	test_quota_left(QUOTA);
+}
+
+static int count_in_namespace(int fd, const char *buf, size_t size)
+{
+	int buffers = 0;
+	char map[32];
+
+	snprintf(map, sizeof(map), "0 %d 1", USER);
+	/* Else it could not write to its own /proc/self/uid_map. */
+	if (setresuid(USER, USER, USER) || prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) ||
+	    unshare(CLONE_NEWUSER) || write_text("/proc/self/uid_map", map) ||
+	    setresuid(0, 0, 0) || geteuid())
+		return 100;
+	while (buffers < 2 * QUOTA) {
+		struct vmemexp_export cmd = export_args(buf, size, O_RDWR);
+
+		if (_test_ioctl(fd, VMEMEXP_IOC_EXPORT, &cmd))
+			break;
+		buffers++;
+	}
+	return buffers;
+}
+
+TEST_F(buffers, are_limited_for_root_of_a_user_namespace)
+{
+	int dmabuf;
+	pid_t child;
+
+	if (access("/proc/self/ns/user", F_OK))
+		SKIP(return, "the kernel has no user namespaces");
+	write_text("/proc/sys/kernel/unprivileged_userns_clone", "1");
+	set_quota(QUOTA);
+	become(_metadata, USER);
+	dmabuf = test_export_one();
+	child = fork();
+	if (!child)
+		_exit(count_in_namespace(self->fd, self->buf, self->size));
+	EXPECT_EQ(QUOTA - 1, wait_for_child(child));
+	test_quota_left(QUOTA - 1);
+	close(dmabuf);
+}
+
+struct buffer_race {
+	int device;
+	const char *buf;
+	/* Buffers that all threads have at this moment, and the most ever. */
+	int *held, *most;
+	int won, lost, wrong;
+};
+
+static void *race_for_buffers(void *arg)
+{
+	struct buffer_race *race = arg;
+
+	for (int i = 0; i < 500; i++) {
+		struct vmemexp_export cmd = export_args(race->buf, page_size(), O_RDWR);
+		int ret = _test_ioctl(race->device, VMEMEXP_IOC_EXPORT, &cmd), now, most;
+
+		if (ret) {
+			race->lost++;
+			race->wrong += ret != -EDQUOT || cmd.err_reason != VMEMEXP_REASON_QUOTA;
+			continue;
+		}
+		race->won++;
+		now = __sync_add_and_fetch(race->held, 1);
+		do {
+			most = *race->most;
+		} while (now > most && !__sync_bool_compare_and_swap(race->most, most, now));
+		sched_yield();
+		__sync_sub_and_fetch(race->held, 1);
+		close(cmd.fd);
+	}
+	return NULL;
+}
+
+TEST_F(buffers, are_never_more_with_racing_threads)
+{
+	int held = 0, most = 0, won = 0, lost = 0, wrong = 0;
+	struct buffer_race races[6];
+	pthread_t threads[6];
+
+	set_quota(3);
+	become(_metadata, USER);
+	for (int i = 0; i < 6; i++) {
+		races[i] = (struct buffer_race){ self->fd, self->buf, &held, &most, 0, 0, 0 };
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, race_for_buffers, &races[i]));
+	}
+	for (int i = 0; i < 6; i++) {
+		pthread_join(threads[i], NULL);
+		won += races[i].won;
+		lost += races[i].lost;
+		wrong += races[i].wrong;
+	}
+	EXPECT_GE(3, most);
+	EXPECT_LT(0, won);
+	EXPECT_LT(0, lost);
+	EXPECT_EQ(0, wrong);
+	test_quota_left(3);
+}
+
+/* What lies in the range comes first, then how many buffers there are, then how large. */
+TEST_F(buffers, are_counted_in_the_documented_order)
+{
+	char *hole = self->buf + page_size();
+
+	set_quota(0);
+	set_limit(_metadata, 0);
+	become(_metadata, USER);
+	test_err_export(EFAULT, VMEMEXP_REASON_NOT_READABLE, hole, self->buf, 2 * page_size(),
+			O_RDWR);
+	test_err_quota();
+	set_quota(1);
+	test_err_export(ENOMEM, VMEMEXP_REASON_LIMIT, self->buf, self->buf, page_size(), O_RDWR);
+	set_limit(_metadata, page_size());
+	test_quota_left(1);
+}
+
+/* That makes no buffer. */
+TEST_F(buffers, are_not_counted_when_a_mapping_of_one_is_exported)
+{
+	int dmabuf, again[QUOTA];
+	void *view;
+
+	set_quota(1);
+	become(_metadata, USER);
+	dmabuf = test_export_one();
+	view = mmap(NULL, self->size, PROT_READ | PROT_WRITE, MAP_SHARED, dmabuf, 0);
+	ASSERT_NE(MAP_FAILED, view);
+	for (int i = 0; i < QUOTA; i++) {
+		struct vmemexp_export cmd = export_args(view, self->size, O_RDWR);
+
+		ASSERT_EQ(0, _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd));
+		EXPECT_EQ(VMEMEXP_MEMORY_DMABUF, cmd.memory & VMEMEXP_MEMORY_DMABUF);
+		again[i] = cmd.fd;
+	}
+	test_quota_left(0);
+	/* It is one for as long as any of them lives. */
+	close(dmabuf);
+	for (int i = 0; i < QUOTA; i++) {
+		test_quota_left(0);
+		close(again[i]);
+	}
+	test_quota_left(0);
+	munmap(view, self->size);
+	test_quota_left(1);
+}
+
+/* ---- page frames: what the kernel needs to describe them ---- */
+
+/* Bytes that the description of one extent is taken to cost. */
+#define EXTENT_COST	512
+
+#define MOST_EXTENTS	64
+
+FIXTURE(frames)
+{
+	int fd;
+	struct test_state before;
+	struct old_parameters old;
+	int file;
+	char *buf;
+};
+
+FIXTURE_VARIANT(frames)
+{
+	unsigned int region;
+};
+
+FIXTURE_VARIANT_ADD(frames, outside_of_ram) {
+	.region = 0,
+};
+
+FIXTURE_VARIANT_ADD(frames, of_ram) {
+	.region = CARVEOUT_REGION_RAM,
+};
+
+FIXTURE_SETUP(frames)
+{
+	struct carveout_setup setup = {
+		.region = variant->region, .cache = CARVEOUT_CACHED, .how = CARVEOUT_HOW_REMAP,
+	};
+	struct carveout_info region;
+	char text[64];
+
+	skip_without_carveout();
+	test_setup();
+	save_parameters(_metadata, &self->old);
+	ASSERT_EQ(0, _test_carveout_info(variant->region, &region));
+	snprintf(text, sizeof(text), "%#llx:%#llx", (unsigned long long)region.base,
+		 (unsigned long long)region.size);
+	ASSERT_EQ(0, write_text(VMEMEXP_CARVEOUTS, text));
+	set_limit(_metadata, RLIM_INFINITY);
+	self->file = _test_carveout_open(&setup);
+	ASSERT_LE(0, self->file);
+	/* Every second page, so that no two are neighbours. */
+	self->buf = map_anon(MOST_EXTENTS * page_size());
+	for (size_t i = 0; i < MOST_EXTENTS; i++)
+		ASSERT_NE(MAP_FAILED, mmap(self->buf + i * page_size(), page_size(),
+					   PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+					   self->file, 2 * i * page_size()));
+}
+
+FIXTURE_TEARDOWN(frames)
+{
+	setresuid(0, 0, 0);
+	munmap(self->buf, MOST_EXTENTS * page_size());
+	close(self->file);
+	restore_parameters(_metadata, &self->old);
+	test_teardown();
+}
+
+TEST_F(frames, cost_locked_memory_for_each_extent)
+{
+	static const unsigned int counts[] = { 1, 2, 7, 8, 9, 15, 16, 63, 64 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
+		size_t length = counts[i] * page_size();
+		long cost = counts[i] * EXTENT_COST / page_size();
+		struct vmemexp_export cmd;
+		long before;
+
+		become(_metadata, USER);
+		before = accounted_pages();
+		if (cost) {
+			set_limit(_metadata, cost * page_size() - 1);
+			test_err_export(ENOMEM, VMEMEXP_REASON_LIMIT, self->buf, self->buf,
+					length, O_RDWR);
+			EXPECT_EQ(before, accounted_pages());
+		}
+		set_limit(_metadata, cost * page_size());
+		cmd = export_args(self->buf, length, O_RDWR);
+		test_export_cmd(&cmd);
+		EXPECT_EQ(counts[i], cmd.nr_extents);
+		EXPECT_EQ(before + cost, accounted_pages());
+		/* No pages are pinned, and nothing is left over for more. */
+		EXPECT_EQ(self->before.pins, get_state().pins);
+		test_err_export(ENOMEM, VMEMEXP_REASON_LIMIT, self->buf, self->buf,
+				MOST_EXTENTS * page_size(), O_RDWR);
+		close(cmd.fd);
+		EXPECT_EQ(before, accounted_pages());
+		close(test_export(self->buf, length, O_RDWR));
+	}
+}
+
+TEST_F(frames, that_are_contiguous_cost_none)
+{
+	size_t length = MOST_EXTENTS * page_size();
+	char *whole = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, self->file, 0);
+
+	ASSERT_NE(MAP_FAILED, whole);
+	become(_metadata, USER);
+	set_limit(_metadata, 0);
+	close(test_export(whole, length, O_RDWR));
+	munmap(whole, length);
+}
+
+TEST_F(frames, cost_the_exporter_whoever_holds_the_buffer)
+{
+	size_t length = MOST_EXTENTS * page_size();
+	int fd;
+
+	become(_metadata, USER);
+	set_limit(_metadata, MOST_EXTENTS * EXTENT_COST);
+	fd = test_export(self->buf, length, O_RDWR);
+	become(_metadata, OTHER_USER);
+	close(test_export(self->buf, length, O_RDWR));
+	become(_metadata, USER);
+	test_err_export(ENOMEM, VMEMEXP_REASON_LIMIT, self->buf, self->buf, length, O_RDWR);
+	become(_metadata, OTHER_USER);
+	close(fd);
+	become(_metadata, USER);
+	close(test_export(self->buf, length, O_RDWR));
+}
+
+TEST_F(frames, are_not_limited_for_cap_ipc_lock)
+{
+	size_t length = MOST_EXTENTS * page_size();
+	int fd;
+
+	set_limit(_metadata, 0);
+	become(_metadata, USER);
+	set_cap(_metadata, CAP_IPC_LOCK, true);
+	fd = test_export(self->buf, length, O_RDWR);
+	become(_metadata, USER);
+	set_limit(_metadata, MOST_EXTENTS * EXTENT_COST);
+	test_err_export(ENOMEM, VMEMEXP_REASON_LIMIT, self->buf, self->buf, length, O_RDWR);
+	close(fd);
+	close(test_export(self->buf, length, O_RDWR));
+}
+
+/* ---- a cgroup's memory pays for what the kernel needs to describe page frames ---- */
+
+#define CGROUPS		"/tmp/vmemexp-limits"
+#define CGROUP		CGROUPS "/test"
+
+/* Extents of one buffer, and what the kernel needs at least to remember them. */
+#define MANY_EXTENTS	2048
+#define MANY_COST	(MANY_EXTENTS * 8)
+
+#define MANY_BUFFERS	1000
+
+FIXTURE(cgroup)
+{
+	int fd;
+	struct test_state before;
+	struct old_parameters old;
+	char *buf;
+	bool mounted;
+};
+
+FIXTURE_SETUP(cgroup)
+{
+	struct carveout_setup setup = {
+		.region = CARVEOUT_REGION_RAM, .cache = CARVEOUT_CACHED,
+		.how = CARVEOUT_HOW_REMAP,
+	};
+	struct rlimit files = { MANY_BUFFERS + 100, MANY_BUFFERS + 100 };
+	struct carveout_info region;
+	char text[64];
+	int file;
+
+	skip_without_carveout();
+	test_setup();
+	save_parameters(_metadata, &self->old);
+	mkdir(CGROUPS, 0700);
+	self->mounted = !mount("cgroup2", CGROUPS, "cgroup2", 0, NULL);
+	if (!self->mounted || write_text(CGROUPS "/cgroup.subtree_control", "+memory") ||
+	    mkdir(CGROUP, 0700))
+		SKIP(return, "the kernel has no memory cgroups");
+	ASSERT_EQ(0, _test_carveout_info(setup.region, &region));
+	snprintf(text, sizeof(text), "%#llx:%#llx", (unsigned long long)region.base,
+		 (unsigned long long)region.size);
+	ASSERT_EQ(0, write_text(VMEMEXP_CARVEOUTS, text));
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &files));
+
+	file = _test_carveout_open(&setup);
+	ASSERT_LE(0, file);
+	/* Two pages that are no neighbours, by turns: no extent is longer than a page. */
+	self->buf = map_anon(MANY_EXTENTS * page_size());
+	for (size_t i = 0; i < MANY_EXTENTS; i++)
+		ASSERT_NE(MAP_FAILED, mmap(self->buf + i * page_size(), page_size(),
+					   PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+					   file, (i & 1) * 2 * page_size()));
+	close(file);
+}
+
+FIXTURE_TEARDOWN(cgroup)
+{
+	/* What is charged to it is given back a moment after the last process is gone. */
+	for (int ms = 0; ms < RELEASE_TIMEOUT_MS && rmdir(CGROUP) && errno == EBUSY; ms += 10)
+		sleep_ms(10);
+	if (self->mounted)
+		umount(CGROUPS);
+	munmap(self->buf, MANY_EXTENTS * page_size());
+	restore_parameters(_metadata, &self->old);
+	test_teardown();
+}
+
+/* What the cgroup is charged for now, in bytes. */
+static long charged_to_cgroup(void)
+{
+	char text[32];
+
+	return read_text(CGROUP "/memory.current", text, sizeof(text)) > 0 ?
+	       strtol(text, NULL, 10) : -1;
+}
+
+/* How many of @buffers could be exported; they stay. */
+static int export_many(int fd, const char *buf, int buffers)
+{
+	struct vmemexp_export cmd = export_args(buf, MANY_EXTENTS * page_size(), O_RDWR);
+	int nr = 0;
+
+	while (nr < buffers && !_test_ioctl(fd, VMEMEXP_IOC_EXPORT, &cmd))
+		nr++;
+	return nr;
+}
+
+/* In a child, which tells by @told how many it has, and keeps them until @ends is closed. */
+static pid_t __export_in_cgroup(struct __test_metadata *_metadata, int fd, const char *buf,
+				int buffers, int told[2], int *ends)
+{
+	int waits[2];
+	pid_t child;
+
+	ASSERT_EQ(0, pipe2(told, O_CLOEXEC));
+	ASSERT_EQ(0, pipe2(waits, O_CLOEXEC));
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child) {
+		int nr;
+		char byte;
+
+		close(told[0]);
+		close(waits[1]);
+		if (write_text(CGROUP "/cgroup.procs", "0"))
+			_exit(1);
+		nr = export_many(fd, buf, buffers);
+		if (write(told[1], &nr, sizeof(nr)) != sizeof(nr))
+			_exit(1);
+		read(waits[0], &byte, 1);
+		_exit(0);
+	}
+	close(told[1]);
+	close(waits[0]);
+	*ends = waits[1];
+	return child;
+}
+
+TEST_F_TIMEOUT(cgroup, is_charged_for_page_frames_as_long_as_a_buffer_lives, 120)
+{
+	const int buffers = 200;
+	int told[2], ends, nr = 0;
+	long charged;
+	pid_t child;
+
+	child = __export_in_cgroup(_metadata, self->fd, self->buf, buffers, told, &ends);
+	ASSERT_EQ((ssize_t)sizeof(nr), read(told[0], &nr, sizeof(nr)));
+	EXPECT_EQ(buffers, nr);
+	charged = charged_to_cgroup();
+	EXPECT_LT(buffers * MANY_COST, charged);
+	close(ends);
+	EXPECT_EQ(0, wait_for_child(child));
+	for (int ms = 0; ms < RELEASE_TIMEOUT_MS &&
+	     charged_to_cgroup() > charged - buffers * MANY_COST; ms += 10)
+		sleep_ms(10);
+	EXPECT_GE(charged - buffers * MANY_COST, charged_to_cgroup());
+	close(told[0]);
+}
+
+/* By an error, or by the kernel killing the process that wants more. */
+TEST_F_TIMEOUT(cgroup, that_has_little_memory_ends_exports_of_page_frames, 120)
+{
+	const long limit = 8 << 20;
+	int told[2], ends, nr = 0, status;
+	bool killed;
+	pid_t child;
+
+	ASSERT_LT(limit, (long)MANY_BUFFERS * MANY_COST);
+	ASSERT_EQ(0, write_text(CGROUP "/memory.max", "8388608"));
+	/* To tests/qemu/run: the kernel tells by a call trace whom it kills. */
+	ASSERT_EQ(0, write_text("/dev/kmsg", "vmemexp-run: faults wanted"));
+	child = __export_in_cgroup(_metadata, self->fd, self->buf, MANY_BUFFERS, told, &ends);
+	killed = read(told[0], &nr, sizeof(nr)) != sizeof(nr);
+	EXPECT_GE(limit, charged_to_cgroup());
+	close(ends);
+	status = wait_for_child(child);
+	EXPECT_EQ(0, write_text("/dev/kmsg", "vmemexp-run: no faults wanted"));
+	if (killed) {
+		EXPECT_EQ(128 + SIGKILL, status);
+	} else {
+		EXPECT_EQ(0, status);
+		EXPECT_GT(limit / MANY_COST, nr);
+		EXPECT_LT(0, nr);
+	}
+	close(told[0]);
+}
+
 /* ---- RLIMIT_NOFILE ---- */
 
 FIXTURE(files)
@@ -1217,67 +2190,6 @@ FIXTURE_VARIANT(kind)
 	void *(*map)(size_t *size);
 	const char *missing;
 };
-
-static void *map_anonymous(size_t *size)
-{
-	return map_anon(*size);
-}
-
-static void *map_shared_anonymous(size_t *size)
-{
-	return mmap(NULL, *size, PROT_READ | PROT_WRITE,
-		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-}
-
-static void *map_hugetlb(size_t *size)
-{
-	*size = hugetlb_size();
-	write_text(HUGE_POOL, "1");
-	return map_huge_pages(*size, *size, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
-}
-
-/* Some file that is not in memory alone. */
-static void *map_page_cache(size_t *size)
-{
-	char candidates[2][256] = { "/proc/self/exe" };
-	void *map = MAP_FAILED;
-	struct utsname name;
-
-	uname(&name);
-	snprintf(candidates[1], sizeof(candidates[1]),
-		 "/lib/modules/%s/modules.dep", name.release);
-	for (int i = 0; i < 2 && map == MAP_FAILED; i++) {
-		int fd = open(candidates[i], O_RDONLY);
-		struct statfs fs;
-
-		if (fd >= 0 && !fstatfs(fd, &fs) && fs.f_type != TMPFS_MAGIC &&
-		    fs.f_type != (int)RAMFS_MAGIC)
-			map = mmap(NULL, *size, PROT_READ, MAP_SHARED, fd, 0);
-		close(fd);
-	}
-	return map;
-}
-
-/* The ring of a packet socket: pages that a driver put into the mapping. */
-static void *map_packet_ring(size_t *size)
-{
-	int fd = socket(AF_PACKET, SOCK_RAW, 0);
-	struct tpacket_req ring = {
-		.tp_block_size = *size,
-		.tp_block_nr = 1,
-		.tp_frame_size = *size,
-		.tp_frame_nr = 1,
-	};
-	void *map = MAP_FAILED;
-
-	if (fd >= 0 && !setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring,
-				   sizeof(ring)))
-		map = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-			   0);
-	close(fd);
-	return map;
-}
 
 FIXTURE_VARIANT_ADD(kind, anon)
 {
