@@ -267,7 +267,8 @@ TEST_F(session, bad_attach_is_refused)
 	EXPECT_EQ(EINVAL, step(self->fd, IMPORTER_IOC_ATTACH, &arg));
 	EXPECT_EQ(EINVAL, attach(self->fd, null, IMPORTER_NR_DEVS));
 	EXPECT_EQ(EINVAL, attach(self->fd, null, ~0u));
-	EXPECT_EQ(EINVAL, attach_flags(self->fd, null, 0, 0x2));
+	EXPECT_EQ(EINVAL, attach_flags(self->fd, null, 0, IMPORTER_ATTACH_LETS_GO));
+	EXPECT_EQ(EINVAL, attach_flags(self->fd, null, 0, 0x4));
 	EXPECT_EQ(EINVAL, attach_flags(self->fd, null, 0, 0x80000000));
 	EXPECT_EQ(EINVAL, attach(self->fd, null, IMPORTER_DEV_COHERENT));
 	EXPECT_EQ(0, close(null));
@@ -742,18 +743,27 @@ TEST_F(importer, sessions_are_independent)
 	free(data);
 }
 
+/* These exporters tell nothing, whatever the importer would do then. */
 TEST_F(importer, dynamic_importer_maps_and_reads)
 {
+	static const __u32 flags[] = {
+		IMPORTER_ATTACH_DYNAMIC, IMPORTER_ATTACH_DYNAMIC | IMPORTER_ATTACH_LETS_GO,
+	};
 	int s = self->session;
 
 	fill(self->mem, SIZE, 4);
-	ASSERT_EQ(0, attach_flags(s, self->dmabuf, IMPORTER_DEV_COHERENT,
-				  IMPORTER_ATTACH_DYNAMIC));
-	ASSERT_EQ(0, map(s, IMPORTER_TO_DEVICE));
-	EXPECT_EQ(0, transfer(s, IMPORTER_IOC_READ, 0, SIZE, self->buf));
-	EXPECT_EQ(0, memcmp(self->buf, self->mem, SIZE));
-	ASSERT_EQ(0, step(s, IMPORTER_IOC_UNMAP, NULL));
-	ASSERT_EQ(0, step(s, IMPORTER_IOC_DETACH, NULL));
+	for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
+		memset(self->buf, 0, SIZE);
+		ASSERT_EQ(0, attach_flags(s, self->dmabuf, IMPORTER_DEV_COHERENT, flags[i]));
+		ASSERT_EQ(0, map(s, IMPORTER_TO_DEVICE));
+		EXPECT_EQ(EBUSY, map(s, IMPORTER_TO_DEVICE));
+		EXPECT_EQ(0, transfer(s, IMPORTER_IOC_READ, 0, SIZE, self->buf));
+		EXPECT_EQ(0, memcmp(self->buf, self->mem, SIZE));
+		EXPECT_EQ(0, info(s).flags & IMPORTER_INFO_TOLD);
+		ASSERT_EQ(0, step(s, IMPORTER_IOC_UNMAP, NULL));
+		EXPECT_EQ(ENXIO, step(s, IMPORTER_IOC_UNMAP, NULL));
+		ASSERT_EQ(0, step(s, IMPORTER_IOC_DETACH, NULL));
+	}
 }
 
 /*

@@ -11,7 +11,8 @@
  *
  * Locks, outermost first:
  *	mm->mmap_lock			(mmap of a session)
- *	importer_session.lock		one step at a time
+ *	importer_session.lock		one step at a time, and inside of that, for a
+ *					dynamic attachment, dma_resv (importer_hold())
  *	the exporter's and the core's, dma_resv among them
  *	importer_device.shadow_lock	called by the exporter, in any task
  * So nothing may touch user memory under a session's lock. Devices are made and
@@ -50,6 +51,7 @@
 #include <linux/uaccess.h>
 #include <linux/version.h>
 #include <linux/vmalloc.h>
+#include <linux/workqueue.h>
 
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 18, 0)
 #include <linux/iosys-map.h>
@@ -132,36 +134,13 @@ static void importer_dma_buf_vunmap(struct dma_buf *dmabuf,
 #endif
 
 /*
- * 19d6634d8789 (v6.2) made every importer map under the reservation lock,
- * before that only dynamic ones. 6.1.y has some of the _unlocked names too.
+ * For importers that are not dynamic: 19d6634d8789 (v6.2) made every importer map
+ * under the reservation lock, before that only dynamic ones. 6.1.y has some of the
+ * _unlocked names too.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
-static struct sg_table *
-importer_dma_buf_map(struct dma_buf_attachment *attach,
-		     enum dma_data_direction dir)
-{
-	struct sg_table *sgt;
-
-	if (!dma_buf_attachment_is_dynamic(attach))
-		return dma_buf_map_attachment(attach, dir);
-	dma_resv_lock(attach->dmabuf->resv, NULL);
-	sgt = dma_buf_map_attachment(attach, dir);
-	dma_resv_unlock(attach->dmabuf->resv);
-	return sgt;
-}
-
-static void importer_dma_buf_unmap(struct dma_buf_attachment *attach,
-				   struct sg_table *sgt,
-				   enum dma_data_direction dir)
-{
-	if (!dma_buf_attachment_is_dynamic(attach)) {
-		dma_buf_unmap_attachment(attach, sgt, dir);
-		return;
-	}
-	dma_resv_lock(attach->dmabuf->resv, NULL);
-	dma_buf_unmap_attachment(attach, sgt, dir);
-	dma_resv_unlock(attach->dmabuf->resv);
-}
+#define importer_dma_buf_map dma_buf_map_attachment
+#define importer_dma_buf_unmap dma_buf_unmap_attachment
 #else
 #define importer_dma_buf_map dma_buf_map_attachment_unlocked
 #define importer_dma_buf_unmap dma_buf_unmap_attachment_unlocked
@@ -297,9 +276,12 @@ struct importer_session {
 	struct dma_buf_attachment *attach;	/* NULL if not attached */
 	struct importer_device *idev;	/* this and dmabuf go with attach */
 	struct dma_buf *dmabuf;
-	struct sg_table *sgt;		/* NULL if not mapped */
+	struct sg_table *sgt;		/* NULL if not mapped; importer_hold() */
 	enum dma_data_direction dir;	/* of sgt */
 	bool moved;			/* sgt is stale; under dma_resv */
+	bool told;			/* under dma_resv */
+	bool lets_go;			/* when it is told */
+	struct work_struct let_go;
 	struct iosys_map map;		/* not set if not vmapped */
 };
 
@@ -778,12 +760,37 @@ static struct importer_device *importer_device_create(u32 nr)
 
 /* --- steps, called with the session locked --- */
 
+static bool importer_is_dynamic(const struct importer_session *s)
+{
+	return s->attach && s->attach->importer_ops;
+}
+
+/* The mapping of a dynamic attachment may go whenever the exporter tells so. */
+static void importer_hold(struct importer_session *s)
+{
+	if (importer_is_dynamic(s))
+		dma_resv_lock(s->dmabuf->resv, NULL);
+}
+
+static void importer_unhold(struct importer_session *s)
+{
+	if (importer_is_dynamic(s))
+		dma_resv_unlock(s->dmabuf->resv);
+}
+
 static void importer_invalidate_mappings(struct dma_buf_attachment *attach)
 {
 	struct importer_session *s = attach->importer_priv;
 
 	dma_resv_assert_held(attach->dmabuf->resv);
-	WRITE_ONCE(s->moved, true);
+	s->told = true;
+	s->moved = true;
+	if (!s->lets_go)
+		return;
+	if (s->sgt)
+		dma_buf_unmap_attachment(attach, s->sgt, s->dir);
+	s->sgt = NULL;
+	schedule_work(&s->let_go);
 }
 
 static const struct dma_buf_attach_ops importer_attach_ops = {
@@ -792,19 +799,31 @@ static const struct dma_buf_attach_ops importer_attach_ops = {
 
 static int importer_map(struct importer_session *s, enum dma_data_direction dir)
 {
+	bool dynamic = importer_is_dynamic(s);
 	struct sg_table *sgt;
+	int ret = 0;
 
 	if (!s->attach)
 		return -ENXIO;
-	if (s->sgt)
-		return -EBUSY;
-	WRITE_ONCE(s->moved, false);
-	sgt = importer_dma_buf_map(s->attach, dir);
-	if (IS_ERR(sgt))
-		return PTR_ERR(sgt);
+	importer_hold(s);
+	if (s->sgt) {
+		ret = -EBUSY;
+		goto unhold;
+	}
+	if (dynamic)
+		sgt = dma_buf_map_attachment(s->attach, dir);
+	else
+		sgt = importer_dma_buf_map(s->attach, dir);
+	if (IS_ERR(sgt)) {
+		ret = PTR_ERR(sgt);
+		goto unhold;
+	}
+	s->moved = false;
 	s->sgt = sgt;
 	s->dir = dir;
-	return 0;
+unhold:
+	importer_unhold(s);
+	return ret;
 }
 
 /* The sum of the segments. Not kept by MAP, whose cost is the exporter's alone. */
@@ -821,11 +840,18 @@ static u64 importer_dma_size(const struct importer_session *s)
 
 static int importer_unmap(struct importer_session *s)
 {
+	int ret = 0;
+
+	importer_hold(s);
 	if (!s->sgt)
-		return -ENXIO;
-	importer_dma_buf_unmap(s->attach, s->sgt, s->dir);
+		ret = -ENXIO;
+	else if (importer_is_dynamic(s))
+		dma_buf_unmap_attachment(s->attach, s->sgt, s->dir);
+	else
+		importer_dma_buf_unmap(s->attach, s->sgt, s->dir);
 	s->sgt = NULL;
-	return 0;
+	importer_unhold(s);
+	return ret;
 }
 
 static int importer_vmap(struct importer_session *s)
@@ -877,7 +903,8 @@ static int importer_attach(struct importer_session *s, void __user *argp)
 	if (copy_from_user(&arg, argp, sizeof(arg)))
 		return -EFAULT;
 	if (arg.device >= IMPORTER_NR_DEVS || arg.reserved ||
-	    arg.flags & ~IMPORTER_ATTACH_DYNAMIC)
+	    arg.flags & ~(IMPORTER_ATTACH_DYNAMIC | IMPORTER_ATTACH_LETS_GO) ||
+	    arg.flags == IMPORTER_ATTACH_LETS_GO)
 		return -EINVAL;
 	dmabuf = dma_buf_get(arg.dmabuf_fd);
 	if (IS_ERR(dmabuf))
@@ -893,6 +920,9 @@ static int importer_attach(struct importer_session *s, void __user *argp)
 		ret = -EBUSY;
 		goto err_unlock;
 	}
+	/* Nobody can tell before it is attached. */
+	s->told = false;
+	s->lets_go = arg.flags & IMPORTER_ATTACH_LETS_GO;
 	attach = dma_buf_dynamic_attach(dmabuf, &idev->pdev->dev,
 					arg.flags & IMPORTER_ATTACH_DYNAMIC ?
 					&importer_attach_ops : NULL, s);
@@ -921,11 +951,13 @@ static int importer_detach(struct importer_session *s)
 	int ret = 0;
 
 	mutex_lock(&s->lock);
-	if (!s->attach) {
+	importer_hold(s);
+	if (!s->attach)
 		ret = -ENXIO;
-	} else if (s->sgt || iosys_map_is_set(&s->map)) {
+	else if (s->sgt || iosys_map_is_set(&s->map))
 		ret = -EBUSY;
-	} else {
+	importer_unhold(s);
+	if (!ret) {
 		idev = s->idev;
 		dmabuf = s->dmabuf;
 		dma_buf_detach(dmabuf, s->attach);
@@ -976,9 +1008,9 @@ static int importer_dma_copy(struct importer_session *s, u64 offset, void *buf,
 }
 
 /* One piece of @t, @len bytes from @done on. */
-static int importer_access(struct importer_session *s,
-			   const struct importer_transfer *t, u64 done,
-			   void *buf, size_t len, bool kernel, bool write)
+static int importer_access_held(struct importer_session *s,
+				const struct importer_transfer *t, u64 done,
+				void *buf, size_t len, bool kernel, bool write)
 {
 	u64 size;
 
@@ -990,7 +1022,7 @@ static int importer_access(struct importer_session *s,
 	if (!kernel) {
 		if (device_iommu_mapped(&s->idev->pdev->dev))
 			return -EOPNOTSUPP;
-		if (READ_ONCE(s->moved))
+		if (s->moved)
 			return -ESTALE;
 		return importer_dma_copy(s, t->offset + done, buf, len, write);
 	}
@@ -999,6 +1031,18 @@ static int importer_access(struct importer_session *s,
 	else
 		iosys_map_memcpy_from(buf, &s->map, t->offset + done, len);
 	return 0;
+}
+
+static int importer_access(struct importer_session *s,
+			   const struct importer_transfer *t, u64 done,
+			   void *buf, size_t len, bool kernel, bool write)
+{
+	int ret;
+
+	importer_hold(s);
+	ret = importer_access_held(s, t, done, buf, len, kernel, write);
+	importer_unhold(s);
+	return ret;
 }
 
 /* Bytes moved per turn of the session's lock. */
@@ -1132,10 +1176,14 @@ static int importer_info(struct importer_session *s, void __user *argp)
 		info.size = s->dmabuf->size;
 		importer_info_device(s->idev, &info);
 	}
+	importer_hold(s);
+	if (s->told)
+		info.flags |= IMPORTER_INFO_TOLD;
 	if (s->sgt) {
 		info.held |= IMPORTER_HELD_MAP;
 		importer_info_map(s, &info);
 	}
+	importer_unhold(s);
 	if (iosys_map_is_set(&s->map)) {
 		info.held |= IMPORTER_HELD_VMAP;
 		if (s->map.is_iomem)
@@ -1349,6 +1397,15 @@ static int importer_mmap(struct file *file, struct vm_area_struct *vma)
 	return ret;
 }
 
+static void importer_let_go(struct work_struct *work)
+{
+	struct importer_session *s = container_of(work, struct importer_session, let_go);
+
+	importer_step(s, importer_vunmap);
+	importer_step(s, importer_unmap);
+	importer_detach(s);
+}
+
 static int importer_open(struct inode *inode, struct file *file)
 {
 	struct importer_session *s = kzalloc(sizeof(*s), GFP_KERNEL);
@@ -1356,6 +1413,7 @@ static int importer_open(struct inode *inode, struct file *file)
 	if (!s)
 		return -ENOMEM;
 	mutex_init(&s->lock);
+	INIT_WORK(&s->let_go, importer_let_go);
 	file->private_data = s;
 	return nonseekable_open(inode, file);
 }
@@ -1368,6 +1426,8 @@ static int importer_release(struct inode *inode, struct file *file)
 	importer_step(s, importer_vunmap);
 	importer_step(s, importer_unmap);
 	importer_detach(s);
+	/* Nobody can tell any more. */
+	cancel_work_sync(&s->let_go);
 	kfree(s);
 	return 0;
 }

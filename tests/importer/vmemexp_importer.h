@@ -19,8 +19,8 @@
  * errno, the same for every ioctl, in the order of the checks:
  *	ENOTTY		unknown ioctl number
  *	EFAULT		the argument, or the caller's buffer, is not accessible
- *	EINVAL		unknown device, direction or flag, or a reserved field
- *			is not zero
+ *	EINVAL		unknown device, direction or flag, LETS_GO without DYNAMIC, or
+ *			a reserved field is not zero
  *	ENXIO		the step that this one builds on is not held (mmap()
  *			without an attachment, too)
  *	EBUSY		the step is held already, or one that builds on it is;
@@ -108,6 +108,12 @@
  * to an exporter that does not move memory.
  */
 #define IMPORTER_ATTACH_DYNAMIC	0x1
+/*
+ * Of a dynamic importer: when the exporter tells that the memory moves, it unmaps at
+ * once, and detaches a moment later, by itself. Without, it does nothing but to
+ * remember that it was told.
+ */
+#define IMPORTER_ATTACH_LETS_GO	0x2
 
 /**
  * struct importer_attach - argument of IMPORTER_IOC_ATTACH
@@ -162,6 +168,8 @@ struct importer_transfer {
 #define IMPORTER_INFO_VMAP_IOMEM 0x4
 /* There are entries without a struct page; not told with CONFIG_DMABUF_DEBUG. */
 #define IMPORTER_INFO_PAGELESS	0x8
+/* The exporter has told since ATTACH that the memory moves. */
+#define IMPORTER_INFO_TOLD	0x10
 
 /**
  * struct importer_info - argument of IMPORTER_IOC_INFO
