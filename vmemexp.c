@@ -128,6 +128,13 @@ static DEFINE_MUTEX(vmemexp_buffers_lock);
 /* Entered by faults of the dma-bufs' mappings while they look at vmemexp_buf.revoked. */
 DEFINE_STATIC_SRCU(vmemexp_faults);
 
+/*
+ * For vmemexp_buf.work; and for vmemexp_buf.free_work, which an exporter can delay by
+ * what its threads do to its address space.
+ */
+static struct workqueue_struct *vmemexp_wq;
+static struct workqueue_struct *vmemexp_free_wq;
+
 /* --- allow=: which kinds of memory the administrator lets users export --- */
 
 /* The names of the VMEMEXP_MEMORY_* bits, in their order. */
@@ -328,12 +335,17 @@ static int vmemexp_fail(struct vmemexp_error *error, u32 reason, u64 addr, int r
 	return ret;
 }
 
-/* --- map_without_vmap=: buffers that some importing drivers do not expect --- */
+/* --- map_without_...=: buffers that some importing drivers do not expect --- */
 
 static bool vmemexp_map_without_vmap;
 module_param_named(map_without_vmap, vmemexp_map_without_vmap, bool, 0644);
 MODULE_PARM_DESC(map_without_vmap,
 		 "let importers without CAP_SYS_RAWIO map buffers for DMA that have no kernel mapping, like read-only ones; drivers that do not check for one crash the kernel (default: N)");
+
+static bool vmemexp_map_without_pages;
+module_param_named(map_without_pages, vmemexp_map_without_pages, bool, 0644);
+MODULE_PARM_DESC(map_without_pages,
+		 "let importers without CAP_SYS_RAWIO map carve-outs for DMA that have no struct page; drivers that look for pages map other memory instead, or crash the kernel (default: N)");
 
 /* --- accounting: refuse before doing, on a user that outlives the process --- */
 
@@ -590,6 +602,12 @@ static int vmemexp_pin_failed(struct vmemexp_buf *buf, unsigned long addr, int r
 	if (err == -EFAULT)
 		return vmemexp_fail(error, VMEMEXP_REASON_NO_BACKING, addr, err);
 	return vmemexp_fail(error, VMEMEXP_REASON_UNPINNABLE, addr, ret);
+}
+
+/* Some of the page frames may have been taken away: vmemexp_check_suspect() finds out. */
+static bool vmemexp_is_suspect(const struct vmemexp_buf *buf)
+{
+	return (unsigned int)atomic_read(&buf->cleared) != smp_load_acquire(&buf->checked);
 }
 
 /* --- pinning: pages become extents --- */
@@ -1042,10 +1060,12 @@ static int vmemexp_open_windows(struct vmemexp_buf *buf)
 
 	if (buf->windows)
 		return 0;
-	buf->windows = kvcalloc(buf->nr_extents, sizeof(*buf->windows), GFP_KERNEL_ACCOUNT);
+	buf->windows = kvcalloc(buf->nr_extents, sizeof(*buf->windows),
+				GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!buf->windows)
 		return -ENOMEM;
 	for (i = 0; i < buf->nr_extents; i++) {
+		cond_resched();
 		buf->windows[i] = vmemexp_remap(vmemexp_extent_phys(buf, i),
 						vmemexp_extent_pages(buf, i) << PAGE_SHIFT, cache);
 		if (!buf->windows[i]) {
@@ -1062,10 +1082,14 @@ static bool vmemexp_has_pages(const struct vmemexp_buf *buf)
 {
 	unsigned long i, j;
 
-	for (i = 0; i < buf->nr_extents; i++)
-		for (j = 0; j < vmemexp_extent_pages(buf, i); j++)
+	for (i = 0; i < buf->nr_extents; i++) {
+		for (j = 0; j < vmemexp_extent_pages(buf, i); j++) {
 			if (!pfn_valid(buf->extents[i].base + j))
 				return false;
+			if (!(j % VMEMEXP_BATCH))
+				cond_resched();
+		}
+	}
 	return true;
 }
 
@@ -1090,7 +1114,7 @@ static int vmemexp_locate(struct vmemexp_buf *buf, struct vmemexp_error *error)
 	 * The cache attribute and the permission to use memory that is not
 	 * pinned came from a mapping that must have been there all the time.
 	 */
-	if (READ_ONCE(buf->stale))
+	if (READ_ONCE(buf->stale) || vmemexp_is_suspect(buf))
 		return vmemexp_fail(error, VMEMEXP_REASON_CHANGED, buf->start, -EAGAIN);
 	return 0;
 }
@@ -1137,7 +1161,8 @@ static int vmemexp_survey(struct vmemexp_buf *buf)
 	unsigned long i, end = 0, counted = 0, held = 0;
 	struct vmemexp_span *spans;
 
-	spans = kvmalloc_array(buf->nr_extents, sizeof(*spans), GFP_KERNEL_ACCOUNT);
+	spans = kvmalloc_array(buf->nr_extents, sizeof(*spans),
+			       GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!spans)
 		return -ENOMEM;
 	for (i = 0; i < buf->nr_extents; i++) {
@@ -1165,10 +1190,12 @@ static int vmemexp_survey(struct vmemexp_buf *buf)
  */
 static bool vmemexp_may_overlap(const struct vmemexp_buf *buf)
 {
-	if (buf->nr_extents == 1 || buf->memory == VMEMEXP_MEMORY_ANON)
+	if (buf->nr_extents == 1)
 		return false;
-	return buf->nr_vmas > 1 || READ_ONCE(buf->stale) ||
-	       buf->memory & (VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP);
+	if (READ_ONCE(buf->stale) ||
+	    buf->memory & (VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP))
+		return true;
+	return buf->nr_vmas > 1 && buf->memory != VMEMEXP_MEMORY_ANON;
 }
 
 static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmemexp_error *error)
@@ -1234,6 +1261,27 @@ static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmem
 /* --- notifier: the source range goes away --- */
 
 #ifdef CONFIG_MMU_NOTIFIER
+/*
+ * Page frames are neither reclaimed nor migrated: the driver takes them away. But not
+ * where another mapping may be by now; and the split of a mapping announces the one
+ * huge entry that may be at that place as cleared, and clears nothing. So if the range
+ * has that size, look at what is left (vmemexp_check_suspect()).
+ */
+static void vmemexp_cleared(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
+{
+	unsigned long size = range->end - range->start;
+
+	if (!buf->pfnmap || READ_ONCE(buf->stale))
+		return;
+	if ((size == PMD_SIZE || size == PUD_SIZE) && IS_ALIGNED(range->start, size)) {
+		atomic_inc(&buf->cleared);
+	} else {
+		WRITE_ONCE(buf->taken, true);
+		WRITE_ONCE(buf->stale, true);
+	}
+	queue_work(vmemexp_wq, &buf->work);
+}
+
 static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 			       const struct mmu_notifier_range *range, unsigned long seq)
 {
@@ -1241,8 +1289,7 @@ static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 
 	/*
 	 * Every attempt to migrate or reclaim a page is announced, too, and
-	 * fails for pinned ones. Only what ends the mapping counts. Page frames
-	 * are cleared by nobody but the driver that mapped them.
+	 * fails for pinned ones. Only the end of the mapping counts.
 	 */
 	switch (range->event) {
 	case MMU_NOTIFY_UNMAP:
@@ -1251,14 +1298,10 @@ static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 	case MMU_NOTIFY_RELEASE:
 		WRITE_ONCE(buf->stale, true);
 		WRITE_ONCE(buf->orphaned, true);
-		schedule_work(&buf->work);
+		queue_work(vmemexp_wq, &buf->work);
 		break;
 	case MMU_NOTIFY_CLEAR:
-		if (!buf->pfnmap)
-			break;
-		WRITE_ONCE(buf->stale, true);
-		WRITE_ONCE(buf->taken, true);
-		schedule_work(&buf->work);
+		vmemexp_cleared(buf, range);
 		break;
 	default:
 		break;
@@ -1290,6 +1333,12 @@ static void vmemexp_unwatch(struct vmemexp_buf *buf)
 {
 	mmu_interval_notifier_remove(&buf->notifier);
 }
+
+/* Waits until all that has been announced is done. */
+static void vmemexp_wait_invalidated(struct vmemexp_buf *buf)
+{
+	mmu_interval_read_begin(&buf->notifier);
+}
 #else
 static int vmemexp_watch(struct vmemexp_buf *buf, struct mm_struct *mm)
 {
@@ -1299,6 +1348,7 @@ static int vmemexp_watch(struct vmemexp_buf *buf, struct mm_struct *mm)
 }
 
 static void vmemexp_unwatch(struct vmemexp_buf *buf) { }
+static void vmemexp_wait_invalidated(struct vmemexp_buf *buf) { }
 #endif
 
 /*
@@ -1351,6 +1401,15 @@ static bool vmemexp_is_gone(const struct vmemexp_buf *buf)
 	return READ_ONCE(buf->revoked) || READ_ONCE(buf->taken);
 }
 
+/* The errno for those who want to use the memory anew: 0, if they may. */
+static int vmemexp_check_gone(const struct vmemexp_buf *buf)
+{
+	if (vmemexp_is_gone(buf))
+		return -ENODEV;
+	/* It will be known in a moment. */
+	return vmemexp_is_suspect(buf) ? -EAGAIN : 0;
+}
+
 /* Some device has it mapped, or there is a kernel mapping of it. */
 static bool vmemexp_is_in_use(const struct vmemexp_buf *buf)
 {
@@ -1386,21 +1445,36 @@ static void vmemexp_put_memory(struct vmemexp_buf *buf)
 	vmemexp_uncharge(buf);
 }
 
-static void vmemexp_destroy(struct vmemexp_buf *buf)
+/* The part of vmemexp_destroy() that waits for what goes on in the exporter's mm. */
+static void vmemexp_free_work(struct work_struct *work)
 {
-	cancel_work_sync(&buf->work);
-	vmemexp_put_memory(buf);
-	/* The notifier may have scheduled it again, until it was removed. */
+	struct vmemexp_buf *buf = container_of(work, struct vmemexp_buf, free_work);
+
 	vmemexp_leave_mm(buf);
+	/* Nothing queues it any more. */
 	cancel_work_sync(&buf->work);
-	if (buf->file)
-		fput(buf->file);
-	if (buf->user)
-		vmemexp_put_user(buf->user);
 	iput(buf->inode);
 	kvfree(buf->extents);
 	mutex_destroy(&buf->lock);
 	kfree(buf);
+}
+
+/* The memory goes at once, the rest when it can: whoever closes last need not wait. */
+static void vmemexp_destroy(struct vmemexp_buf *buf)
+{
+	struct file *file;
+
+	vmemexp_put_memory(buf);
+	mutex_lock(&buf->lock);
+	file = buf->file;
+	buf->file = NULL;
+	buf->dmabuf = NULL;
+	mutex_unlock(&buf->lock);
+	if (file)
+		fput(file);
+	if (buf->user)
+		vmemexp_put_user(buf->user);
+	queue_work(vmemexp_free_wq, &buf->free_work);
 }
 
 /* --- coherency: every mapped device, only the bytes named --- */
@@ -1455,6 +1529,9 @@ static void vmemexp_sync_attach(const struct vmemexp_buf *buf, const struct vmem
 	size_t extent_end, segment_end, size;
 	dma_addr_t addr;
 
+	/* Not a device that does DMA. */
+	if (!at->nr_segments)
+		return;
 	if (!buf->is_ram) {
 		if (at->noncoherent && (!for_cpu || dir != DMA_TO_DEVICE))
 			vmemexp_clean_caches(buf, offset, length, !for_cpu);
@@ -1583,24 +1660,29 @@ static bool vmemexp_has_vmap(const struct vmemexp_buf *buf)
 		return false;
 	if (!buf->has_pages && buf->nr_extents > 1)
 		return false;
-	/* A 32-bit kernel has few addresses, which are for everybody. */
-	return vmemexp_has_kernel_addr(buf) || vmemexp_size(buf) <= VMALLOC_TOTAL / 4;
+	if (vmemexp_has_kernel_addr(buf))
+		return true;
+	/* A 32-bit kernel has few addresses; and no kernel has a larger array of pages. */
+	return vmemexp_size(buf) <= VMALLOC_TOTAL / 4 &&
+	       buf->npages <= INT_MAX / sizeof(struct page *);
 }
 
 /*
  * Contiguous memory has to arrive as one entry, since there are importers that
  * refuse anything else; but no entry may be larger than what the device can map
  * at once, which is 256 KiB if it has to bounce. What is not RAM never bounces.
+ * iommu-dma pads entries in 32 bits, so none gets near to 4 GiB.
  */
 static int vmemexp_alloc_sgt(const struct vmemexp_buf *buf, struct vmemexp_attach *at)
 {
 	size_t max_bytes = min_t(size_t, buf->is_ram ? dma_max_mapping_size(at->dev) : SIZE_MAX,
-				 UINT_MAX);
+				 SZ_2G);
 	unsigned long i, nents = 0;
 
 	at->max_pages = max_bytes >> PAGE_SHIFT ?: 1;
 	for (i = 0; i < buf->nr_extents; i++)
 		nents += DIV_ROUND_UP(vmemexp_extent_pages(buf, i), at->max_pages);
+	at->nr_entries = nents;
 	return sg_alloc_table(&at->sgt, nents, GFP_KERNEL_ACCOUNT);
 }
 
@@ -1611,7 +1693,8 @@ static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 	unsigned long i, pfn, pages, chunk;
 	unsigned int segment = 0;
 
-	at->sgt.nents = at->sgt.orig_nents;
+	at->sgt.orig_nents = at->nr_entries;
+	at->sgt.nents = at->nr_entries;
 	for (i = 0; i < buf->nr_extents; i++) {
 		pfn = buf->extents[i].base;
 		for (pages = vmemexp_extent_pages(buf, i); pages; pages -= chunk) {
@@ -1629,6 +1712,16 @@ static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 	}
 }
 
+/*
+ * There are drivers that look for a kernel mapping, or for pages, without checking that
+ * there are any, since the exporters in the kernel's tree have them.
+ */
+static bool vmemexp_is_expected(const struct vmemexp_buf *buf)
+{
+	return (vmemexp_has_vmap(buf) || READ_ONCE(vmemexp_map_without_vmap)) &&
+	       (buf->has_pages || READ_ONCE(vmemexp_map_without_pages));
+}
+
 static int vmemexp_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
 {
 	struct vmemexp_buf *buf = dmabuf->priv;
@@ -1640,30 +1733,24 @@ static int vmemexp_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *att
 		return -ENOMEM;
 	at->dev = attach->dev;
 	at->dir = DMA_NONE;
-	/*
-	 * Drivers that look for a kernel mapping without checking that there is one
-	 * exist, and any other exporter has one. Not asked when the importer maps:
-	 * that may be done on behalf of somebody else.
-	 */
-	at->may_map = vmemexp_has_vmap(buf) || READ_ONCE(vmemexp_map_without_vmap) ||
-		      capable(CAP_SYS_RAWIO);
+	/* Not asked when the importer maps: that may be done on behalf of somebody else. */
+	at->may_map = vmemexp_is_expected(buf) || capable(CAP_SYS_RAWIO);
 
 	ret = vmemexp_alloc_sgt(buf, at);
 	if (ret)
 		goto err_free;
 
 	at->segments = kvmalloc_array(at->sgt.orig_nents, sizeof(*at->segments),
-				      GFP_KERNEL_ACCOUNT);
+				      GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!at->segments) {
 		ret = -ENOMEM;
 		goto err_free_sgt;
 	}
 
 	mutex_lock(&buf->lock);
-	if (vmemexp_is_gone(buf)) {
-		ret = -ENODEV;
+	ret = vmemexp_check_gone(buf);
+	if (ret)
 		goto err_unlock;
-	}
 	list_add_tail(&at->node, &buf->attachments);
 	mutex_unlock(&buf->lock);
 	attach->priv = at;
@@ -1752,12 +1839,12 @@ static bool vmemexp_can_reach(const struct vmemexp_buf *buf, struct device *dev)
  */
 static bool vmemexp_is_noncoherent(const struct vmemexp_buf *buf, const struct vmemexp_attach *at)
 {
-	bool coherent = dev_is_dma_coherent(at->dev);
+	bool coherent = vmemexp_is_dma_coherent(at->dev);
 
-	if (!vmemexp_needs_cache_ops(buf))
+	if (!VMEMEXP_HAS_CACHES || vmemexp_cache(buf->prot_cache) != VMEMEXP_CACHE_CACHED)
 		return false;
 	if (buf->is_ram)
-		return !coherent && VMEMEXP_DMA_MAP_DROPS_CACHES;
+		return !coherent && VMEMEXP_DMA_MAP_DROPS_CACHES && VMEMEXP_HAS_CACHE_OPS;
 	return !coherent || (at->resource && vmemexp_is_translated(at->dev));
 }
 
@@ -1780,6 +1867,9 @@ static int vmemexp_map_attach(struct vmemexp_buf *buf, struct vmemexp_attach *at
 		       (!buf->has_pages || dma_max_mapping_size(at->dev) != SIZE_MAX);
 	at->noncoherent = vmemexp_is_noncoherent(buf, at);
 	if (at->noncoherent && !buf->is_ram) {
+		/* Better not mapped than stale without a word. */
+		if (!VMEMEXP_HAS_CACHE_OPS)
+			return -EOPNOTSUPP;
 		ret = vmemexp_open_windows(buf);
 		if (ret)
 			return ret;
@@ -1790,12 +1880,35 @@ static int vmemexp_map_attach(struct vmemexp_buf *buf, struct vmemexp_attach *at
 	return dma_map_sgtable(at->dev, &at->sgt, dir, DMA_ATTR_SKIP_CPU_SYNC | DMA_ATTR_NO_WARN);
 }
 
-static void vmemexp_unmap_attach(struct vmemexp_attach *at)
+/* Importers may have changed the DMA addresses that are to be unmapped. */
+static void vmemexp_restore_sgt(const struct vmemexp_buf *buf, struct vmemexp_attach *at)
 {
+	struct scatterlist *sg;
+	size_t start, end;
+	unsigned int i;
+
+	at->sgt.orig_nents = at->nr_entries;
+	for_each_sgtable_sg(&at->sgt, sg, i) {
+		if (i < at->nr_segments) {
+			start = vmemexp_run_begin(&at->segments[i]);
+			end = vmemexp_run_end(buf, at->segments, at->nr_segments, i);
+			sg_dma_address(sg) = at->segments[i].base;
+			sg_dma_len(sg) = end - start;
+		} else {
+			sg_dma_address(sg) = 0;
+			sg_dma_len(sg) = 0;
+		}
+	}
+}
+
+static void vmemexp_unmap_attach(const struct vmemexp_buf *buf, struct vmemexp_attach *at)
+{
+	if (at->nr_segments && !at->kept)
+		vmemexp_restore_sgt(buf, at);
 	/* The direction that was mapped, whatever the importer says now. */
 	if (at->resource)
-		vmemexp_unmap_resources(at, at->sgt.orig_nents, at->mapped_dir);
-	else
+		vmemexp_unmap_resources(at, at->nr_segments, at->mapped_dir);
+	else if (at->nr_segments)
 		dma_unmap_sgtable(at->dev, &at->sgt, at->mapped_dir, DMA_ATTR_SKIP_CPU_SYNC);
 	at->nr_segments = 0;
 	at->nr_bounced = 0;
@@ -1811,8 +1924,10 @@ static unsigned int vmemexp_count_bounced(const struct vmemexp_buf *buf,
 	size_t start;
 	phys_addr_t phys;
 
-	/* Where it matters most, nothing is taken for granted. */
-	if (!buf->is_ram || (!buf->overlaps && !vmemexp_may_bounce(buf, at->dev)))
+	if (!buf->is_ram)
+		return 0;
+	/* An IOMMU's table is slow to ask. */
+	if (vmemexp_is_translated(at->dev) && !buf->overlaps && !vmemexp_may_bounce(buf, at->dev))
 		return 0;
 	for (i = 0; i < at->nr_segments; i++) {
 		start = vmemexp_run_begin(&at->segments[i]);
@@ -1831,7 +1946,7 @@ static unsigned int vmemexp_count_bounced(const struct vmemexp_buf *buf,
  */
 static bool vmemexp_is_direct(const struct vmemexp_buf *buf, struct device *dev)
 {
-	return buf->is_ram && dev_is_dma_coherent(dev) && !get_dma_ops(dev) &&
+	return buf->is_ram && vmemexp_is_dma_coherent(dev) && !get_dma_ops(dev) &&
 	       !vmemexp_is_translated(dev) && !dma_addressing_limited(dev) &&
 	       !vmemexp_may_bounce(buf, dev);
 }
@@ -1843,6 +1958,12 @@ static int vmemexp_map_segments(struct vmemexp_buf *buf, struct vmemexp_attach *
 	struct scatterlist *sg;
 	int i, ret;
 
+	/* Devices on slow buses do no DMA: their drivers map, and look at no address. */
+	if (!at->dev->dma_mask) {
+		at->resource = false;
+		at->sgt.nents = 0;
+		return 0;
+	}
 	ret = vmemexp_map_attach(buf, at, dir);
 	if (ret)
 		return ret;
@@ -1856,7 +1977,7 @@ static int vmemexp_map_segments(struct vmemexp_buf *buf, struct vmemexp_attach *
 	at->nr_bounced = vmemexp_count_bounced(buf, at);
 	/* Two copies of one page would overwrite each other. */
 	if (buf->overlaps && at->nr_bounced) {
-		vmemexp_unmap_attach(at);
+		vmemexp_unmap_attach(buf, at);
 		return -ENOTUNIQ;
 	}
 	return 0;
@@ -1875,10 +1996,9 @@ static struct sg_table *vmemexp_map(struct dma_buf_attachment *attach, enum dma_
 		return ERR_PTR(-EPERM);
 
 	mutex_lock(&buf->lock);
-	if (vmemexp_is_gone(buf)) {
-		ret = -ENODEV;
+	ret = vmemexp_check_gone(buf);
+	if (ret)
 		goto err_unlock;
-	}
 	if (at->dir != DMA_NONE) {
 		ret = -EBUSY;
 		goto err_unlock;
@@ -1886,7 +2006,7 @@ static struct sg_table *vmemexp_map(struct dma_buf_attachment *attach, enum dma_
 	/* Asked each time: its driver may have changed what the device can reach. */
 	direct = vmemexp_is_direct(buf, at->dev);
 	if (at->kept && !direct)
-		vmemexp_unmap_attach(at);
+		vmemexp_unmap_attach(buf, at);
 	vmemexp_fill_sgt(buf, at);
 	if (!at->kept) {
 		/* A mapping that is kept has to do for all directions to come. */
@@ -1894,7 +2014,8 @@ static struct sg_table *vmemexp_map(struct dma_buf_attachment *attach, enum dma_
 					   direct && buf->writable ? DMA_BIDIRECTIONAL : dir);
 		if (ret)
 			goto err_unlock;
-		at->kept = direct;
+		/* A copy can turn up where none was to be expected. */
+		at->kept = direct && at->nr_segments && !at->nr_bounced;
 	}
 	at->dir = dir;
 	if (!at->kept)
@@ -1921,10 +2042,10 @@ static void vmemexp_unmap(struct dma_buf_attachment *attach, struct sg_table *sg
 	if (!at->kept)
 		vmemexp_sync_attach(buf, at, 0, vmemexp_size(buf), at->dir, true);
 	if (!at->kept || buf->revoked)
-		vmemexp_unmap_attach(at);
+		vmemexp_unmap_attach(buf, at);
 	at->dir = DMA_NONE;
 	if (buf->revoked)
-		schedule_work(&buf->work);
+		queue_work(vmemexp_wq, &buf->work);
 	mutex_unlock(&buf->lock);
 }
 
@@ -1937,7 +2058,7 @@ static void vmemexp_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *at
 	list_del(&at->node);
 	mutex_unlock(&buf->lock);
 	if (at->kept)
-		vmemexp_unmap_attach(at);
+		vmemexp_unmap_attach(buf, at);
 	kvfree(at->segments);
 	sg_free_table(&at->sgt);
 	kfree(at);
@@ -2009,10 +2130,14 @@ static void vmemexp_vma_close(struct vm_area_struct *vma)
 	atomic_dec(&vmemexp_vma_buf(vma)->cpu_mappings);
 }
 
-/* The part of a mapping that is filled next: @left pages from @pfn on, in @extent. */
+/*
+ * The part of a mapping that is filled next: @left pages from @pfn on, in @extent. Of
+ * the mapping's protection mm/ may not have kept how it is cached.
+ */
 struct vmemexp_fill {
 	const struct vmemexp_buf *buf;
 	struct vm_area_struct *vma;
+	pgprot_t prot;
 	unsigned long extent;
 	unsigned long pfn;
 	unsigned long left;
@@ -2048,7 +2173,7 @@ static int vmemexp_fill_pte(pte_t *pte, unsigned long addr, void *data)
 
 	/* Another thread may have been faster. */
 	if (pte_none(*pte))
-		vmemexp_set_pte(fill->vma, addr, pte, pfn);
+		vmemexp_set_pte(fill->vma, addr, pte, pfn, fill->prot);
 	return 0;
 }
 
@@ -2064,27 +2189,58 @@ static vm_fault_t vmemexp_fill_range(struct vmemexp_fill *fill, unsigned long ad
 		return ret;
 	}
 	for (; addr < end && ret == VM_FAULT_NOPAGE; addr += PAGE_SIZE)
-		ret = vmf_insert_pfn_prot(vma, addr, vmemexp_fill_next(fill), vma->vm_page_prot);
+		ret = vmf_insert_pfn_prot(vma, addr, vmemexp_fill_next(fill), fill->prot);
 	return ret;
 }
 
-/* Fills all of the mapping at once, so that there is one fault and not one a page. */
-static vm_fault_t vmemexp_fill_vma(const struct vmemexp_buf *buf, struct vm_area_struct *vma)
+/* Goes to what is mapped at @addr. */
+static void vmemexp_fill_start(struct vmemexp_fill *fill, unsigned long addr)
 {
-	unsigned long index = vma->vm_pgoff, addr, end;
-	unsigned long i = vmemexp_find_run(buf->extents, buf->nr_extents, index);
-	unsigned long skip = index - buf->extents[i].start;
-	struct vmemexp_fill fill = {
-		.buf = buf, .vma = vma, .extent = i,
-		.pfn = buf->extents[i].base + skip, .left = vmemexp_extent_pages(buf, i) - skip,
-	};
-	vm_fault_t ret = VM_FAULT_NOPAGE;
+	const struct vmemexp_buf *buf = fill->buf;
+	unsigned long index, i, skip;
 
-	for (addr = vma->vm_start; addr < vma->vm_end && ret == VM_FAULT_NOPAGE; addr = end) {
-		if (fatal_signal_pending(current))
+	index = fill->vma->vm_pgoff + ((addr - fill->vma->vm_start) >> PAGE_SHIFT);
+	i = vmemexp_find_run(buf->extents, buf->nr_extents, index);
+	skip = index - buf->extents[i].start;
+	fill->extent = i;
+	fill->pfn = buf->extents[i].base + skip;
+	fill->left = vmemexp_extent_pages(buf, i) - skip;
+}
+
+/* A fault fills no more than this, so that nobody waits for long for its end. */
+#define VMEMEXP_FILL_SIZE	SZ_1G
+
+/*
+ * Fills all of the mapping, so that there is one fault and not one a page. First the page
+ * that the fault is about: the rest is left if a signal kills the process.
+ */
+static vm_fault_t vmemexp_fill_vma(const struct vmemexp_buf *buf, struct vm_area_struct *vma,
+				   unsigned long addr)
+{
+	unsigned long first = ALIGN_DOWN(addr, VMEMEXP_FILL_SIZE);
+	unsigned long last = min(first + (VMEMEXP_FILL_SIZE - 1), vma->vm_end - 1);
+	struct vmemexp_fill fill = {
+		.buf = buf, .vma = vma,
+		.prot = vmemexp_prot_with_cache(vma->vm_page_prot, buf->prot_cache),
+	};
+	unsigned long next;
+	vm_fault_t ret;
+
+	/* It is as it was when it was mapped; drivers could have changed it. */
+	if (vma->vm_pgoff > buf->npages || vma_pages(vma) > buf->npages - vma->vm_pgoff)
+		return VM_FAULT_SIGBUS;
+
+	addr = ALIGN_DOWN(addr, PAGE_SIZE);
+	vmemexp_fill_start(&fill, addr);
+	ret = vmemexp_fill_range(&fill, addr, addr + PAGE_SIZE);
+
+	addr = max(first, vma->vm_start);
+	vmemexp_fill_start(&fill, addr);
+	for (; ret == VM_FAULT_NOPAGE && addr <= last; addr = next) {
+		if (fatal_signal_pending(current) || vmemexp_is_gone(buf))
 			break;
-		end = pmd_addr_end(addr, vma->vm_end);
-		ret = vmemexp_fill_range(&fill, addr, end);
+		next = pmd_addr_end(addr, last + 1);
+		ret = vmemexp_fill_range(&fill, addr, next);
 		cond_resched();
 	}
 	return ret;
@@ -2092,12 +2248,23 @@ static vm_fault_t vmemexp_fill_vma(const struct vmemexp_buf *buf, struct vm_area
 
 static vm_fault_t vmemexp_vm_fault(struct vm_fault *vmf)
 {
-	struct vmemexp_buf *buf = vmemexp_vma_buf(vmf->vma);
+	struct vm_area_struct *vma = vmf->vma;
+	struct vmemexp_buf *buf = vmemexp_vma_buf(vma);
 	vm_fault_t ret = VM_FAULT_SIGBUS;
-	int srcu = srcu_read_lock(&vmemexp_faults);
+	int srcu;
 
+	/* Drivers fault while they map, when a revoke cannot find the mapping yet. */
+	if (vma_lookup(vma->vm_mm, vma->vm_start) != vma)
+		return VM_FAULT_NOPAGE;
+
+	/* Try again when it is known. */
+	if (vmemexp_check_gone(buf) == -EAGAIN) {
+		schedule_timeout_uninterruptible(1);
+		return VM_FAULT_NOPAGE;
+	}
+	srcu = srcu_read_lock(&vmemexp_faults);
 	if (!vmemexp_is_gone(buf))
-		ret = vmemexp_fill_vma(buf, vmf->vma);
+		ret = vmemexp_fill_vma(buf, vma, vmf->address);
 	srcu_read_unlock(&vmemexp_faults, srcu);
 	return ret;
 }
@@ -2116,8 +2283,13 @@ static int vmemexp_keep_caching(struct vmemexp_buf *buf)
 	if (!IS_ENABLED(CONFIG_X86) || buf->is_ram)
 		return 0;
 	mutex_lock(&buf->lock);
-	if (!buf->dropped)
+	/* Once only, since the kernel logs it if something else is reserved by now. */
+	if (buf->caching_lost)
+		ret = -ENOMEM;
+	else if (!buf->dropped)
 		ret = vmemexp_open_windows(buf);
+	if (ret)
+		buf->caching_lost = true;
 	mutex_unlock(&buf->lock);
 	return ret;
 }
@@ -2137,9 +2309,7 @@ static int vmemexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 	if (!buf->writable && vma->vm_flags & VM_WRITE)
 		return -EACCES;
 	/* Not for good: a fault looks again. */
-	if (vmemexp_is_gone(buf))
-		return -ENODEV;
-	ret = vmemexp_keep_caching(buf);
+	ret = vmemexp_check_gone(buf) ?: vmemexp_keep_caching(buf);
 	if (ret)
 		return ret;
 
@@ -2162,7 +2332,7 @@ static void *vmemexp_vmap_pages(const struct vmemexp_buf *buf, pgprot_t prot)
 	struct page **pages;
 	void *vaddr;
 
-	pages = kvmalloc_array(buf->npages, sizeof(*pages), GFP_KERNEL_ACCOUNT);
+	pages = kvmalloc_array(buf->npages, sizeof(*pages), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!pages)
 		return NULL;
 	for (i = 0; i < buf->nr_extents; i++)
@@ -2204,7 +2374,7 @@ static void *vmemexp_vmap_blank(struct vmemexp_buf *buf)
 	void *vaddr = NULL;
 	unsigned long i;
 
-	pages = kvmalloc_array(buf->npages, sizeof(*pages), GFP_KERNEL_ACCOUNT);
+	pages = kvmalloc_array(buf->npages, sizeof(*pages), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!pages)
 		return NULL;
 	buf->blank = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
@@ -2229,6 +2399,7 @@ static int vmemexp_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 	void *vaddr;
 
 	mutex_lock(&buf->lock);
+	/* What is suspect is mapped: it cannot fail, and nothing else is sure to be right. */
 	if (vmemexp_is_gone(buf)) {
 		vaddr = vmemexp_vmap_blank(buf);
 	} else {
@@ -2257,7 +2428,7 @@ static void vmemexp_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
 	}
 	buf->vaddr = NULL;
 	if (buf->revoked)
-		schedule_work(&buf->work);
+		queue_work(vmemexp_wq, &buf->work);
 	mutex_unlock(&buf->lock);
 }
 
@@ -2340,7 +2511,7 @@ static void vmemexp_unmap_kept(struct vmemexp_buf *buf)
 
 	list_for_each_entry(at, &buf->attachments, node)
 		if (at->kept && at->dir == DMA_NONE)
-			vmemexp_unmap_attach(at);
+			vmemexp_unmap_attach(buf, at);
 }
 
 /*
@@ -2374,6 +2545,7 @@ static int vmemexp_revoke(struct vmemexp_buf *buf, bool interruptible)
 
 	mutex_lock(&buf->lock);
 	vmemexp_unmap_kept(buf);
+	buf->emptied = true;
 	file = buf->file;
 	buf->file = NULL;
 	mutex_unlock(&buf->lock);
@@ -2382,17 +2554,87 @@ static int vmemexp_revoke(struct vmemexp_buf *buf, bool interruptible)
 	return 0;
 }
 
-/* Lets the memory of a revoked buffer go, if nobody uses it. */
-static void vmemexp_put_unused_memory(struct vmemexp_buf *buf)
+/*
+ * Lets the memory of a revoked buffer go, if nobody uses it. An importer that was told
+ * may unmap while its device still works: its fences tell when that ends. Returns false
+ * if they have not for @timeout jiffies.
+ */
+static bool vmemexp_put_unused_memory(struct vmemexp_buf *buf, unsigned long timeout)
 {
 	bool unused;
 
 	mutex_lock(&buf->lock);
-	unused = buf->revoked && !vmemexp_is_in_use(buf);
+	unused = buf->emptied && !buf->dropped && !vmemexp_is_in_use(buf);
 	mutex_unlock(&buf->lock);
 	/* Nothing that is revoked comes into use again. */
-	if (unused)
-		vmemexp_put_memory(buf);
+	if (!unused)
+		return true;
+	if (dma_resv_wait_timeout(buf->dmabuf->resv, VMEMEXP_RESV_USAGE_ALL, false, timeout) <= 0)
+		return false;
+	vmemexp_put_memory(buf);
+	return true;
+}
+
+/* The page frame that @mm has mapped at @addr is no longer the one in the buffer. */
+static bool vmemexp_is_replaced(const struct vmemexp_buf *buf, struct mm_struct *mm,
+				unsigned long addr, unsigned long pfn)
+{
+	unsigned int flags = buf->writable ? FAULT_FLAG_WRITE : 0;
+	struct vm_area_struct *vma;
+	struct vmemexp_pfn found;
+	bool unlocked = false;
+	int tries;
+
+	for (tries = 0; tries < VMEMEXP_FAULT_TRIES; tries++) {
+		vma = vma_lookup(mm, addr);
+		/* It is another mapping, which tells nothing. */
+		if (!vma || vma->vm_file != buf->file || !vmemexp_is_pfnmap(vma))
+			return false;
+		if (!vmemexp_follow_pfn(vma, addr, &found))
+			return found.pfn != pfn;
+		/* Drivers map some memory by faults, and may do so once more. */
+		if (fixup_user_fault(mm, addr, flags, &unlocked))
+			break;
+	}
+	return true;
+}
+
+/* Something was announced as cleared that may not have been: does the memory still show? */
+static void vmemexp_check_suspect(struct vmemexp_buf *buf)
+{
+	unsigned int cleared = atomic_read(&buf->cleared);
+	unsigned long i, j, addr = buf->start;
+	struct mm_struct *mm = NULL;
+	bool taken = false;
+
+	if (!vmemexp_is_suspect(buf))
+		return;
+
+	mutex_lock(&buf->lock);
+	if (buf->mm && mmget_not_zero(buf->mm))
+		mm = buf->mm;
+	mutex_unlock(&buf->lock);
+	if (mm) {
+		/* Announced is not done. What is announced later is looked at again. */
+		vmemexp_wait_invalidated(buf);
+		mmap_read_lock(mm);
+		for (i = 0; i < buf->nr_extents && !taken; i++) {
+			for (j = 0; j < vmemexp_extent_pages(buf, i) && !taken; j++) {
+				taken = vmemexp_is_replaced(buf, mm, addr,
+							    buf->extents[i].base + j);
+				addr += PAGE_SIZE;
+				cond_resched();
+			}
+		}
+		mmap_read_unlock(mm);
+		mmput(mm);
+	}
+	if (taken) {
+		WRITE_ONCE(buf->taken, true);
+		WRITE_ONCE(buf->stale, true);
+	}
+	/* The flags above are seen by whoever sees that it is checked. */
+	smp_store_release(&buf->checked, cleared);
 }
 
 /* What must not be done where it becomes due: in the notifier, and under locks. */
@@ -2405,14 +2647,18 @@ static void vmemexp_work(struct work_struct *work)
 		vmemexp_leave_mm(buf);
 
 	mutex_lock(&buf->lock);
-	exported = buf->dmabuf;
+	exported = buf->dmabuf && refcount_inc_not_zero(&buf->refs);
 	mutex_unlock(&buf->lock);
-	/* If not, the export itself sees that the memory has been taken. */
+	/* If not, the export itself sees what has happened, or nobody needs to. */
 	if (!exported)
 		return;
-	if (READ_ONCE(buf->taken) && !buf->revoked)
+	vmemexp_check_suspect(buf);
+	if (vmemexp_is_gone(buf) && !buf->emptied)
 		vmemexp_revoke(buf, false);
-	vmemexp_put_unused_memory(buf);
+	/* Not for longer: the release waits for this. */
+	if (!vmemexp_put_unused_memory(buf, HZ))
+		queue_work(vmemexp_wq, &buf->work);
+	vmemexp_put_buf(buf);
 }
 
 /* VMEMEXP_STATE_*, without what depends on attachments. */
@@ -2424,6 +2670,8 @@ static u32 vmemexp_state(const struct vmemexp_buf *buf)
 		state |= VMEMEXP_STATE_STALE;
 	if (!vmemexp_has_vmap(buf))
 		state |= VMEMEXP_STATE_NO_VMAP;
+	if (!buf->has_pages)
+		state |= VMEMEXP_STATE_NO_PAGES;
 	if (buf->overlaps)
 		state |= VMEMEXP_STATE_OVERLAPS;
 	if (vmemexp_is_gone(buf))
@@ -2579,6 +2827,7 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 	mutex_init(&buf->lock);
 	INIT_LIST_HEAD(&buf->attachments);
 	INIT_WORK(&buf->work, vmemexp_work);
+	INIT_WORK(&buf->free_work, vmemexp_free_work);
 	refcount_set(&buf->refs, 1);
 	init_completion(&buf->unreferenced);
 
@@ -2647,8 +2896,8 @@ static struct dma_buf *vmemexp_export(const struct vmemexp_export *arg, struct v
 	buf->dmabuf = dmabuf;
 	mutex_unlock(&buf->lock);
 	/* Until now, the work did nothing. */
-	if (READ_ONCE(buf->taken))
-		schedule_work(&buf->work);
+	if (READ_ONCE(buf->taken) || vmemexp_is_suspect(buf))
+		queue_work(vmemexp_wq, &buf->work);
 
 	mutex_lock(&vmemexp_buffers_lock);
 	list_add_tail(&buf->node, &vmemexp_buffers);
@@ -2909,6 +3158,9 @@ static long vmemexp_ioctl_query(void __user *uarg, size_t usize, void *karg)
 		return PTR_ERR(dmabuf);
 	buf = dmabuf->priv;
 
+	/* Do not tell what will be known in a moment to be otherwise. */
+	if (vmemexp_is_suspect(buf))
+		flush_work(&buf->work);
 	ret = mutex_lock_interruptible(&buf->lock);
 	if (ret)
 		goto put;
@@ -2960,19 +3212,26 @@ DEFINE_SHOW_ATTRIBUTE(vmemexp_buffers);
 
 /* --- VMEMEXP_IOC_REVOKE --- */
 
-/* Finds a buffer that lives by its dma-buf's inode number, and keeps its release waiting. */
+/*
+ * Finds a buffer that lives by its dma-buf's inode number, and keeps its release waiting.
+ * Before 6.1 that is a number of 32 bits, which may be given out again.
+ */
 static struct vmemexp_buf *vmemexp_get_buf(u64 ino)
 {
-	struct vmemexp_buf *buf, *found = NULL;
+	struct vmemexp_buf *buf, *found = ERR_PTR(-ENOENT);
 
 	mutex_lock(&vmemexp_buffers_lock);
 	list_for_each_entry(buf, &vmemexp_buffers, node) {
-		if (buf->ino == ino) {
-			refcount_inc(&buf->refs);
-			found = buf;
+		if (buf->ino != ino)
+			continue;
+		if (!IS_ERR(found)) {
+			found = ERR_PTR(-ENOTUNIQ);
 			break;
 		}
+		found = buf;
 	}
+	if (!IS_ERR(found))
+		refcount_inc(&found->refs);
 	mutex_unlock(&vmemexp_buffers_lock);
 	return found;
 }
@@ -2995,50 +3254,45 @@ static size_t vmemexp_name_users(struct vmemexp_buf *buf, char *names, size_t si
 	return len + 1;
 }
 
-/* Tells who is left. */
-static int vmemexp_answer_revoke(struct vmemexp_buf *buf, struct vmemexp_revoke *arg)
+/* Tells who is left. @names is for their names, to be freed. */
+static int vmemexp_list_users(struct vmemexp_buf *buf, struct vmemexp_revoke *arg, char **names)
 {
 	struct vmemexp_query now;
-	char *names = NULL;
-	size_t size = 0, needed;
+	size_t size = 0;
 	int ret;
 
 	ret = mutex_lock_interruptible(&buf->lock);
 	if (ret)
 		return ret;
-	needed = vmemexp_name_users(buf, NULL, 0);
+	if (arg->names_size)
+		size = min_t(size_t, arg->names_size, vmemexp_name_users(buf, NULL, 0));
 	mutex_unlock(&buf->lock);
 
-	if (arg->names_size) {
-		size = min_t(size_t, arg->names_size, needed);
-		names = kvzalloc(size, GFP_KERNEL_ACCOUNT);
-		if (!names)
+	if (size) {
+		*names = kvzalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+		if (!*names)
 			return -ENOMEM;
 	}
 
 	ret = mutex_lock_interruptible(&buf->lock);
 	if (ret)
-		goto free_names;
+		return ret;
 	/* Nobody can have come, so that is enough. */
-	needed = vmemexp_name_users(buf, names, size);
+	arg->names_size = vmemexp_name_users(buf, *names, size);
 	vmemexp_observe(buf, &now);
 	mutex_unlock(&buf->lock);
-
-	if (size && copy_to_user(u64_to_user_ptr(arg->names), names, size))
-		ret = -EFAULT;
-	arg->names_size = needed;
 	arg->mappings = now.mappings;
 	arg->vmaps = now.vmaps;
 	arg->state = now.state;
-free_names:
-	kvfree(names);
-	return ret;
+	return 0;
 }
 
 static long vmemexp_ioctl_revoke(void __user *uarg, size_t usize, void *karg)
 {
 	struct vmemexp_revoke *arg = karg;
+	size_t names_size = arg->names_size;
 	struct vmemexp_buf *buf;
+	char *names = NULL;
 	int ret;
 
 	if (arg->flags)
@@ -3046,15 +3300,22 @@ static long vmemexp_ioctl_revoke(void __user *uarg, size_t usize, void *karg)
 	if (!capable(CAP_SYS_ADMIN))
 		return -EPERM;
 	buf = vmemexp_get_buf(arg->ino);
-	if (!buf)
-		return -ENOENT;
+	if (IS_ERR(buf))
+		return PTR_ERR(buf);
 
 	ret = vmemexp_revoke(buf, true);
-	if (!ret) {
-		vmemexp_put_unused_memory(buf);
-		ret = vmemexp_answer_revoke(buf, arg);
-	}
+	if (!ret)
+		ret = vmemexp_list_users(buf, arg, &names);
+	/* It has begun, so it must come to its end. */
+	if (!vmemexp_put_unused_memory(buf, 0) || ret)
+		queue_work(vmemexp_wq, &buf->work);
+	/* Not held while user memory is written, which may wait for whoever closes it. */
 	vmemexp_put_buf(buf);
+
+	if (!ret && names && copy_to_user(u64_to_user_ptr(arg->names), names,
+					  min_t(size_t, names_size, arg->names_size)))
+		ret = -EFAULT;
+	kvfree(names);
 	if (!ret && copy_to_user(uarg, arg, min(usize, sizeof(*arg))))
 		ret = -EFAULT;
 	return ret;
@@ -3146,15 +3407,27 @@ static struct dentry *vmemexp_debugfs;
 
 static int __init vmemexp_init(void)
 {
-	int ret;
+	int ret = -ENOMEM;
 
+	vmemexp_wq = alloc_workqueue("vmemexp", WQ_UNBOUND, 0);
+	if (!vmemexp_wq)
+		return ret;
+	vmemexp_free_wq = alloc_workqueue("vmemexp_free", WQ_UNBOUND, 0);
+	if (!vmemexp_free_wq)
+		goto err_destroy_wq;
 	ret = misc_register(&vmemexp_misc);
 	if (ret)
-		return ret;
+		goto err_destroy_free_wq;
 
 	vmemexp_debugfs = debugfs_create_dir("vmemexp", NULL);
 	debugfs_create_file("buffers", 0400, vmemexp_debugfs, NULL, &vmemexp_buffers_fops);
 	return 0;
+
+err_destroy_free_wq:
+	destroy_workqueue(vmemexp_free_wq);
+err_destroy_wq:
+	destroy_workqueue(vmemexp_wq);
+	return ret;
 }
 module_init(vmemexp_init);
 
@@ -3162,6 +3435,9 @@ static void __exit vmemexp_exit(void)
 {
 	debugfs_remove_recursive(vmemexp_debugfs);
 	misc_deregister(&vmemexp_misc);
+	/* There are no buffers any more, but perhaps what is left of them. */
+	destroy_workqueue(vmemexp_free_wq);
+	destroy_workqueue(vmemexp_wq);
 }
 module_exit(vmemexp_exit);
 

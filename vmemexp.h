@@ -76,10 +76,16 @@ struct vmemexp_user {
  * @dirty: somebody may have written through the export; only ever set
  * @stale: set by @notifier, never cleared: the source range has been unmapped
  * @taken: set by @notifier, never cleared: the driver has taken page frames away
+ * @cleared: times that @notifier was told of page frames that may have been taken away
+ * @checked: the value of @cleared when they were looked at for the last time
  * @orphaned: set by @notifier, never cleared: the address space has ended
  * @revoked: nobody gets at the memory any more, but for those that use it already.
  *	Never cleared. Set under @lock; faults read it inside of vmemexp_faults.
+ * @emptied: the mappings of a @revoked buffer have been emptied and its importers told,
+ *	so the memory can be let go. Never cleared; protected by @lock.
  * @dropped: the memory has been let go. Never cleared; protected by @lock.
+ * @caching_lost: the kernel could not be told how to cache what is not RAM; protected
+ *	by @lock
  * @overlaps: some page is in the buffer more than once
  * @pfnmap: made of page frames that a driver mapped; nothing is pinned
  * @unlisted: some of them are in no carve-out that the administrator listed
@@ -105,7 +111,9 @@ struct vmemexp_user {
  * @mm: the exporter's, held by mmgrab(): pinned_vm is shown there. NULL when it has
  *	ended. Protected by @lock once exported.
  * @notifier: tells when the source range goes away; registered while there is @mm
- * @work: does what @taken, @orphaned, and the last use of a @revoked buffer ask for
+ * @work: does what @taken, @cleared, @orphaned, and the last use of a @revoked buffer
+ *	ask for
+ * @free_work: frees the buffer, after the dma-buf
  * @refs: one for the dma-buf, and one for each revoke that is at work
  * @unreferenced: completed when @refs is 0, which the release waits for
  * @tgid: the exporting process, for the list of buffers
@@ -139,7 +147,11 @@ struct vmemexp_buf {
 	bool taken;
 	bool orphaned;
 	bool revoked;
+	bool emptied;
 	bool dropped;
+	bool caching_lost;
+	atomic_t cleared;
+	unsigned int checked;
 	bool overlaps;
 	bool pfnmap;
 	bool unlisted;
@@ -166,6 +178,7 @@ struct vmemexp_buf {
 	struct mmu_interval_notifier notifier;
 #endif
 	struct work_struct work;
+	struct work_struct free_work;
 	refcount_t refs;
 	struct completion unreferenced;
 	pid_t tgid;
@@ -185,6 +198,7 @@ struct vmemexp_buf {
  * @dev: the device
  * @may_map: the importer was allowed to map it when it attached
  * @max_pages: pages that one entry of @sgt may have
+ * @nr_entries: entries of @sgt, which importers may edit
  * @noncoherent: while mapped: caches come between the CPUs and it, and the DMA API
  *	does not look after all of it
  * @node: entry in vmemexp_buf.attachments
@@ -199,13 +213,14 @@ struct vmemexp_buf {
  * @nr_segments: entries used in @segments, 0 while nothing is mapped
  * @nr_bounced: how many of them the DMA API made copies for
  *
- * Protected by vmemexp_buf.lock, apart from @dev, @may_map and @max_pages, which are
- * constant.
+ * Protected by vmemexp_buf.lock, apart from @dev, @may_map, @max_pages and @nr_entries,
+ * which are constant.
  */
 struct vmemexp_attach {
 	struct device *dev;
 	bool may_map;
 	unsigned long max_pages;
+	unsigned int nr_entries;
 	bool noncoherent;
 	struct list_head node;
 	struct sg_table sgt;
@@ -261,6 +276,9 @@ static inline pgprot_t vmemexp_prot_with_cache(pgprot_t prot, u64 cache)
 	/* Never executable, as the kernel's own; mprotect() knows them by that. */
 	if (cache != PTE_ATTRINDX(MT_NORMAL))
 		bits |= PTE_PXN | PTE_UXN;
+#elif defined(CONFIG_ARM)
+	if (cache == L_PTE_MT_DEV_SHARED)
+		bits |= L_PTE_SHARED | L_PTE_DIRTY | L_PTE_XN;
 #endif
 	return __pgprot(bits);
 }
@@ -284,14 +302,14 @@ static inline u32 vmemexp_cache(u64 bits)
 #ifdef CONFIG_X86
 #define VMEMEXP_CAN_SET_PTES		1
 static inline void vmemexp_set_pte(struct vm_area_struct *vma, unsigned long addr, pte_t *pte,
-				   unsigned long pfn)
+				   unsigned long pfn, pgprot_t prot)
 {
-	set_pte_at(vma->vm_mm, addr, pte, pte_mkspecial(pfn_pte(pfn, vma->vm_page_prot)));
+	set_pte_at(vma->vm_mm, addr, pte, pte_mkspecial(pfn_pte(pfn, prot)));
 }
 #else
 #define VMEMEXP_CAN_SET_PTES		0
 static inline void vmemexp_set_pte(struct vm_area_struct *vma, unsigned long addr, pte_t *pte,
-				   unsigned long pfn) { }
+				   unsigned long pfn, pgprot_t prot) { }
 #endif
 
 /*
@@ -331,11 +349,12 @@ static inline void *vmemexp_remap(phys_addr_t phys, size_t size, u32 cache)
  *
  * The DMA API serves devices and the linear map only, and what it is made of is
  * not exported to modules; these are the exported functions that reach the point
- * of coherency.
+ * of coherency. VMEMEXP_HAS_CACHES: there is something to be maintained.
  */
 #if defined(CONFIG_X86)
 
 /* Every master in a PC snoops the caches. */
+#define VMEMEXP_HAS_CACHES		0
 #define VMEMEXP_CAN_SYNC_OBSERVER	1
 #define VMEMEXP_HAS_CACHE_OPS		0
 static inline void vmemexp_cache_clean(phys_addr_t phys, void *va, size_t size) { }
@@ -344,6 +363,7 @@ static inline void vmemexp_cache_flush(phys_addr_t phys, void *va, size_t size) 
 #elif defined(CONFIG_ARM64) && defined(CONFIG_ARCH_HAS_PMEM_API)
 
 #include <linux/libnvdimm.h>
+#define VMEMEXP_HAS_CACHES		1
 #define VMEMEXP_CAN_SYNC_OBSERVER	1
 #define VMEMEXP_HAS_CACHE_OPS		1
 static inline void vmemexp_cache_clean(phys_addr_t phys, void *va, size_t size)
@@ -361,6 +381,7 @@ static inline void vmemexp_cache_flush(phys_addr_t phys, void *va, size_t size)
 
 #include <asm/cacheflush.h>
 #include <asm/outercache.h>
+#define VMEMEXP_HAS_CACHES		1
 #define VMEMEXP_CAN_SYNC_OBSERVER	1
 #define VMEMEXP_HAS_CACHE_OPS		1
 static inline void vmemexp_cache_clean(phys_addr_t phys, void *va, size_t size)
@@ -379,11 +400,24 @@ static inline void vmemexp_cache_flush(phys_addr_t phys, void *va, size_t size)
 
 #else
 
+#define VMEMEXP_HAS_CACHES		1
 #define VMEMEXP_CAN_SYNC_OBSERVER	0
 #define VMEMEXP_HAS_CACHE_OPS		0
 static inline void vmemexp_cache_clean(phys_addr_t phys, void *va, size_t size) { }
 static inline void vmemexp_cache_flush(phys_addr_t phys, void *va, size_t size) { }
 
+#endif
+
+/*
+ * The DMA API may go past an IOMMU. "dma-mapping: direct calls for dma-iommu" (v6.12)
+ * replaced the operations of a device behind one by a flag; only architectures with
+ * code of their own have operations still.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+#include <linux/iommu-dma.h>
+#define vmemexp_dma_uses_iommu(dev)	(get_dma_ops(dev) || use_dma_iommu(dev))
+#else
+#define vmemexp_dma_uses_iommu(dev)	get_dma_ops(dev)
 #endif
 
 /*
@@ -393,8 +427,11 @@ static inline void vmemexp_cache_flush(phys_addr_t phys, void *va, size_t size) 
 static inline struct iommu_domain *vmemexp_domain(struct device *dev)
 {
 #ifdef CONFIG_IOMMU_API
-	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
+	struct iommu_domain *domain;
 
+	if (!vmemexp_dma_uses_iommu(dev))
+		return NULL;
+	domain = iommu_get_domain_for_dev(dev);
 	if (domain && domain->type & __IOMMU_DOMAIN_PAGING)
 		return domain;
 #endif
@@ -442,6 +479,14 @@ static inline bool vmemexp_can_map_resource(struct device *dev, phys_addr_t phys
 	if (LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0) && !vmemexp_is_translated(dev))
 		return phys_to_dma_unencrypted(dev, phys) == phys;
 	return true;
+}
+
+/* Without CONFIG_SWIOTLB, Linux 5.10 says of all devices of arm that they snoop. */
+static inline bool vmemexp_is_dma_coherent(struct device *dev)
+{
+	if (IS_ENABLED(CONFIG_ARM) && !IS_ENABLED(CONFIG_ARCH_HAS_SYNC_DMA_FOR_DEVICE))
+		return false;
+	return dev_is_dma_coherent(dev);
 }
 
 /*
@@ -682,6 +727,9 @@ static inline unsigned int vmemexp_gup_read_flags(struct mm_struct *mm, unsigned
 /* 7bc80a5462c3 (v5.19) replaced the "wait for all" argument by a usage. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(5, 19, 0)
 #define dma_resv_usage_rw(write)	(write)
+#define VMEMEXP_RESV_USAGE_ALL		true
+#else
+#define VMEMEXP_RESV_USAGE_ALL		DMA_RESV_USAGE_BOOKKEEP
 #endif
 /* d3fae3b3daac (v5.14) dropped the suffix. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(5, 14, 0)

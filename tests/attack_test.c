@@ -245,8 +245,8 @@ TEST_F(file, is_not_written_by_a_kernel_mapping)
 	EXPECT_EQ(-vmap_refused(), _test_ioctl(self->session, IMPORTER_IOC_VMAP, NULL));
 	EXPECT_EQ(-ENXIO, _test_importer_transfer(self->session,
 						  IMPORTER_IOC_VWRITE, 0, &byte, 1));
-	/* Nor while a device may read it. */
-	test_importer_map(self->session, IMPORTER_TO_DEVICE);
+	/* Nor does it get so far that a driver may take it for granted. */
+	EXPECT_EQ(-EPERM, _test_importer_map(self->session, IMPORTER_TO_DEVICE));
 	EXPECT_EQ(-vmap_refused(), _test_ioctl(self->session, IMPORTER_IOC_VMAP, NULL));
 }
 

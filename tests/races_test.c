@@ -245,7 +245,8 @@ static void do_query(struct worker *w, int driver, int dmabuf)
 /* In the window, which is reserved again afterwards. */
 static void do_mmap(struct worker *w, int driver, int dmabuf)
 {
-	static const int lost[] = { EBADF, EINVAL, ENODEV, ENXIO, EACCES, EFAULT, 0 };
+	/* EPERM: of a part, when another thread has closed the descriptor. */
+	static const int lost[] = { EBADF, EINVAL, ENODEV, ENXIO, EACCES, EFAULT, EPERM, 0 };
 	unsigned int pages = 1 + draw(&w->random, 4);
 	bool write = draw(&w->random, 2);
 	size_t size = pages * page_size();

@@ -63,7 +63,7 @@
  * parameter ``carveouts=``; the driver that mapped them is held by its file until
  * the dma-buf is gone or revoked. They do not count against %RLIMIT_MEMLOCK; what
  * the kernel needs to describe them does, where they are scattered. When the driver
- * takes its mapping away, the dma-buf is revoked.
+ * takes away what the exporter has still mapped, the dma-buf is revoked.
  *
  * A range that is a mapping of a dma-buf (%VMEMEXP_MEMORY_DMABUF) gives a further
  * file descriptor for that dma-buf, if the caller has one already or maps all of
@@ -222,6 +222,10 @@
  * OVERLAPS: some page is in the buffer more than once. A device that works on a
  *           copy cannot map it (ENOTUNIQ): the copies of that page would overwrite
  *           each other.
+ * NO_PAGES: a carve-out that the kernel has no struct page for. It can be mapped for
+ *           devices only by callers with CAP_SYS_RAWIO (EPERM to others), unless the
+ *           administrator sets the module parameter map_without_pages=1: some drivers
+ *           map other memory instead, or crash the kernel.
  * REVOKED:  an administrator has taken it back (VMEMEXP_IOC_REVOKE), or the driver
  *           whose page frames it shows has taken those away.
  */
@@ -231,6 +235,7 @@
 #define VMEMEXP_STATE_NO_VMAP		(1U << 3)
 #define VMEMEXP_STATE_OVERLAPS		(1U << 4)
 #define VMEMEXP_STATE_REVOKED		(1U << 5)
+#define VMEMEXP_STATE_NO_PAGES		(1U << 6)
 
 /**
  * struct vmemexp_export - argument of VMEMEXP_IOC_EXPORT
@@ -523,6 +528,7 @@ struct vmemexp_query {
  * ======== ===================================================================
  * EPERM    The caller lacks %CAP_SYS_ADMIN.
  * ENOENT   No dma-buf of this driver has that number.
+ * ENOTUNIQ Two have it: before Linux 6.1 numbers are given out again after 2^32.
  * EINTR    A signal came while waiting for another caller; call again.
  * ENOMEM   The kernel is out of memory.
  * EFAULT   The answer cannot be written. The dma-buf is revoked.
