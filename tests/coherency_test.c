@@ -627,6 +627,43 @@ TEST_F(device, may_only_read_what_was_exported_read_only)
 	close(dmabuf);
 }
 
+/* A ring, mapped twice in a row, is for devices that work on the memory itself. */
+TEST_F(device, maps_a_page_twice_unless_it_bounces)
+{
+	const size_t half = 2 * PAGE;
+	uint8_t written[200], seen[200], *ring;
+	int file = memfd(half, 0), dmabuf;
+
+	ring = map(2 * half, PROT_NONE, ANON, -1);
+	for (size_t at = 0; at < 2 * half; at += half)
+		ASSERT_EQ(ring + at, mmap(ring + at, half, RW, MAP_SHARED | MAP_FIXED, file, 0));
+	close(file);
+	fill(ring, half, 1);
+	dmabuf = test_export(ring, 2 * half, O_RDWR);
+	EXPECT_NE(0, test_query(dmabuf).state & VMEMEXP_STATE_OVERLAPS);
+	test_edu_attach(self->edu, dmabuf, 0, self->bits);
+	if (self->bounces) {
+		for (unsigned int dir = EDU_BIDIRECTIONAL; dir <= EDU_FROM_DEVICE; dir++)
+			EXPECT_EQ(-ENOTUNIQ, _test_edu_map(self->edu, dir));
+		EXPECT_EQ(0, test_query(dmabuf).mappings);
+		EXPECT_FALSE(is_bounced(dmabuf));
+	} else {
+		/* Across the seam. */
+		test_edu_map(self->edu, EDU_BIDIRECTIONAL);
+		fill(written, sizeof(written), 2);
+		test_edu_write(self->edu, half - 100, written, sizeof(written));
+		test_sync(dmabuf, VMEMEXP_SYNC_START | READ, 0, 2 * half);
+		EXPECT_SAME(written, ring + half - 100, 100);
+		EXPECT_SAME(written + 100, ring, 100);
+		test_sync(dmabuf, VMEMEXP_SYNC_END | READ, 0, 2 * half);
+		test_edu_read(self->edu, 0, seen, 100);
+		EXPECT_SAME(written + 100, seen, 100);
+		test_edu_unmap(self->edu);
+	}
+	close(dmabuf);
+	munmap(ring, 2 * half);
+}
+
 /* An observer sees memory, and knows nothing of copies. */
 TEST_F(device, keeps_its_copy_from_the_sync_of_an_observer)
 {
