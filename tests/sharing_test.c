@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a program meets that goes on working with memory it has exported: what the
- * dma-buf still shows, what an export costs the program later, which calls of the
+ * A program that goes on working with memory it has exported: what the dma-buf
+ * still shows, what an export costs the program later, which calls of the
  * kernel take a mapping of the dma-buf for memory and which do not, and what parts
  * the program from the dma-buf. Most of it is the kernel's doing and not the driver's.
  * Documentation/vmemexp.rst tells it to users, and names these tests.
@@ -32,7 +32,7 @@
 #define ARCH_ENABLE_TAGGED_ADDR	0x4002
 #endif
 
-/* What takes a moment, and is asked for again until it is so. */
+/* Asks again for a while: it may take a moment. */
 #define EXPECT_SOON(expected, seen) do {				\
 	for (int ms = 0; (expected) != (seen) && ms < RELEASE_TIMEOUT_MS; ms += 10) \
 		sleep_ms(10);						\
@@ -463,7 +463,7 @@ static int use_io_uring_buffer(unsigned char *addr)
 	return ret;
 }
 
-/* What mutexes and semaphores that processes share do to wake others up. */
+/* Mutexes and semaphores that processes share wake others up by this. */
 static int use_shared_futex(unsigned char *addr)
 {
 	return syscall(SYS_futex, addr, FUTEX_WAKE, 1, NULL, NULL, 0) < 0 ? -errno : 0;
@@ -907,7 +907,7 @@ static int break_page(unsigned char *addr)
 	return madvise(addr, PAGE, MADV_HWPOISON) && errno != EBUSY ? -errno : 0;
 }
 
-/* Of a page that is really broken, the machine would tell whoever reads it. */
+/* If it were really broken, the machine would tell at a read. */
 TEST_F(broken, page_ends_the_program_and_not_who_maps_the_dmabuf)
 {
 	unsigned char *later;
@@ -1021,7 +1021,7 @@ TEST_F(sharing, writes_past_the_write_protection_of_userfaultfd)
 
 /*
  * A bit of a pointer that the CPU ignores, after it has been made to; 0 if there is
- * none. Of arm64 it always does; of amd64 where it has LAM.
+ * none. arm64 always ignores it, amd64 if the CPU has LAM.
  */
 static uint64_t tag(void)
 {

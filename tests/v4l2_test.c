@@ -765,7 +765,7 @@ TEST_F(queue, takes_read_only_memory_as_source_where_it_is_only_mapped_for_dma)
 		close(buffers[i].dmabuf);
 }
 
-/* Of this one, and of most that the usual widths and heights give. */
+/* Most of the usual widths and heights give no whole pages. */
 TEST_F(queue, takes_a_picture_of_no_whole_pages_if_the_export_is_rounded_up)
 {
 	struct v4l2_format format = { .type = self->capture.type };
