@@ -607,7 +607,10 @@ static int vmemexp_pin_failed(struct vmemexp_buf *buf, unsigned long addr, int r
 /* Some of the page frames may have been taken away: vmemexp_check_suspect() finds out. */
 static bool vmemexp_is_suspect(const struct vmemexp_buf *buf)
 {
-	return (unsigned int)atomic_read(&buf->cleared) != smp_load_acquire(&buf->checked);
+	/* With it, what the check has found. */
+	unsigned int checked = smp_load_acquire(&buf->checked);
+
+	return (unsigned int)atomic_read(&buf->cleared) != checked;
 }
 
 /* --- pinning: pages become extents --- */

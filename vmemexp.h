@@ -415,9 +415,15 @@ static inline void vmemexp_cache_flush(phys_addr_t phys, void *va, size_t size) 
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
 #include <linux/iommu-dma.h>
-#define vmemexp_dma_uses_iommu(dev)	(get_dma_ops(dev) || use_dma_iommu(dev))
+static inline bool vmemexp_may_use_iommu(struct device *dev)
+{
+	return get_dma_ops(dev) || use_dma_iommu(dev);
+}
 #else
-#define vmemexp_dma_uses_iommu(dev)	get_dma_ops(dev)
+static inline bool vmemexp_may_use_iommu(struct device *dev)
+{
+	return get_dma_ops(dev);
+}
 #endif
 
 /*
@@ -429,7 +435,7 @@ static inline struct iommu_domain *vmemexp_domain(struct device *dev)
 #ifdef CONFIG_IOMMU_API
 	struct iommu_domain *domain;
 
-	if (!vmemexp_dma_uses_iommu(dev))
+	if (!vmemexp_may_use_iommu(dev))
 		return NULL;
 	domain = iommu_get_domain_for_dev(dev);
 	if (domain && domain->type & __IOMMU_DOMAIN_PAGING)
