@@ -31,6 +31,7 @@ static_assert(sizeof(struct importer_attach) == 16, "importer_attach");
 static_assert(sizeof(struct importer_direction) == 8, "importer_direction");
 static_assert(sizeof(struct importer_transfer) == 24, "importer_transfer");
 static_assert(sizeof(struct importer_info) == 136, "importer_info");
+static_assert(sizeof(struct importer_edit) == 24, "importer_edit");
 
 /*
  * A heap makes this of runs of 64 KiB and of 4 KiB: several segments, none too
@@ -252,6 +253,7 @@ TEST_F(session, bad_pointer_is_efault)
 		IMPORTER_IOC_ATTACH, IMPORTER_IOC_MAP, IMPORTER_IOC_READ,
 		IMPORTER_IOC_WRITE, IMPORTER_IOC_VREAD, IMPORTER_IOC_VWRITE,
 		IMPORTER_IOC_BEGIN_CPU, IMPORTER_IOC_END_CPU, IMPORTER_IOC_INFO,
+		IMPORTER_IOC_EDIT,
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(cmds); i++)
@@ -280,6 +282,7 @@ TEST_F(session, bad_attach_is_refused)
 
 TEST_F(session, steps_without_attachment_are_enxio)
 {
+	struct importer_edit edit = { .nents = 1 };
 	char byte;
 
 	EXPECT_EQ(ENXIO, step(self->fd, IMPORTER_IOC_DETACH, NULL));
@@ -293,6 +296,7 @@ TEST_F(session, steps_without_attachment_are_enxio)
 	EXPECT_EQ(ENXIO, transfer(self->fd, IMPORTER_IOC_VWRITE, 0, 1, &byte));
 	EXPECT_EQ(ENXIO, directed(self->fd, IMPORTER_IOC_BEGIN_CPU, 0));
 	EXPECT_EQ(ENXIO, directed(self->fd, IMPORTER_IOC_END_CPU, 0));
+	EXPECT_EQ(ENXIO, step(self->fd, IMPORTER_IOC_EDIT, &edit));
 	EXPECT_TRUE(mmap(NULL, 4096, PROT_READ, MAP_SHARED, self->fd, 0) ==
 		    MAP_FAILED);
 	EXPECT_EQ(ENXIO, errno);
@@ -629,6 +633,46 @@ TEST_F(importer, transfers_are_bounded)
 	EXPECT_EQ(EINVAL, transfer(s, IMPORTER_IOC_READ, 1, ~0ull, self->buf));
 	EXPECT_EQ(EINVAL, transfer(s, IMPORTER_IOC_VREAD, 1, ~0ull, self->buf));
 	EXPECT_TRUE(all_bytes_are(self->mem, SIZE, 0));
+}
+
+TEST_F(importer, edited_list_is_what_is_left_of_it)
+{
+	struct importer_edit edit = { .skip = 100, .trim = 200 }, bad;
+	struct importer_info in;
+	int s = self->session;
+
+	fill(self->mem, SIZE, 8);
+	ASSERT_EQ(0, attach(s, self->dmabuf, IMPORTER_DEV_COHERENT));
+	EXPECT_EQ(ENXIO, step(s, IMPORTER_IOC_EDIT, &edit));
+	ASSERT_EQ(0, map(s, IMPORTER_TO_DEVICE));
+	in = info(s);
+	edit.nents = in.nents;
+
+	bad = (struct importer_edit){ .nents = 0 };
+	EXPECT_EQ(EINVAL, step(s, IMPORTER_IOC_EDIT, &bad));
+	bad = (struct importer_edit){ .nents = in.nents + 1 };
+	EXPECT_EQ(EINVAL, step(s, IMPORTER_IOC_EDIT, &bad));
+	bad = (struct importer_edit){ .nents = 1, .reserved = 1 };
+	EXPECT_EQ(EINVAL, step(s, IMPORTER_IOC_EDIT, &bad));
+	bad = (struct importer_edit){ .nents = 1, .skip = in.max_segment };
+	EXPECT_EQ(EINVAL, step(s, IMPORTER_IOC_EDIT, &bad));
+	bad = (struct importer_edit){ .nents = 1, .trim = ~0ull };
+	EXPECT_EQ(EINVAL, step(s, IMPORTER_IOC_EDIT, &bad));
+	EXPECT_EQ(in.dma_size, info(s).dma_size);
+
+	/* These exporters unmap what is in the list, which is fine if that is nothing. */
+	if (swiotlb_forced() || has_dma_api_debug())
+		return;
+	EXPECT_EQ(0, step(s, IMPORTER_IOC_EDIT, &edit));
+	EXPECT_EQ(in.nents, info(s).nents);
+	EXPECT_EQ(SIZE - 300, info(s).dma_size);
+	EXPECT_EQ(0, transfer(s, IMPORTER_IOC_READ, 0, SIZE - 300, self->buf));
+	EXPECT_EQ(0, memcmp(self->buf, self->mem + 100, SIZE - 300));
+
+	edit = (struct importer_edit){ .nents = in.nents - 1 };
+	EXPECT_EQ(0, step(s, IMPORTER_IOC_EDIT, &edit));
+	EXPECT_EQ(in.nents - 1, info(s).nents);
+	EXPECT_GT(SIZE - 300, info(s).dma_size);
 }
 
 TEST_F(importer, vmap_shows_the_same_memory)

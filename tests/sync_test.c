@@ -737,6 +737,213 @@ TEST_F(sync, of_a_read_only_buffer_shows_the_device_what_the_owner_wrote)
 	close(dmabuf);
 }
 
+/* ---- importers that edit the scatterlist which they got ---- */
+
+/* Neighbours in the range, but not in memory. */
+#define EDITED_PAGES	256
+
+/* As many of these use up all bounce buffers, if they are not given back. */
+#define EDITS		100
+
+FIXTURE(edited)
+{
+	int fd;
+	struct test_state before;
+	size_t size;
+	uint8_t *buf;
+	int dmabuf;
+	int session;
+	struct importer_info fresh;
+	uint8_t *seen;
+};
+
+FIXTURE_VARIANT(edited)
+{
+	unsigned int device;
+	unsigned int address_bits;
+};
+
+FIXTURE_VARIANT_ADD(edited, by_a_coherent_device)
+{
+	.device = IMPORTER_DEV_COHERENT,
+};
+
+FIXTURE_VARIANT_ADD(edited, by_a_device_with_small_segments)
+{
+	.device = IMPORTER_DEV_SEGMENT64K,
+};
+
+FIXTURE_VARIANT_ADD(edited, by_a_noncoherent_device)
+{
+	.device = IMPORTER_DEV_NONCOHERENT,
+};
+
+FIXTURE_VARIANT_ADD(edited, by_a_shadow_device)
+{
+	.device = IMPORTER_DEV_SHADOW,
+};
+
+FIXTURE_VARIANT_ADD(edited, by_a_merged_device)
+{
+	.device = IMPORTER_DEV_MERGED,
+};
+
+FIXTURE_VARIANT_ADD(edited, by_a_device_with_32_bits)
+{
+	.device = IMPORTER_DEV_MASK32,
+	.address_bits = 32,
+};
+
+FIXTURE_VARIANT_ADD(edited, by_a_device_with_28_bits)
+{
+	.device = IMPORTER_DEV_MASK28,
+	.address_bits = 28,
+};
+
+FIXTURE_SETUP(edited)
+{
+	skip_without_importer();
+	if (variant->address_bits &&
+	    bounce_buffers_end() - 1 >= 1ULL << variant->address_bits)
+		SKIP(return, "no bounce buffer (swiotlb) below %u address bits",
+		     variant->address_bits);
+	test_setup();
+	self->size = EDITED_PAGES * page_size();
+	self->seen = malloc(self->size);
+	ASSERT_NE(NULL, self->seen);
+	for (int tries = 0; tries < MAX_TRIES; tries++) {
+		self->buf = map_anon(self->size);
+		ASSERT_NE(MAP_FAILED, (void *)self->buf);
+		ASSERT_EQ(0, forbid_thp(self->buf, self->size));
+		/* Odd, so that it reaches each page of a power of two. */
+		for (size_t i = 0; i < EDITED_PAGES; i++)
+			self->buf[i * 7 % EDITED_PAGES * page_size()] = 1;
+		self->dmabuf = test_export(self->buf, self->size, O_RDWR);
+		ASSERT_LT(2, test_query(self->dmabuf).nr_extents);
+		if (!variant->address_bits ||
+		    test_query(self->dmabuf).address_bits > variant->address_bits)
+			break;
+		/* Keep the memory, and take more, so that the next try gets other. */
+		memset(map_anon(4 * HUGE_PAGE), 1, 4 * HUGE_PAGE);
+		close(self->dmabuf);
+		self->dmabuf = -1;
+	}
+	if (self->dmabuf < 0)
+		SKIP(return, "no memory above %u address bits", variant->address_bits);
+	self->session = test_importer_open();
+	test_importer_attach(self->session, self->dmabuf, variant->device);
+}
+
+FIXTURE_TEARDOWN(edited)
+{
+	close(self->session);
+	close(self->dmabuf);
+	free(self->seen);
+	test_teardown();
+}
+
+/* What the importer sees does not depend on what it did to the list before. */
+#define check_fresh(seed) do {						\
+	struct importer_info now;					\
+									\
+	fill(self->buf, self->size, seed);				\
+	test_importer_map(self->session, IMPORTER_BIDIRECTIONAL);	\
+	now = test_importer_info(self->session);			\
+	EXPECT_EQ(self->fresh.nents, now.nents);			\
+	EXPECT_EQ(self->fresh.orig_nents, now.orig_nents);		\
+	EXPECT_EQ(self->fresh.nr_bounced, now.nr_bounced);		\
+	EXPECT_EQ(self->fresh.dma_size, now.dma_size);			\
+	EXPECT_EQ(self->fresh.min_segment, now.min_segment);		\
+	EXPECT_EQ(self->fresh.max_segment, now.max_segment);		\
+	EXPECT_EQ(self->fresh.nr_mapped, now.nr_mapped);		\
+	EXPECT_EQ(0, now.nr_errors);					\
+	test_importer_read(self->session, 0, self->seen, self->size);	\
+	EXPECT_EQ(-1, first_difference(self->seen, self->size, seed));	\
+} while (0)
+
+/* The device writes before, and what it wrote is all there afterwards. */
+#define edit_and_unmap(seed, nents, skip, trim) do {			\
+	fill(self->seen, self->size, seed);				\
+	test_importer_write(self->session, 0, self->seen, self->size);	\
+	test_importer_edit(self->session, nents, skip, trim);		\
+	EXPECT_GT(self->size, test_importer_info(self->session).dma_size); \
+	test_importer_unmap(self->session);				\
+	EXPECT_EQ(-1, first_difference(self->buf, self->size, seed));	\
+	EXPECT_EQ(0, test_importer_info(self->session).nr_mapped);	\
+	EXPECT_EQ(0, test_importer_info(self->session).nr_errors);	\
+} while (0)
+
+TEST_F(edited, list_is_fresh_with_the_next_mapping)
+{
+	const size_t page = page_size();
+	unsigned int all;
+
+	test_importer_map(self->session, IMPORTER_BIDIRECTIONAL);
+	self->fresh = test_importer_info(self->session);
+	EXPECT_EQ(self->size, self->fresh.dma_size);
+	all = self->fresh.nents;
+	test_importer_unmap(self->session);
+
+	check_fresh(1);
+	edit_and_unmap(2, all, 100, 0);
+	check_fresh(3);
+	edit_and_unmap(4, all, 0, page - 1);
+	check_fresh(5);
+	edit_and_unmap(6, all, page / 2, page / 2 - 1);
+	check_fresh(7);
+	if (all > 1) {
+		edit_and_unmap(8, 1, 0, 0);
+		check_fresh(9);
+		edit_and_unmap(10, all / 2, 1, page / 4);
+		check_fresh(11);
+	}
+	test_importer_unmap(self->session);
+}
+
+TEST_F(edited, list_leaves_nothing_mapped)
+{
+	test_importer_map(self->session, IMPORTER_BIDIRECTIONAL);
+	self->fresh = test_importer_info(self->session);
+	for (unsigned int i = 0; i < EDITS; i++) {
+		test_importer_edit(self->session, (self->fresh.nents + 1) / 2, 64, 64);
+		test_importer_unmap(self->session);
+		ASSERT_EQ(0, test_importer_info(self->session).nr_mapped);
+		test_importer_map(self->session, IMPORTER_BIDIRECTIONAL);
+	}
+	test_importer_unmap(self->session);
+	check_fresh(1);
+	/* Also if this is the last that the importer does. */
+	test_importer_edit(self->session, (self->fresh.nents + 1) / 2, 64, 64);
+	test_importer_unmap(self->session);
+	EXPECT_EQ(0, test_importer_info(self->session).nr_errors);
+	EXPECT_EQ(-1, first_difference(self->buf, self->size, 1));
+	test_importer_detach(self->session);
+	EXPECT_EQ(0, test_query(self->dmabuf).attachments);
+}
+
+TEST_F(edited, list_is_that_of_one_device)
+{
+	int other = test_importer_open();
+
+	test_importer_attach(other, self->dmabuf, variant->device);
+	test_importer_map(self->session, IMPORTER_TO_DEVICE);
+	test_importer_map(other, IMPORTER_TO_DEVICE);
+	self->fresh = test_importer_info(other);
+	test_importer_edit(self->session, 1, 100, 100);
+	EXPECT_EQ(self->fresh.nents, test_importer_info(other).nents);
+	EXPECT_EQ(self->size, test_importer_info(other).dma_size);
+	fill(self->buf, self->size, 3);
+	test_dmabuf_sync(self->dmabuf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE);
+	test_importer_read(other, 0, self->seen, self->size);
+	EXPECT_EQ(-1, first_difference(self->seen, self->size, 3));
+	/* A sync goes to what was mapped, whatever the list says. */
+	test_importer_read(self->session, 0, self->seen, 64);
+	EXPECT_EQ(0, memcmp(self->buf + 100, self->seen, 64));
+	EXPECT_EQ(0, test_importer_info(self->session).nr_errors);
+	EXPECT_EQ(0, test_importer_info(other).nr_errors);
+	close(other);
+}
+
 /* ---- what cannot be mapped ---- */
 
 FIXTURE(unmappable)

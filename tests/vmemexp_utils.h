@@ -829,6 +829,18 @@ static inline int _test_importer_transfer(int session, unsigned long request,
 	return _test_ioctl(session, request, &cmd);
 }
 
+/* Cuts its own scatterlist down, and leaves it so. */
+static inline int _test_importer_edit(int session, unsigned int nents, uint64_t skip,
+				      uint64_t trim)
+{
+	struct importer_edit cmd = { .nents = nents, .skip = skip, .trim = trim };
+
+	return _test_ioctl(session, IMPORTER_IOC_EDIT, &cmd);
+}
+
+#define test_importer_edit(session, nents, skip, trim) \
+	ASSERT_EQ(0, _test_importer_edit(session, nents, skip, trim))
+
 /* The device reads @length bytes at @offset of its mapping into @buf. */
 #define test_importer_read(session, offset, buf, length)		\
 	ASSERT_EQ(0, _test_importer_transfer(session, IMPORTER_IOC_READ, \

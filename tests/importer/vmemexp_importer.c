@@ -1085,6 +1085,46 @@ static int importer_transfer(struct importer_session *s, void __user *argp,
 	return ret;
 }
 
+/* --- EDIT --- */
+
+static int importer_edit_list(struct sg_table *sgt, const struct importer_edit *arg)
+{
+	struct scatterlist *sg, *last = NULL;
+	u64 left;
+	int i;
+
+	if (!arg->nents || arg->nents > sgt->nents)
+		return -EINVAL;
+	for_each_sg(sgt->sgl, sg, arg->nents, i)
+		last = sg;
+	left = sg_dma_len(last);
+	if (arg->skip >= sg_dma_len(sgt->sgl) || arg->trim >= left)
+		return -EINVAL;
+	if (last == sgt->sgl && arg->skip + arg->trim >= left)
+		return -EINVAL;
+	sg_dma_address(sgt->sgl) += arg->skip;
+	sg_dma_len(sgt->sgl) -= arg->skip;
+	sg_dma_len(last) -= arg->trim;
+	sgt->nents = arg->nents;
+	return 0;
+}
+
+static int importer_edit(struct importer_session *s, void __user *argp)
+{
+	struct importer_edit arg;
+	int ret = -ENXIO;
+
+	if (copy_from_user(&arg, argp, sizeof(arg)))
+		return -EFAULT;
+	if (arg.reserved)
+		return -EINVAL;
+	mutex_lock(&s->lock);
+	if (s->sgt)
+		ret = importer_edit_list(s->sgt, &arg);
+	mutex_unlock(&s->lock);
+	return ret;
+}
+
 /* --- INFO --- */
 
 /* If the core disguised the pages, or entries were merged, nobody can tell. */
@@ -1380,6 +1420,8 @@ static long importer_ioctl(struct file *file, unsigned int cmd,
 		return importer_info(s, argp);
 	case IMPORTER_IOC_CACHE:
 		return importer_cache(s, argp);
+	case IMPORTER_IOC_EDIT:
+		return importer_edit(s, argp);
 	default:
 		return -ENOTTY;
 	}

@@ -8,7 +8,7 @@
  * session holds it until the opposite ioctl drops it:
  *
  *	ATTACH ... DETACH	everything below needs the attachment
- *	  MAP ... UNMAP		READ and WRITE in between
+ *	  MAP ... UNMAP		READ, WRITE and EDIT in between
  *	  VMAP ... VUNMAP	VREAD and VWRITE in between
  *	  BEGIN_CPU, END_CPU	not held: passed on in any order and number
  *	  mmap() of the session
@@ -153,6 +153,25 @@ struct importer_transfer {
 	__aligned_u64 user_ptr;
 };
 
+/**
+ * struct importer_edit - argument of IMPORTER_IOC_EDIT
+ * @nents: in: number of DMA segments that are left, at least 1
+ * @reserved: in: must be 0
+ * @skip: in: bytes that the first of them loses at its begin
+ * @trim: in: bytes that the last of them loses at its end
+ *
+ * Changes the scatterlist that the exporter gave, as importers do that want a part of
+ * the dma-buf (those of RDMA): its number of segments, and their DMA addresses and
+ * lengths. Nothing puts them back before UNMAP. EINVAL if there are not as many
+ * segments, or if not one byte of the first or the last is left.
+ */
+struct importer_edit {
+	__u32 nents;
+	__u32 reserved;
+	__aligned_u64 skip;
+	__aligned_u64 trim;
+};
+
 /* What the session holds, in importer_info.held. */
 #define IMPORTER_HELD_ATTACH	0x1
 #define IMPORTER_HELD_MAP	0x2
@@ -282,5 +301,6 @@ struct importer_cache {
 #define IMPORTER_IOC_END_CPU	_IOW(IMPORTER_MAGIC, 0x0b, struct importer_direction)
 #define IMPORTER_IOC_INFO	_IOR(IMPORTER_MAGIC, 0x0c, struct importer_info)
 #define IMPORTER_IOC_CACHE	_IOWR(IMPORTER_MAGIC, 0x0d, struct importer_cache)
+#define IMPORTER_IOC_EDIT	_IOW(IMPORTER_MAGIC, 0x0e, struct importer_edit)
 
 #endif /* _VMEMEXP_IMPORTER_H */
