@@ -11,7 +11,12 @@
  * A variant is a door through which memory is given to a device and taken back;
  * all tests go through all doors. The device is one of the test importer's, or
  * if COHERENCY_MODE names how devices reach memory in this machine (direct,
- * narrow, force: by bounce buffers, iommu), QEMU's "edu", of which two are needed.
+ * narrow, force: by bounce buffers, iommu, passthrough: as direct, by an IOMMU that
+ * translates nothing; snooped: by an IOMMU, and snooping), QEMU's "edu", of which two
+ * are needed.
+ *
+ * An IOMMU maps what it is told to be a device's memory, as carve-outs without struct
+ * page have to be, in such a way that even a device that snoops does not snoop there.
  */
 #include "vmemexp_memory.h"
 
@@ -81,6 +86,7 @@ struct device {
 	unsigned long map, unmap;	/* requests of the driver that has it */
 	unsigned int address_bits;	/* it reaches no more memory than that */
 	bool snoops;
+	bool snoops_pages;	/* only what has a struct page */
 	unsigned int direction;	/* of the mapping */
 	bool mapped;
 	uint64_t *pfns;		/* where it finds the pages of the buffer */
@@ -103,7 +109,7 @@ struct scene {
 	struct memory m;
 	int dmabuf;
 	uint64_t *pfns;
-	bool is_ram, is_cached;
+	bool is_ram, is_cached, has_pages;
 	struct device devices[MAX_DEVICES];
 	unsigned int nr_devices;
 	unsigned int nr_edus;	/* of them */
@@ -203,6 +209,11 @@ static bool is_mode(const struct scene *self, const char *mode)
 	return self->mode && !strcmp(self->mode, mode);
 }
 
+static bool is_translated(const struct scene *self)
+{
+	return is_mode(self, "iommu") || is_mode(self, "snooped");
+}
+
 /* ---- the buffer and its devices ---- */
 
 /* Once they are pinned: before that, the kernel may put others in their place. */
@@ -220,6 +231,7 @@ static void __export_buffer(struct __test_metadata *_metadata, struct scene *sel
 {
 	self->dmabuf = test_export(self->m.addr, self->m.size, O_RDWR);
 	self->is_ram = true;
+	self->has_pages = true;
 	self->is_cached = test_query(self->dmabuf).cache == VMEMEXP_CACHE_CACHED;
 }
 
@@ -251,11 +263,12 @@ static void __open_edu(struct __test_metadata *_metadata, struct scene *self,
 	}
 	ASSERT_EQ(0, _test_ioctl(d->session, EDU_IOC_ATTACH, &attach));
 	ASSERT_EQ(0, _test_ioctl(d->session, EDU_IOC_INFO, &info));
-	ASSERT_EQ(is_mode(self, "iommu"), !!(info.flags & EDU_INFO_IOMMU));
-	ASSERT_EQ(!ALL_SNOOP, !!(info.flags & EDU_INFO_NONCOHERENT)) {
+	d->snoops_pages = ALL_SNOOP || is_mode(self, "snooped");
+	ASSERT_EQ(is_translated(self), !!(info.flags & EDU_INFO_IOMMU));
+	ASSERT_EQ(!d->snoops_pages, !!(info.flags & EDU_INFO_NONCOHERENT)) {
 		TH_LOG("the device tree does not fit: dma-coherent");
 	}
-	if (!is_mode(self, "iommu"))
+	if (!is_translated(self))
 		d->address_bits = info.address_bits;
 }
 
@@ -363,7 +376,7 @@ static bool is_page_table(const struct scene *self, const struct cachewatch_reco
 {
 	unsigned int op = ALL_SNOOP ? CACHEWATCH_FLUSH : CACHEWATCH_FOR_DEVICE;
 
-	return self->door == MAP_UNMAP && is_mode(self, "iommu") && r->op == op &&
+	return self->door == MAP_UNMAP && is_translated(self) && r->op == op &&
 	       (ALL_SNOOP || r->direction == IMPORTER_TO_DEVICE) &&
 	       r->phys != CACHEWATCH_NOWHERE && find_page(self, r, r->phys / PAGE) < 0;
 }
@@ -564,7 +577,9 @@ static void expect_all(struct scene *self, const struct step *step)
 	for (unsigned int i = 0; i < self->nr_devices; i++) {
 		const struct device *d = &self->devices[i];
 
-		if (!d->snoops && (d->mapped || self->door == MAP_UNMAP))
+		if (d->snoops || (d->snoops_pages && self->has_pages))
+			continue;
+		if (d->mapped || self->door == MAP_UNMAP)
 			expect_for_device(self, step, d);
 	}
 }
@@ -895,6 +910,7 @@ static void __map_region(struct __test_metadata *_metadata, struct scene *self,
 	close(fd);
 	export_buffer();
 	self->is_ram = info->flags & CARVEOUT_INFO_RAM;
+	self->has_pages = info->flags & CARVEOUT_INFO_PAGES;
 	ASSERT_EQ(cache, test_query(self->dmabuf).cache);
 	ASSERT_EQ(ARRAY_SIZE(runs), test_query(self->dmabuf).nr_extents);
 }
@@ -933,9 +949,22 @@ static unsigned int __check_regions(struct __test_metadata *_metadata,
 
 #define check_regions(is_ram, cache)	__check_regions(_metadata, self, is_ram, cache)
 
+/* Whether the CPUs' caches come in between for devices that snoop otherwise. */
+static bool has_region_without_pages(void)
+{
+	struct carveout_info info;
+
+	for (unsigned int i = 0; !_test_carveout_info(i, &info); i++)
+		if (!(info.flags & CARVEOUT_INFO_PAGES))
+			return true;
+	return false;
+}
+
 CACHE_TEST(goes_through_windows_outside_of_ram)
 {
 	skip_without_carveout();
+	if (is_mode(self, "snooped"))
+		ASSERT_TRUE(has_region_without_pages());
 	ASSERT_LT(0, check_regions(false, CARVEOUT_CACHED));
 }
 
@@ -1009,7 +1038,7 @@ CACHE_TEST(costs_as_much_as_is_named)
 	struct cost small = cost_of_a_page(A_FEW_PAGES);
 	struct cost large = cost_of_a_page(LARGE);
 
-	if (ALL_SNOOP) {
+	if (ALL_SNOOP || (is_mode(self, "snooped") && self->door != OBSERVER_SYNC)) {
 		EXPECT_EQ(0, small.calls);
 		EXPECT_EQ(0, large.calls);
 	} else if (is_ranged()) {

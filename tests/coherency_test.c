@@ -688,6 +688,107 @@ TEST_F(device, keeps_its_copy_from_the_sync_of_an_observer)
 	close(dmabuf);
 }
 
+/* ---- carve-outs, which are never copied ---- */
+
+/* Too few for some carve-out, but no fewer than the kernel has a use for. */
+#if defined(__aarch64__)
+#define FEW_BITS	32
+#elif defined(__arm__)
+#define FEW_BITS	31
+#else
+#define FEW_BITS	28
+#endif
+
+FIXTURE(reach)
+{
+	int fd;
+	struct test_state before;
+	char old_list[256];
+	int edu;
+};
+
+FIXTURE_SETUP(reach)
+{
+	skip_without_edu(1);
+	skip_without_carveout();
+	test_setup();
+	test_coherency_mode();
+	ASSERT_LE(0, read_text(VMEMEXP_CARVEOUTS, self->old_list, sizeof(self->old_list)));
+	self->edu = test_edu_open();
+}
+
+FIXTURE_TEARDOWN(reach)
+{
+	close(self->edu);
+	EXPECT_EQ(0, write_text(VMEMEXP_CARVEOUTS, self->old_list));
+	test_teardown();
+}
+
+static void __check_reach(struct __test_metadata *_metadata, int fd, int edu,
+			  const struct carveout_info *info, unsigned int bits, bool reached)
+{
+	const struct carveout_setup setup = {
+		.region = info->region, .cache = CARVEOUT_CACHED,
+	};
+	uint8_t bytes[64], seen[64], *region;
+	int file, dmabuf;
+	char list[64];
+
+	snprintf(list, sizeof(list), "%#llx:%#llx", (unsigned long long)info->base,
+		 (unsigned long long)info->size);
+	ASSERT_EQ(0, write_text(VMEMEXP_CARVEOUTS, list));
+	file = _test_carveout_open(&setup);
+	ASSERT_LE(0, file);
+	region = map(SMALL, RW, MAP_SHARED, file);
+	close(file);
+	dmabuf = __test_export_range(_metadata, fd, region, SMALL, O_RDWR);
+	test_edu_attach(edu, dmabuf, 0, bits);
+	for (unsigned int dir = EDU_BIDIRECTIONAL; dir <= EDU_FROM_DEVICE; dir++) {
+		EXPECT_EQ(reached ? 0 : -EIO, _test_edu_map(edu, dir)) {
+			TH_LOG("%s for %u address bits", list, bits);
+		}
+		EXPECT_EQ(reached, __test_query(_metadata, fd, dmabuf).mappings);
+		if (reached)
+			test_edu_unmap(edu);
+	}
+	if (reached) {
+		fill(bytes, sizeof(bytes), info->region);
+		test_edu_map(edu, EDU_FROM_DEVICE);
+		test_edu_write(edu, PAGE + 100, bytes, sizeof(bytes));
+		test_edu_unmap(edu);
+		test_carveout_read(info->region, PAGE + 100, seen, sizeof(seen));
+		EXPECT_SAME(bytes, seen, sizeof(seen));
+	}
+	test_edu_detach(edu);
+	close(dmabuf);
+	munmap(region, SMALL);
+}
+
+/* The kernel would complain in its log if it was asked to map what is not. */
+TEST_F(reach, of_a_device_decides_and_nothing_is_said)
+{
+	static const unsigned int all_bits[] = { FEW_BITS, 0 };
+	struct carveout_info info;
+	unsigned int out_of_reach = 0;
+
+	for (unsigned int i = 0; !_test_carveout_info(i, &info); i++) {
+		for (size_t j = 0; j < ARRAY_SIZE(all_bits); j++) {
+			unsigned int bits = all_bits[j] ?: 8 * sizeof(long);
+			bool reached = translates_in(coherency_mode()) || bits == 64 ||
+				       (info.base + info.size - 1) >> bits == 0;
+
+			/* Reserved or not, RAM may bounce. */
+			if (info.flags & CARVEOUT_INFO_RAM)
+				continue;
+			__check_reach(_metadata, self->fd, self->edu, &info, all_bits[j],
+				      reached);
+			out_of_reach += !reached;
+		}
+	}
+	if (coherency_mode() == MODE_PASSTHROUGH)
+		EXPECT_LT(0, out_of_reach);
+}
+
 /* ---- what an IOMMU stops ---- */
 
 #define INSIDE_PAGES	5
@@ -792,7 +893,7 @@ static void __expect_refusal(struct __test_metadata *_metadata, int edu,
 }
 
 #define expect_stopped(request, offset, text) do {			\
-	if (coherency_mode() == MODE_IOMMU)				\
+	if (translates_in(coherency_mode()))				\
 		__expect_fault(_metadata, self->edu, self->log, request, \
 			       offset, self->inside + (offset), text);	\
 	else								\

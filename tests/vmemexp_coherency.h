@@ -22,6 +22,8 @@ enum coherency_mode {
 	MODE_NARROW,	/* too few address bits for it: they bounce */
 	MODE_FORCE,	/* all devices bounce: swiotlb=force */
 	MODE_IOMMU,	/* addresses are translated, and what is not mapped faults */
+	MODE_SNOOPED,	/* the same, and devices snoop the CPUs' caches */
+	MODE_PASSTHROUGH, /* there is an IOMMU, which leaves devices alone */
 };
 
 static inline enum coherency_mode coherency_mode(void)
@@ -29,6 +31,7 @@ static inline enum coherency_mode coherency_mode(void)
 	static const char * const names[] = {
 		[MODE_DIRECT] = "direct", [MODE_NARROW] = "narrow",
 		[MODE_FORCE] = "force", [MODE_IOMMU] = "iommu",
+		[MODE_SNOOPED] = "snooped", [MODE_PASSTHROUGH] = "passthrough",
 	};
 	const char *mode = getenv("COHERENCY_MODE") ?: "";
 
@@ -179,6 +182,22 @@ static inline bool bounces_in(enum coherency_mode mode)
 	return mode == MODE_NARROW || mode == MODE_FORCE;
 }
 
+static inline bool translates_in(enum coherency_mode mode)
+{
+	return mode == MODE_IOMMU || mode == MODE_SNOOPED;
+}
+
+/* The devices of x86 always do. */
+static inline bool snoops_in(enum coherency_mode mode)
+{
+#if defined(__arm__) || defined(__aarch64__)
+	return mode == MODE_SNOOPED;
+#else
+	(void)mode;
+	return true;
+#endif
+}
+
 /*
  * The DMA mask that a device of the mode has, 0 for the most there is. A narrow
  * one has to reach the bounce buffers, and some kernels refuse it if it does not
@@ -209,8 +228,10 @@ static inline unsigned int __edu_address_bits(struct __test_metadata *_metadata,
 
 /* Expects that what the device maps is as it has to be with these bits. */
 static inline void __test_mapping(struct __test_metadata *_metadata, int dmabuf,
-				  unsigned int bits, bool bounces, bool translated)
+				  unsigned int bits, bool bounces)
 {
+	enum coherency_mode mode = coherency_mode();
+	bool translated = translates_in(mode);
 	int session = test_edu_open();
 	struct map_event event;
 	struct edu_info info;
@@ -222,16 +243,17 @@ static inline void __test_mapping(struct __test_metadata *_metadata, int dmabuf,
 	ASSERT_EQ(bounces ? event.segments : 0, event.bounced);
 	info = test_edu_info(session);
 	ASSERT_EQ(translated, !!(info.flags & EDU_INFO_IOMMU));
+	ASSERT_EQ(snoops_in(mode), !(info.flags & EDU_INFO_NONCOHERENT));
 	if (bits)
 		ASSERT_EQ(bits, info.address_bits);
 	close(session);
 
 	snprintf(path, sizeof(path), PCI_DEVICES "/%s/iommu_group/type",
 		 event.device);
-	if (translated) {
-		/* Neither passed through, nor unmapped later than told. */
+	if (translated || mode == MODE_PASSTHROUGH) {
+		/* Neither passed through, nor unmapped later than told; or the former. */
 		ASSERT_LT(0, read_text(path, type, sizeof(type)));
-		ASSERT_EQ(0, strcmp("DMA\n", type));
+		ASSERT_EQ(0, strcmp(translated ? "DMA\n" : "identity\n", type));
 	} else {
 		ASSERT_NE(0, access(path, F_OK));
 	}
@@ -256,11 +278,10 @@ __test_coherency_mode(struct __test_metadata *_metadata, int fd)
 	*page = 1;
 	dmabuf = __test_export_range(_metadata, fd, page, page_size(), O_RDWR);
 	bits = __edu_address_bits(_metadata, mode, dmabuf);
-	__test_mapping(_metadata, dmabuf, bits, bounces_in(mode),
-		       mode == MODE_IOMMU);
+	__test_mapping(_metadata, dmabuf, bits, bounces_in(mode));
 	/* It is the mask that makes the device bounce, and nothing else. */
 	if (mode == MODE_NARROW)
-		__test_mapping(_metadata, dmabuf, 0, false, false);
+		__test_mapping(_metadata, dmabuf, 0, false);
 	close(dmabuf);
 	munmap((void *)page, page_size());
 	return bits;
