@@ -78,6 +78,7 @@
 #include <linux/capability.h>
 #include <linux/cred.h>
 #include <linux/debugfs.h>
+#include <linux/delay.h>
 #include <linux/fdtable.h>
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -119,6 +120,9 @@
 /* One fault may bring a page, another one write access to it. */
 #define VMEMEXP_FAULT_TRIES	4
 
+/* How often fences are looked at that a revoked buffer's memory waits for. */
+#define VMEMEXP_FENCE_INTERVAL_MS	100
+
 /* Kernel memory for the description of one extent, as it is charged to the user. */
 #define VMEMEXP_EXTENT_COST	512
 
@@ -129,8 +133,8 @@ static DEFINE_MUTEX(vmemexp_buffers_lock);
 DEFINE_STATIC_SRCU(vmemexp_faults);
 
 /*
- * For vmemexp_buf.work; and for vmemexp_buf.free_work, which an exporter can delay by
- * what its threads do to its address space.
+ * For vmemexp_buf.work; and for vmemexp_user.free_work, which the user's processes can
+ * delay by what they do to their address spaces.
  */
 static struct workqueue_struct *vmemexp_wq;
 static struct workqueue_struct *vmemexp_free_wq;
@@ -357,46 +361,6 @@ MODULE_PARM_DESC(max_buffers,
 static LIST_HEAD(vmemexp_users);
 static DEFINE_SPINLOCK(vmemexp_users_lock);
 
-static struct vmemexp_user *vmemexp_find_user(const struct user_struct *user)
-{
-	struct vmemexp_user *entry;
-
-	lockdep_assert_held(&vmemexp_users_lock);
-
-	list_for_each_entry(entry, &vmemexp_users, node)
-		if (entry->user == user)
-			return entry;
-	return NULL;
-}
-
-/* Counts one more buffer of the calling user, and holds that user for it. */
-static struct vmemexp_user *vmemexp_get_user(u64 addr, struct vmemexp_error *error)
-{
-	struct vmemexp_user *new = vmemexp_alloc_user(), *user;
-	bool unlimited = false, full;
-
-	if (!new)
-		return ERR_PTR(-ENOMEM);
-again:
-	spin_lock(&vmemexp_users_lock);
-	user = vmemexp_find_user(new->user) ?: new;
-	full = user->buffers >= READ_ONCE(vmemexp_max_buffers) && !unlimited;
-	if (!full && !user->buffers++)
-		list_add(&user->node, &vmemexp_users);
-	spin_unlock(&vmemexp_users_lock);
-
-	/* Asked only if it matters, since that leaves traces. */
-	if (full && capable(CAP_SYS_RESOURCE)) {
-		unlimited = true;
-		goto again;
-	}
-	if (full || user != new)
-		vmemexp_free_user(new);
-	if (full)
-		return ERR_PTR(vmemexp_fail(error, VMEMEXP_REASON_QUOTA, addr, -EDQUOT));
-	return user;
-}
-
 static void vmemexp_put_user(struct vmemexp_user *user)
 {
 	bool last;
@@ -523,7 +487,7 @@ static int vmemexp_check_range(struct vmemexp_buf *buf, struct vmemexp_error *er
 		return -EINTR;
 	vma = vma_lookup(buf->mm, addr);
 	if (vma) {
-		buf->pfnmap = vmemexp_is_pfnmap(vma);
+		WRITE_ONCE(buf->pfnmap, vmemexp_is_pfnmap(vma));
 		buf->memory = buf->pfnmap ? VMEMEXP_MEMORY_PFNMAP : 0;
 		buf->prot_cache = vmemexp_prot_cache(vma->vm_page_prot);
 		/* The driver behind it must stay, since nothing else is held. */
@@ -602,15 +566,6 @@ static int vmemexp_pin_failed(struct vmemexp_buf *buf, unsigned long addr, int r
 	if (err == -EFAULT)
 		return vmemexp_fail(error, VMEMEXP_REASON_NO_BACKING, addr, err);
 	return vmemexp_fail(error, VMEMEXP_REASON_UNPINNABLE, addr, ret);
-}
-
-/* Some of the page frames may have been taken away: vmemexp_check_suspect() finds out. */
-static bool vmemexp_is_suspect(const struct vmemexp_buf *buf)
-{
-	/* With it, what the check has found. */
-	unsigned int checked = smp_load_acquire(&buf->checked);
-
-	return (unsigned int)atomic_read(&buf->cleared) != checked;
 }
 
 /* --- pinning: pages become extents --- */
@@ -1117,7 +1072,7 @@ static int vmemexp_locate(struct vmemexp_buf *buf, struct vmemexp_error *error)
 	 * The cache attribute and the permission to use memory that is not
 	 * pinned came from a mapping that must have been there all the time.
 	 */
-	if (READ_ONCE(buf->stale) || vmemexp_is_suspect(buf))
+	if (READ_ONCE(buf->stale))
 		return vmemexp_fail(error, VMEMEXP_REASON_CHANGED, buf->start, -EAGAIN);
 	return 0;
 }
@@ -1267,21 +1222,20 @@ static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmem
 /*
  * Page frames are neither reclaimed nor migrated: the driver takes them away. But not
  * where another mapping may be by now; and the split of a mapping announces the one
- * huge entry that may be at that place as cleared, and clears nothing. So if the range
- * has that size, look at what is left (vmemexp_check_suspect()).
+ * huge entry that may be at that place as cleared, and clears nothing. mm/ does that
+ * under the mmap_lock, and a driver does not hold that where it takes something away.
  */
 static void vmemexp_cleared(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
 {
 	unsigned long size = range->end - range->start;
 
-	if (!buf->pfnmap || READ_ONCE(buf->stale))
+	if (!READ_ONCE(buf->pfnmap) || READ_ONCE(buf->stale))
 		return;
-	if ((size == PMD_SIZE || size == PUD_SIZE) && IS_ALIGNED(range->start, size)) {
-		atomic_inc(&buf->cleared);
-	} else {
-		WRITE_ONCE(buf->taken, true);
-		WRITE_ONCE(buf->stale, true);
-	}
+	if ((size == PMD_SIZE || size == PUD_SIZE) && IS_ALIGNED(range->start, size) &&
+	    vmemexp_is_mmap_writer(range->mm))
+		return;
+	WRITE_ONCE(buf->taken, true);
+	WRITE_ONCE(buf->stale, true);
 	queue_work(vmemexp_wq, &buf->work);
 }
 
@@ -1290,6 +1244,9 @@ static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 {
 	struct vmemexp_buf *buf = container_of(notifier, struct vmemexp_buf, notifier);
 
+	mmu_interval_set_seq(notifier, seq);
+	/* Whoever sets pfnmap behind the look at it waits: vmemexp_wait_invalidated(). */
+	smp_mb();
 	/*
 	 * Every attempt to migrate or reclaim a page is announced, too, and
 	 * fails for pinned ones. Only the end of the mapping counts.
@@ -1309,7 +1266,6 @@ static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 	default:
 		break;
 	}
-	mmu_interval_set_seq(notifier, seq);
 	return true;
 }
 
@@ -1337,9 +1293,11 @@ static void vmemexp_unwatch(struct vmemexp_buf *buf)
 	mmu_interval_notifier_remove(&buf->notifier);
 }
 
-/* Waits until all that has been announced is done. */
+/* Waits until all that the notifier has been told of is done. */
 static void vmemexp_wait_invalidated(struct vmemexp_buf *buf)
 {
+	/* Pairs with that of vmemexp_invalidate(). */
+	smp_mb();
 	mmu_interval_read_begin(&buf->notifier);
 }
 #else
@@ -1407,10 +1365,7 @@ static bool vmemexp_is_gone(const struct vmemexp_buf *buf)
 /* The errno for those who want to use the memory anew: 0, if they may. */
 static int vmemexp_check_gone(const struct vmemexp_buf *buf)
 {
-	if (vmemexp_is_gone(buf))
-		return -ENODEV;
-	/* It will be known in a moment. */
-	return vmemexp_is_suspect(buf) ? -EAGAIN : 0;
+	return vmemexp_is_gone(buf) ? -ENODEV : 0;
 }
 
 /* Some device has it mapped, or there is a kernel mapping of it. */
@@ -1448,22 +1403,42 @@ static void vmemexp_put_memory(struct vmemexp_buf *buf)
 	vmemexp_uncharge(buf);
 }
 
-/* The part of vmemexp_destroy() that waits for what goes on in the exporter's mm. */
-static void vmemexp_free_work(struct work_struct *work)
+/* Frees what is left. Waits for what goes on in the exporter's mm. */
+static void vmemexp_free(struct vmemexp_buf *buf)
 {
-	struct vmemexp_buf *buf = container_of(work, struct vmemexp_buf, free_work);
-
 	vmemexp_leave_mm(buf);
 	/* Nothing queues it any more. */
 	cancel_work_sync(&buf->work);
+	if (buf->user)
+		vmemexp_put_user(buf->user);
 	iput(buf->inode);
 	kvfree(buf->extents);
 	mutex_destroy(&buf->lock);
 	kfree(buf);
 }
 
-/* The memory goes at once, the rest when it can: whoever closes last need not wait. */
-static void vmemexp_destroy(struct vmemexp_buf *buf)
+/*
+ * One buffer at a time, and then it is the turn of other users: what a process does to
+ * its own mm, without end perhaps, must keep nobody else waiting.
+ */
+static void vmemexp_free_work(struct work_struct *work)
+{
+	struct vmemexp_user *user = container_of(work, struct vmemexp_user, free_work);
+	struct vmemexp_buf *buf;
+
+	spin_lock(&vmemexp_users_lock);
+	buf = list_first_entry(&user->dying, struct vmemexp_buf, node);
+	list_del(&buf->node);
+	/* Under the lock, as where one is added: so there is one each time. */
+	if (!list_empty(&user->dying))
+		queue_work(vmemexp_free_wq, work);
+	spin_unlock(&vmemexp_users_lock);
+	/* With the last one, the user goes. */
+	vmemexp_free(buf);
+}
+
+/* Gives back what the export has got, but for what vmemexp_free() does. */
+static void vmemexp_put_resources(struct vmemexp_buf *buf)
 {
 	struct file *file;
 
@@ -1475,9 +1450,23 @@ static void vmemexp_destroy(struct vmemexp_buf *buf)
 	mutex_unlock(&buf->lock);
 	if (file)
 		fput(file);
-	if (buf->user)
-		vmemexp_put_user(buf->user);
-	queue_work(vmemexp_free_wq, &buf->free_work);
+}
+
+/* Of an export that failed. */
+static void vmemexp_destroy(struct vmemexp_buf *buf)
+{
+	vmemexp_put_resources(buf);
+	vmemexp_free(buf);
+}
+
+/* Of one that is closed, by whomever: that one need not wait for the exporter. */
+static void vmemexp_destroy_later(struct vmemexp_buf *buf)
+{
+	vmemexp_put_resources(buf);
+	spin_lock(&vmemexp_users_lock);
+	list_add_tail(&buf->node, &buf->user->dying);
+	queue_work(vmemexp_free_wq, &buf->user->free_work);
+	spin_unlock(&vmemexp_users_lock);
 }
 
 /* --- coherency: every mapped device, only the bytes named --- */
@@ -1906,8 +1895,7 @@ static void vmemexp_restore_sgt(const struct vmemexp_buf *buf, struct vmemexp_at
 
 static void vmemexp_unmap_attach(const struct vmemexp_buf *buf, struct vmemexp_attach *at)
 {
-	if (at->nr_segments && !at->kept)
-		vmemexp_restore_sgt(buf, at);
+	vmemexp_restore_sgt(buf, at);
 	/* The direction that was mapped, whatever the importer says now. */
 	if (at->resource)
 		vmemexp_unmap_resources(at, at->nr_segments, at->mapped_dir);
@@ -2063,6 +2051,7 @@ static void vmemexp_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *at
 	if (at->kept)
 		vmemexp_unmap_attach(buf, at);
 	kvfree(at->segments);
+	at->sgt.orig_nents = at->nr_entries;
 	sg_free_table(&at->sgt);
 	kfree(at);
 }
@@ -2211,7 +2200,8 @@ static void vmemexp_fill_start(struct vmemexp_fill *fill, unsigned long addr)
 }
 
 /* A fault fills no more than this, so that nobody waits for long for its end. */
-#define VMEMEXP_FILL_SIZE	SZ_1G
+#define VMEMEXP_FILL_SIZE	SZ_64M
+#define VMEMEXP_FILL_STEP	SZ_2M
 
 /*
  * Fills all of the mapping, so that there is one fault and not one a page. First the page
@@ -2236,17 +2226,20 @@ static vm_fault_t vmemexp_fill_vma(const struct vmemexp_buf *buf, struct vm_area
 	addr = ALIGN_DOWN(addr, PAGE_SIZE);
 	vmemexp_fill_start(&fill, addr);
 	ret = vmemexp_fill_range(&fill, addr, addr + PAGE_SIZE);
+	if (ret != VM_FAULT_NOPAGE)
+		return ret;
 
+	/* The rest is for later: if that fails, another fault will tell. */
 	addr = max(first, vma->vm_start);
 	vmemexp_fill_start(&fill, addr);
 	for (; ret == VM_FAULT_NOPAGE && addr <= last; addr = next) {
 		if (fatal_signal_pending(current) || vmemexp_is_gone(buf))
 			break;
-		next = pmd_addr_end(addr, last + 1);
+		next = min(ALIGN_DOWN(addr, VMEMEXP_FILL_STEP) + (VMEMEXP_FILL_STEP - 1), last) + 1;
 		ret = vmemexp_fill_range(&fill, addr, next);
 		cond_resched();
 	}
-	return ret;
+	return VM_FAULT_NOPAGE;
 }
 
 static vm_fault_t vmemexp_vm_fault(struct vm_fault *vmf)
@@ -2260,11 +2253,6 @@ static vm_fault_t vmemexp_vm_fault(struct vm_fault *vmf)
 	if (vma_lookup(vma->vm_mm, vma->vm_start) != vma)
 		return VM_FAULT_NOPAGE;
 
-	/* Try again when it is known. */
-	if (vmemexp_check_gone(buf) == -EAGAIN) {
-		schedule_timeout_uninterruptible(1);
-		return VM_FAULT_NOPAGE;
-	}
 	srcu = srcu_read_lock(&vmemexp_faults);
 	if (!vmemexp_is_gone(buf))
 		ret = vmemexp_fill_vma(buf, vma, vmf->address);
@@ -2402,7 +2390,6 @@ static int vmemexp_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 	void *vaddr;
 
 	mutex_lock(&buf->lock);
-	/* What is suspect is mapped: it cannot fail, and nothing else is sure to be right. */
 	if (vmemexp_is_gone(buf)) {
 		vaddr = vmemexp_vmap_blank(buf);
 	} else {
@@ -2454,7 +2441,7 @@ static void vmemexp_release(struct dma_buf *dmabuf)
 	/* A revoke may be at work on it, and needs the dma-buf. */
 	vmemexp_put_buf(buf);
 	wait_for_completion(&buf->unreferenced);
-	vmemexp_destroy(buf);
+	vmemexp_destroy_later(buf);
 }
 
 static const struct dma_buf_ops vmemexp_dma_buf_ops = {
@@ -2560,9 +2547,9 @@ static int vmemexp_revoke(struct vmemexp_buf *buf, bool interruptible)
 /*
  * Lets the memory of a revoked buffer go, if nobody uses it. An importer that was told
  * may unmap while its device still works: its fences tell when that ends. Returns false
- * if they have not for @timeout jiffies.
+ * if that is not yet.
  */
-static bool vmemexp_put_unused_memory(struct vmemexp_buf *buf, unsigned long timeout)
+static bool vmemexp_put_unused_memory(struct vmemexp_buf *buf)
 {
 	bool unused;
 
@@ -2572,79 +2559,17 @@ static bool vmemexp_put_unused_memory(struct vmemexp_buf *buf, unsigned long tim
 	/* Nothing that is revoked comes into use again. */
 	if (!unused)
 		return true;
-	if (dma_resv_wait_timeout(buf->dmabuf->resv, VMEMEXP_RESV_USAGE_ALL, false, timeout) <= 0)
+	if (dma_resv_wait_timeout(buf->dmabuf->resv, VMEMEXP_RESV_USAGE_ALL, false, 0) <= 0)
 		return false;
 	vmemexp_put_memory(buf);
 	return true;
-}
-
-/* The page frame that @mm has mapped at @addr is no longer the one in the buffer. */
-static bool vmemexp_is_replaced(const struct vmemexp_buf *buf, struct mm_struct *mm,
-				unsigned long addr, unsigned long pfn)
-{
-	unsigned int flags = buf->writable ? FAULT_FLAG_WRITE : 0;
-	struct vm_area_struct *vma;
-	struct vmemexp_pfn found;
-	bool unlocked = false;
-	int tries;
-
-	for (tries = 0; tries < VMEMEXP_FAULT_TRIES; tries++) {
-		vma = vma_lookup(mm, addr);
-		/* It is another mapping, which tells nothing. */
-		if (!vma || vma->vm_file != buf->file || !vmemexp_is_pfnmap(vma))
-			return false;
-		if (!vmemexp_follow_pfn(vma, addr, &found))
-			return found.pfn != pfn;
-		/* Drivers map some memory by faults, and may do so once more. */
-		if (fixup_user_fault(mm, addr, flags, &unlocked))
-			break;
-	}
-	return true;
-}
-
-/* Something was announced as cleared that may not have been: does the memory still show? */
-static void vmemexp_check_suspect(struct vmemexp_buf *buf)
-{
-	unsigned int cleared = atomic_read(&buf->cleared);
-	unsigned long i, j, addr = buf->start;
-	struct mm_struct *mm = NULL;
-	bool taken = false;
-
-	if (!vmemexp_is_suspect(buf))
-		return;
-
-	mutex_lock(&buf->lock);
-	if (buf->mm && mmget_not_zero(buf->mm))
-		mm = buf->mm;
-	mutex_unlock(&buf->lock);
-	if (mm) {
-		/* Announced is not done. What is announced later is looked at again. */
-		vmemexp_wait_invalidated(buf);
-		mmap_read_lock(mm);
-		for (i = 0; i < buf->nr_extents && !taken; i++) {
-			for (j = 0; j < vmemexp_extent_pages(buf, i) && !taken; j++) {
-				taken = vmemexp_is_replaced(buf, mm, addr,
-							    buf->extents[i].base + j);
-				addr += PAGE_SIZE;
-				cond_resched();
-			}
-		}
-		mmap_read_unlock(mm);
-		mmput(mm);
-	}
-	if (taken) {
-		WRITE_ONCE(buf->taken, true);
-		WRITE_ONCE(buf->stale, true);
-	}
-	/* The flags above are seen by whoever sees that it is checked. */
-	smp_store_release(&buf->checked, cleared);
 }
 
 /* What must not be done where it becomes due: in the notifier, and under locks. */
 static void vmemexp_work(struct work_struct *work)
 {
 	struct vmemexp_buf *buf = container_of(work, struct vmemexp_buf, work);
-	bool exported;
+	bool exported, done;
 
 	if (READ_ONCE(buf->orphaned))
 		vmemexp_leave_mm(buf);
@@ -2655,13 +2580,14 @@ static void vmemexp_work(struct work_struct *work)
 	/* If not, the export itself sees what has happened, or nobody needs to. */
 	if (!exported)
 		return;
-	vmemexp_check_suspect(buf);
 	if (vmemexp_is_gone(buf) && !buf->emptied)
 		vmemexp_revoke(buf, false);
-	/* Not for longer: the release waits for this. */
-	if (!vmemexp_put_unused_memory(buf, HZ))
-		queue_work(vmemexp_wq, &buf->work);
+	done = vmemexp_put_unused_memory(buf);
 	vmemexp_put_buf(buf);
+	if (!done) {
+		msleep(VMEMEXP_FENCE_INTERVAL_MS);
+		queue_work(vmemexp_wq, &buf->work);
+	}
 }
 
 /* VMEMEXP_STATE_*, without what depends on attachments. */
@@ -2807,6 +2733,55 @@ unlock:
 	return ret ? ERR_PTR(ret) : dmabuf;
 }
 
+static struct vmemexp_user *vmemexp_find_user(const struct user_struct *user)
+{
+	struct vmemexp_user *entry;
+
+	lockdep_assert_held(&vmemexp_users_lock);
+
+	list_for_each_entry(entry, &vmemexp_users, node)
+		if (entry->user == user)
+			return entry;
+	return NULL;
+}
+
+/* Counts one more buffer of the calling user, and holds that user for it. */
+static struct vmemexp_user *vmemexp_get_user(u64 addr, struct vmemexp_error *error)
+{
+	struct vmemexp_user *new = vmemexp_alloc_user(), *user;
+	unsigned long end = jiffies + VMEMEXP_TURN_TIMEOUT;
+	bool unlimited = false, full, dying;
+
+	if (!new)
+		return ERR_PTR(-ENOMEM);
+	INIT_LIST_HEAD(&new->dying);
+	INIT_WORK(&new->free_work, vmemexp_free_work);
+again:
+	spin_lock(&vmemexp_users_lock);
+	user = vmemexp_find_user(new->user) ?: new;
+	full = user->buffers >= READ_ONCE(vmemexp_max_buffers) && !unlimited;
+	dying = !list_empty(&user->dying) || work_busy(&user->free_work);
+	if (!full && !user->buffers++)
+		list_add(&user->node, &vmemexp_users);
+	spin_unlock(&vmemexp_users_lock);
+
+	/* Asked only if it matters, since that leaves traces. */
+	if (full && capable(CAP_SYS_RESOURCE)) {
+		unlimited = true;
+		goto again;
+	}
+	/* Those that are closed are about to go. */
+	if (full && dying && time_before(jiffies, end) && !fatal_signal_pending(current)) {
+		schedule_timeout_killable(1);
+		goto again;
+	}
+	if (full || user != new)
+		vmemexp_free_user(new);
+	if (full)
+		return ERR_PTR(vmemexp_fail(error, VMEMEXP_REASON_QUOTA, addr, -EDQUOT));
+	return user;
+}
+
 static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 					  struct vmemexp_error *error)
 {
@@ -2830,7 +2805,6 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 	mutex_init(&buf->lock);
 	INIT_LIST_HEAD(&buf->attachments);
 	INIT_WORK(&buf->work, vmemexp_work);
-	INIT_WORK(&buf->free_work, vmemexp_free_work);
 	refcount_set(&buf->refs, 1);
 	init_completion(&buf->unreferenced);
 
@@ -2842,6 +2816,9 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 	ret = vmemexp_check_range(buf, error);
 	if (ret)
 		goto err_destroy;
+	/* It was not known before that what is cleared must not be used. */
+	if (buf->pfnmap)
+		vmemexp_wait_invalidated(buf);
 
 	user = vmemexp_get_user(arg->vaddr, error);
 	if (IS_ERR(user)) {
@@ -2899,7 +2876,7 @@ static struct dma_buf *vmemexp_export(const struct vmemexp_export *arg, struct v
 	buf->dmabuf = dmabuf;
 	mutex_unlock(&buf->lock);
 	/* Until now, the work did nothing. */
-	if (READ_ONCE(buf->taken) || vmemexp_is_suspect(buf))
+	if (READ_ONCE(buf->taken))
 		queue_work(vmemexp_wq, &buf->work);
 
 	mutex_lock(&vmemexp_buffers_lock);
@@ -3161,9 +3138,6 @@ static long vmemexp_ioctl_query(void __user *uarg, size_t usize, void *karg)
 		return PTR_ERR(dmabuf);
 	buf = dmabuf->priv;
 
-	/* Do not tell what will be known in a moment to be otherwise. */
-	if (vmemexp_is_suspect(buf))
-		flush_work(&buf->work);
 	ret = mutex_lock_interruptible(&buf->lock);
 	if (ret)
 		goto put;
@@ -3257,8 +3231,9 @@ static size_t vmemexp_name_users(struct vmemexp_buf *buf, char *names, size_t si
 	return len + 1;
 }
 
-/* Tells who is left. @names is for their names, to be freed. */
-static int vmemexp_list_users(struct vmemexp_buf *buf, struct vmemexp_revoke *arg, char **names)
+/* Tells who is left. @names is for their names, @names_size bytes to be freed. */
+static int vmemexp_list_users(struct vmemexp_buf *buf, struct vmemexp_revoke *arg, char **names,
+			      size_t *names_size)
 {
 	struct vmemexp_query now;
 	size_t size = 0;
@@ -3275,6 +3250,7 @@ static int vmemexp_list_users(struct vmemexp_buf *buf, struct vmemexp_revoke *ar
 		*names = kvzalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 		if (!*names)
 			return -ENOMEM;
+		*names_size = size;
 	}
 
 	ret = mutex_lock_interruptible(&buf->lock);
@@ -3293,7 +3269,7 @@ static int vmemexp_list_users(struct vmemexp_buf *buf, struct vmemexp_revoke *ar
 static long vmemexp_ioctl_revoke(void __user *uarg, size_t usize, void *karg)
 {
 	struct vmemexp_revoke *arg = karg;
-	size_t names_size = arg->names_size;
+	size_t names_size = 0;
 	struct vmemexp_buf *buf;
 	char *names = NULL;
 	int ret;
@@ -3308,15 +3284,14 @@ static long vmemexp_ioctl_revoke(void __user *uarg, size_t usize, void *karg)
 
 	ret = vmemexp_revoke(buf, true);
 	if (!ret)
-		ret = vmemexp_list_users(buf, arg, &names);
+		ret = vmemexp_list_users(buf, arg, &names, &names_size);
 	/* It has begun, so it must come to its end. */
-	if (!vmemexp_put_unused_memory(buf, 0) || ret)
+	if (!vmemexp_put_unused_memory(buf) || ret)
 		queue_work(vmemexp_wq, &buf->work);
 	/* Not held while user memory is written, which may wait for whoever closes it. */
 	vmemexp_put_buf(buf);
 
-	if (!ret && names && copy_to_user(u64_to_user_ptr(arg->names), names,
-					  min_t(size_t, names_size, arg->names_size)))
+	if (!ret && names && copy_to_user(u64_to_user_ptr(arg->names), names, names_size))
 		ret = -EFAULT;
 	kvfree(names);
 	if (!ret && copy_to_user(uarg, arg, min(usize, sizeof(*arg))))

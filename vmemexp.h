@@ -52,6 +52,8 @@ struct vmemexp_run {
  * @user: whom pinned pages are charged to, held; one for all namespaces
  * @cred: what holds it, where the kernel lets modules hold nothing smaller
  * @buffers: number of buffers; the entry goes with the last one
+ * @dying: those of them that have been released and not yet freed
+ * @free_work: frees them, one after the other
  *
  * Protected by vmemexp_users_lock, but for @user and @cred, which are constant.
  */
@@ -60,6 +62,8 @@ struct vmemexp_user {
 	struct user_struct *user;
 	struct cred *cred;
 	unsigned int buffers;
+	struct list_head dying;
+	struct work_struct free_work;
 };
 
 /**
@@ -76,8 +80,6 @@ struct vmemexp_user {
  * @dirty: somebody may have written through the export; only ever set
  * @stale: set by @notifier, never cleared: the source range has been unmapped
  * @taken: set by @notifier, never cleared: the driver has taken page frames away
- * @cleared: times that @notifier was told of page frames that may have been taken away
- * @checked: the value of @cleared when they were looked at for the last time
  * @orphaned: set by @notifier, never cleared: the address space has ended
  * @revoked: nobody gets at the memory any more, but for those that use it already.
  *	Never cleared. Set under @lock; faults read it inside of vmemexp_faults.
@@ -111,14 +113,13 @@ struct vmemexp_user {
  * @mm: the exporter's, held by mmgrab(): pinned_vm is shown there. NULL when it has
  *	ended. Protected by @lock once exported.
  * @notifier: tells when the source range goes away; registered while there is @mm
- * @work: does what @taken, @cleared, @orphaned, and the last use of a @revoked buffer
- *	ask for
- * @free_work: frees the buffer, after the dma-buf
+ * @work: does what @taken, @orphaned, and the last use of a @revoked buffer ask for
  * @refs: one for the dma-buf, and one for each revoke that is at work
  * @unreferenced: completed when @refs is 0, which the release waits for
  * @tgid: the exporting process, for the list of buffers
  * @comm: its name
- * @node: entry in vmemexp_buffers, protected by vmemexp_buffers_lock
+ * @node: entry in vmemexp_buffers, protected by vmemexp_buffers_lock; after the
+ *	release in vmemexp_user.dying
  * @lock: protects @attachments, what they map, @vaddr, @blank and @windows, and the
  *	fields above that say so. Taken inside the mmap_lock (mmap), the reservation
  *	lock (map, unmap, vmap, vunmap) and vmemexp_buffers_lock. Nothing that takes
@@ -150,8 +151,6 @@ struct vmemexp_buf {
 	bool emptied;
 	bool dropped;
 	bool caching_lost;
-	atomic_t cleared;
-	unsigned int checked;
 	bool overlaps;
 	bool pfnmap;
 	bool unlisted;
@@ -178,7 +177,6 @@ struct vmemexp_buf {
 	struct mmu_interval_notifier notifier;
 #endif
 	struct work_struct work;
-	struct work_struct free_work;
 	refcount_t refs;
 	struct completion unreferenced;
 	pid_t tgid;
@@ -471,6 +469,29 @@ static inline phys_addr_t vmemexp_dma_to_phys(struct device *dev, dma_addr_t add
 #else
 #define VMEMEXP_IMPORT_NS_DMA_BUF	MODULE_IMPORT_NS(DMA_BUF)
 #endif
+
+/*
+ * The caller holds the mmap_lock for writing, as mm/ does where it splits a mapping.
+ * Nothing in mm/ tells who holds it; with PREEMPT_RT it is a lock of another sort, and
+ * before "locking/rwsem: Add rtmutex based R/W semaphore implementation" (v5.15) of yet
+ * another one.
+ */
+static inline bool vmemexp_is_mmap_writer(struct mm_struct *mm)
+{
+#if !defined(CONFIG_PREEMPT_RT)
+	/* Bit 0: readers hold it. Bit 1: do not spin. */
+	unsigned long owner = atomic_long_read(&mm->mmap_lock.owner) & ~2UL;
+
+	return owner == (unsigned long)current;
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(5, 15, 0)
+	/* Bit 0: somebody waits. */
+	unsigned long owner = (unsigned long)READ_ONCE(mm->mmap_lock.rwbase.rtmutex.owner) & ~1UL;
+
+	return owner == (unsigned long)current;
+#else
+	return false;
+#endif
+}
 
 /*
  * dma_map_resource() has learnt two things: a9c38c5d267c (v5.16) to take memory

@@ -60,11 +60,14 @@ const struct call_type call_types[] = {
 	    ROWS, OFFSET, LENGTH, LENGTH, PLACE, NUMBER, WORD, NUMBER } },
 	{ "query", call_query, 24,
 	  { DMABUF, { ARG_RARE, 2 }, PLACE, NUMBER, WORD, NUMBER } },
+	/* flags, where the names go to, how many bytes of them */
+	{ "revoke", call_revoke, 8,
+	  { DMABUF, { ARG_RARE, 2 }, { ARG_RARE, 2 }, NUMBER, PLACE, NUMBER, WORD, NUMBER } },
 	{ "unknown", call_unknown, 4, { NUMBER, { ARG_RARE, NR_PLACES } } },
 	{ "list", call_list, 4, { { 0 } } },
 	/* of memory or files, how much */
 	{ "limit", call_limit, 16, { { ARG_PICK, 2 }, { ARG_PICK, 20 } } },
-	{ "caps", call_caps, 8, { { ARG_PICK, 4 } } },
+	{ "caps", call_caps, 8, { { ARG_PICK, 8 } } },
 	{ "allow", call_allow, 8, { { ARG_BITS, 0xff } } },
 	{ "carveouts", call_carveouts, 8, { { ARG_PICK, NR_LISTS } } },
 
@@ -238,8 +241,8 @@ bool is_anything_left(void)
 {
 	struct state now = state_now();
 
-	/* Pins may be dropped a moment later. */
-	for (int ms = 0; now.pins != before.pins && ms < RELEASE_TIMEOUT_MS; ms += 100) {
+	/* What is left may be dropped a moment later. */
+	for (int ms = 0; memcmp(&now, &before, sizeof(now)) && ms < RELEASE_TIMEOUT_MS; ms += 100) {
 		sleep_ms(100);
 		now = state_now();
 	}

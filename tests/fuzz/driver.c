@@ -39,6 +39,7 @@ struct request {
 	const char *name;
 	unsigned long nr;
 	size_t size;		/* of the structure that both of us know */
+	size_t min_size;	/* of its first version */
 	enum place place;
 	char *addr;
 	size_t told;		/* its size as the program says */
@@ -84,9 +85,11 @@ int call_caps(const struct arg *args)
 		dropped |= 1ULL << CAP_IPC_LOCK;
 	if (args[0].n & 2)
 		dropped |= 1ULL << CAP_SYS_RAWIO;
+	if (args[0].n & 4)
+		dropped |= 1ULL << CAP_SYS_ADMIN;
 	limits_changed = true;
 	set_caps(ALL_CAPS & ~dropped);
-	return args[0].n & 3;
+	return args[0].n & 7;
 }
 
 int call_limit(const struct arg *args)
@@ -248,6 +251,7 @@ static void do_ioctl(const char *name, unsigned long nr, const void *arg, size_t
 	r->name = name;
 	r->nr = nr;
 	r->size = size;
+	r->min_size = nr == VMEMEXP_IOC_EXPORT ? VMEMEXP_EXPORT_SIZE_VER0 : size;
 	r->place = args[0].n % NR_PLACES;
 	r->told = told;
 	memset(r->before, 0, sizeof(r->before));
@@ -286,13 +290,13 @@ static int common_error(const struct request *r)
 {
 	if (r->place == AT_NULL || r->place == IN_KERNEL || r->place == NOT_MAPPED)
 		return -EFAULT;
-	if (r->told < r->size)
+	if (r->told < r->min_size)
 		return -EINVAL;
 	if (r->told > PAGE)
 		return -E2BIG;
 	if (r->place == CUT_OFF)
 		return -EFAULT;
-	if (!is_zero(r->before + r->size, r->told - r->size))
+	if (r->told > r->size && !is_zero(r->before + r->size, r->told - r->size))
 		return -E2BIG;
 	return 0;
 }
@@ -331,7 +335,7 @@ static bool check_common(const int *errors)
 int call_unknown(const struct arg *args)
 {
 	static const unsigned long known[] = {
-		VMEMEXP_IOC_EXPORT, VMEMEXP_IOC_SYNC, VMEMEXP_IOC_QUERY,
+		VMEMEXP_IOC_EXPORT, VMEMEXP_IOC_SYNC, VMEMEXP_IOC_QUERY, VMEMEXP_IOC_REVOKE,
 	};
 	uint32_t nr = _VMEMEXP_IOC(0) + args[0].n;
 	char *addr = find_place(args[1].n % NR_PLACES, 64, &regions[0]);
@@ -350,7 +354,7 @@ int call_unknown(const struct arg *args)
 
 static const int export_errors[] = {
 	EFAULT, EINVAL, EACCES, EPERM, ENOMEM, EINTR, ERANGE, EAGAIN, EBUSY, EHWPOISON,
-	EMFILE, ENFILE, 0
+	EMFILE, ENFILE, EDQUOT, EOPNOTSUPP, 0
 };
 
 /* The errno of each reason; of the first and of UNPINNABLE it may be several. */
@@ -366,13 +370,17 @@ static const int reason_errors[][6] = {
 	[VMEMEXP_REASON_KIND] = { EPERM },
 	[VMEMEXP_REASON_PFNMAP] = { EPERM },
 	[VMEMEXP_REASON_NO_BACKING] = { EFAULT },
-	[VMEMEXP_REASON_UNPINNABLE] = { ENOMEM, EAGAIN, EBUSY, EHWPOISON, EFAULT },
+	[VMEMEXP_REASON_UNPINNABLE] = { ENOMEM, EAGAIN, EBUSY, EOPNOTSUPP, EFAULT },
 	[VMEMEXP_REASON_NOT_CONTIGUOUS] = { ERANGE },
 	[VMEMEXP_REASON_RAM] = { EPERM },
 	[VMEMEXP_REASON_MIXED] = { EINVAL },
 	[VMEMEXP_REASON_PRIVATE] = { EPERM },
 	[VMEMEXP_REASON_CHANGED] = { EAGAIN },
 	[VMEMEXP_REASON_ACCESS] = { EACCES },
+	[VMEMEXP_REASON_PARTIAL] = { EPERM },
+	[VMEMEXP_REASON_QUOTA] = { EDQUOT },
+	[VMEMEXP_REASON_POISONED] = { EHWPOISON },
+	[VMEMEXP_REASON_ENCRYPTED] = { EOPNOTSUPP },
 };
 
 /* As the driver takes it. */
@@ -398,6 +406,8 @@ static void check_address(const struct vmemexp_export *arg)
 	case VMEMEXP_REASON_LENGTH:
 	case VMEMEXP_REASON_LIMIT:
 	case VMEMEXP_REASON_ACCESS:
+	case VMEMEXP_REASON_PARTIAL:
+	case VMEMEXP_REASON_QUOTA:
 		good = arg->err_addr == start;
 		break;
 	case VMEMEXP_REASON_ALIGNMENT:
@@ -458,6 +468,9 @@ static void check_answer(const struct vmemexp_export *arg)
 	if (arg->nr_extents > arg->dmabuf_size / PAGE || (!arg->nr_extents && !reused) ||
 	    (arg->flags & VMEMEXP_EXPORT_CONTIGUOUS && arg->nr_extents != 1))
 		fail("export: %llu extents", (unsigned long long)arg->nr_extents);
+	if (request.told >= VMEMEXP_EXPORT_SIZE_VER1 && request.place != IN_SOURCE &&
+	    arg->state & ~0x7fU)
+		fail("export: state %#x", arg->state);
 }
 
 int call_export(const struct arg *args)
@@ -492,10 +505,10 @@ int call_export(const struct arg *args)
 	return arg.memory;
 }
 
-/* --- sync and query --- */
+/* --- sync, query and revoke --- */
 
 static const int sync_errors[] = {
-	EFAULT, EINVAL, EBADF, EOPNOTSUPP, ENOMEM, EINTR, 0
+	EFAULT, EINVAL, EBADF, ENODEV, EOPNOTSUPP, ENOMEM, EINTR, 0
 };
 
 static const int query_errors[] = { EFAULT, EINVAL, EBADF, EINTR, 0 };
@@ -555,7 +568,7 @@ static void check_description(const struct vmemexp_query *arg, const struct file
 	if (!(arg->access & VMEMEXP_ACCESS_READ) ||
 	    arg->access & ~(VMEMEXP_ACCESS_READ | VMEMEXP_ACCESS_WRITE) ||
 	    arg->cache < VMEMEXP_CACHE_CACHED || arg->cache > VMEMEXP_CACHE_UNCACHED ||
-	    !arg->memory || arg->memory & ~0x3fU || arg->state & ~7U)
+	    !arg->memory || arg->memory & ~0x3fU || arg->state & ~0x7fU)
 		fail("query: access %#x, cache %u, memory %#x, state %#x", arg->access,
 		     arg->cache, arg->memory, arg->state);
 	if (!arg->nr_extents || !arg->min_extent || arg->min_extent > arg->max_extent ||
@@ -594,4 +607,35 @@ int call_query(const struct arg *args)
 	if (request.place != IN_SOURCE && memcmp(request.before, request.after, sizeof(arg)))
 		fail("query: written in spite of errno %d", -request.ret);
 	return request.ret;
+}
+
+static const int revoke_errors[] = {
+	EFAULT, EINVAL, EPERM, ENOENT, ENOTUNIQ, EINTR, ENOMEM, 0
+};
+
+int call_revoke(const struct arg *args)
+{
+	static char names[256];
+	struct stat st = {};
+	struct vmemexp_revoke arg = {
+		.size = sizeof(arg),
+		.names = args[2].n & 1 ? to_u64(KERNEL_ADDRESS) : to_u64(names),
+		.names_size = args[3].n % sizeof(names),
+	};
+
+	fstat(files[args[0].n % NR_FILES].fd, &st);
+	arg.ino = st.st_ino;
+	arg.flags = args[1].n;
+	memset(names, 0x55, sizeof(names));
+	do_ioctl("revoke", VMEMEXP_IOC_REVOKE, &arg, sizeof(arg), args + 4, &regions[0]);
+	if (!check_common(revoke_errors) || request.ret)
+		return request.ret;
+	if (!request.known)
+		return 0;
+	memcpy(&arg, request.after, sizeof(arg));
+	if (!(arg.state & VMEMEXP_STATE_REVOKED) || arg.state & ~0x7fU || !arg.names_size ||
+	    arg.vmaps > 1U << 16 || (!arg.mappings && arg.names_size != 1))
+		fail("revoke: state %#x, %u mappings, %u vmaps, %u bytes of names", arg.state,
+		     arg.mappings, arg.vmaps, arg.names_size);
+	return 1 + !!arg.mappings + 2 * !!arg.vmaps;
 }

@@ -160,6 +160,7 @@ long charged_pages(void);
 int call_export(const struct arg *args);
 int call_sync(const struct arg *args);
 int call_query(const struct arg *args);
+int call_revoke(const struct arg *args);
 int call_unknown(const struct arg *args);
 int call_list(const struct arg *args);
 int call_limit(const struct arg *args);
