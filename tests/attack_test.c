@@ -245,9 +245,30 @@ TEST_F(file, is_not_written_by_a_kernel_mapping)
 	EXPECT_EQ(-vmap_refused(), _test_ioctl(self->session, IMPORTER_IOC_VMAP, NULL));
 	EXPECT_EQ(-ENXIO, _test_importer_transfer(self->session,
 						  IMPORTER_IOC_VWRITE, 0, &byte, 1));
-	/* Nor does it get so far that a driver may take it for granted. */
-	EXPECT_EQ(-EPERM, _test_importer_map(self->session, IMPORTER_TO_DEVICE));
+	test_importer_detach(self->session);
+	/* Nor while a device may read it. Root has attached that. */
+	ASSERT_EQ(0, seteuid(0));
+	test_importer_attach(self->session, self->dmabuf, IMPORTER_DEV_COHERENT);
+	ASSERT_EQ(0, seteuid(USER));
+	test_importer_map(self->session, IMPORTER_TO_DEVICE);
 	EXPECT_EQ(-vmap_refused(), _test_ioctl(self->session, IMPORTER_IOC_VMAP, NULL));
+}
+
+/* There are drivers that look for its kernel mapping, do not find it, and crash. */
+TEST_F(file, is_not_read_by_a_device_either)
+{
+	static const unsigned int devices[] = {
+		IMPORTER_DEV_COHERENT, IMPORTER_DEV_SHADOW,
+	};
+
+	EXPECT_EQ(VMEMEXP_STATE_NO_VMAP,
+		  test_query(self->dmabuf).state & VMEMEXP_STATE_NO_VMAP);
+	for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
+		test_importer_attach(self->session, self->dmabuf, devices[i]);
+		EXPECT_EQ(-EPERM, _test_importer_map(self->session, IMPORTER_TO_DEVICE));
+		EXPECT_EQ(0, test_query(self->dmabuf).mappings);
+		test_importer_detach(self->session);
+	}
 }
 
 TEST_F(file, is_not_written_by_a_mapping_of_the_dmabuf)

@@ -11,6 +11,7 @@
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -82,12 +83,16 @@ struct old_list {
 static void __save_list(struct __test_metadata *_metadata, struct old_list *old)
 {
 	ASSERT_LT(0, read_text(VMEMEXP_CARVEOUTS, old->text, sizeof(old->text)));
+	/* Devices are to see it, also where the caller has no privilege. */
+	ASSERT_EQ(0, write_text(VMEMEXP_WITHOUT_PAGES, "Y"));
 }
 
 #define save_list() __save_list(_metadata, &self->old)
 
-#define restore_list() \
-	EXPECT_EQ(0, write_text(VMEMEXP_CARVEOUTS, self->old.text))
+#define restore_list() do {						\
+	EXPECT_EQ(0, write_text(VMEMEXP_CARVEOUTS, self->old.text));	\
+	EXPECT_EQ(0, write_text(VMEMEXP_WITHOUT_PAGES, "N"));		\
+} while (0)
 
 struct range {
 	uint64_t base, size;
@@ -277,6 +282,7 @@ FIXTURE_TEARDOWN(pfnmap)
 	setresuid(0, 0, 0);
 	set_caps(ALL_CAPS);
 	restore_list();
+	EXPECT_EQ(0, write_text(VMEMEXP_WITHOUT_VMAP, "N"));
 	munmap(self->addr, SIZE);
 	close(self->file);
 	test_teardown();
@@ -449,7 +455,10 @@ TEST_F(pfnmap, gives_no_more_access_than_its_mapping)
 	test_err_page(EACCES, VMEMEXP_REASON_NOT_WRITABLE, PAGES / 2, O_RDWR);
 	dmabuf = test_export(self->addr, SIZE, O_RDONLY);
 	EXPECT_EQ(VMEMEXP_ACCESS_READ, test_query(dmabuf).access);
+	/* Without a kernel mapping, it is mapped for those who have the capability. */
+	set_caps(ALL_CAPS);
 	test_contents(dmabuf, SIZE, 1);
+	set_caps(~RAWIO);
 	EXPECT_EQ(MAP_FAILED, mmap(NULL, SIZE, RW, MAP_SHARED, dmabuf, 0));
 	EXPECT_EQ(EACCES, errno);
 	close(dmabuf);
@@ -504,7 +513,114 @@ TEST_F(pfnmap, that_was_exported_lives_on_when_the_list_changes)
 	test_err_not_listed(0);
 	test_contents(dmabuf, SIZE, 1);
 	check_other_processor(self->region.region, dmabuf);
-	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query(dmabuf).state);
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query_state(dmabuf));
+	close(dmabuf);
+}
+
+/* The errno of a map for a device that has been attached just now. */
+static int __attach_and_map(struct __test_metadata *_metadata, int dmabuf, unsigned int direction)
+{
+	int session = test_importer_open(), ret;
+
+	test_importer_attach(session, dmabuf, IMPORTER_DEV_COHERENT);
+	ret = _test_importer_map(session, direction);
+	close(session);
+	return ret;
+}
+
+#define attach_and_map(dmabuf, direction) __attach_and_map(_metadata, dmabuf, direction)
+
+/* There are drivers that look for pages, and take what is at the address NULL for one. */
+TEST_F(pfnmap, is_mapped_without_struct_page_for_the_privileged_or_if_root_says_so)
+{
+	bool pageless = !(self->region.flags & CARVEOUT_INFO_PAGES);
+	struct vmemexp_export cmd = export_args(self->addr, SIZE, O_RDWR);
+	int dmabuf = test_export_cmd(&cmd), session = test_importer_open();
+	unsigned int no_pages = pageless ? VMEMEXP_STATE_NO_PAGES : 0;
+
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED | no_pages, cmd.state);
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED | no_pages, test_query(dmabuf).state);
+
+	ASSERT_EQ(0, write_text(VMEMEXP_WITHOUT_PAGES, "N"));
+	EXPECT_EQ(pageless ? -EPERM : 0, attach_and_map(dmabuf, IMPORTER_BIDIRECTIONAL));
+	EXPECT_EQ(0, test_query(dmabuf).mappings);
+	/* The other parameter is about something else. */
+	ASSERT_EQ(0, write_text(VMEMEXP_WITHOUT_VMAP, "Y"));
+	EXPECT_EQ(pageless ? -EPERM : 0, attach_and_map(dmabuf, IMPORTER_BIDIRECTIONAL));
+	ASSERT_EQ(0, write_text(VMEMEXP_WITHOUT_VMAP, "N"));
+	set_caps(ALL_CAPS);
+	EXPECT_EQ(0, attach_and_map(dmabuf, IMPORTER_BIDIRECTIONAL));
+	set_caps(~RAWIO);
+
+	/* It is looked at when the device attaches. */
+	test_importer_attach(session, dmabuf, IMPORTER_DEV_COHERENT);
+	ASSERT_EQ(0, write_text(VMEMEXP_WITHOUT_PAGES, "Y"));
+	EXPECT_EQ(pageless ? -EPERM : 0, _test_importer_map(session, IMPORTER_BIDIRECTIONAL));
+	EXPECT_EQ(0, attach_and_map(dmabuf, IMPORTER_BIDIRECTIONAL));
+	close(session);
+	close(dmabuf);
+}
+
+/* There are drivers that look for a kernel mapping, and take NULL for one. */
+TEST_F(pfnmap, is_mapped_without_vmap_for_the_privileged_or_if_root_says_so)
+{
+	struct vmemexp_export cmd = export_args(self->addr, SIZE, O_RDONLY);
+	int dmabuf = test_export_cmd(&cmd), session = test_importer_open();
+
+	EXPECT_EQ(VMEMEXP_STATE_NO_VMAP, cmd.state & VMEMEXP_STATE_NO_VMAP);
+	EXPECT_EQ(VMEMEXP_STATE_NO_VMAP, test_query(dmabuf).state & VMEMEXP_STATE_NO_VMAP);
+	EXPECT_EQ(-EPERM, attach_and_map(dmabuf, IMPORTER_TO_DEVICE));
+	/* Read-only is what it is, whatever else is wrong. */
+	EXPECT_EQ(-EACCES, attach_and_map(dmabuf, IMPORTER_BIDIRECTIONAL));
+	EXPECT_EQ(0, test_query(dmabuf).mappings);
+	set_caps(ALL_CAPS);
+	EXPECT_EQ(0, attach_and_map(dmabuf, IMPORTER_TO_DEVICE));
+	EXPECT_EQ(-EACCES, attach_and_map(dmabuf, IMPORTER_BIDIRECTIONAL));
+	set_caps(~RAWIO);
+
+	test_importer_attach(session, dmabuf, IMPORTER_DEV_COHERENT);
+	ASSERT_EQ(0, write_text(VMEMEXP_WITHOUT_VMAP, "Y"));
+	EXPECT_EQ(-EPERM, _test_importer_map(session, IMPORTER_TO_DEVICE));
+	EXPECT_EQ(0, attach_and_map(dmabuf, IMPORTER_TO_DEVICE));
+	EXPECT_EQ(-EACCES, attach_and_map(dmabuf, IMPORTER_FROM_DEVICE));
+	ASSERT_EQ(0, write_text(VMEMEXP_WITHOUT_VMAP, "N"));
+	EXPECT_EQ(-EPERM, attach_and_map(dmabuf, IMPORTER_TO_DEVICE));
+	close(session);
+	close(dmabuf);
+}
+
+/* The other sorts: what is scattered and has no page, and what is not listed. */
+TEST_F(pfnmap, that_is_scattered_or_not_listed_has_no_vmap_and_is_not_mapped)
+{
+	bool pageless = !(self->region.flags & CARVEOUT_INFO_PAGES);
+	unsigned int no_vmap = pageless ? VMEMEXP_STATE_NO_VMAP : 0;
+	struct vmemexp_export cmd;
+	unsigned char *parts;
+	int dmabuf;
+
+	/* The second half before the first. */
+	parts = mmap(NULL, SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)parts);
+	map_file(parts, HALF, MAP_SHARED, self->file, OFFSET + HALF);
+	map_file(parts + HALF, HALF, MAP_SHARED, self->file, OFFSET);
+	cmd = export_args(parts, SIZE, O_RDWR);
+	dmabuf = test_export_cmd(&cmd);
+	EXPECT_EQ(2, cmd.nr_extents);
+	EXPECT_EQ(no_vmap, cmd.state & VMEMEXP_STATE_NO_VMAP);
+	EXPECT_EQ(pageless ? -EPERM : 0, attach_and_map(dmabuf, IMPORTER_BIDIRECTIONAL));
+	close(dmabuf);
+	munmap(parts, SIZE);
+
+	if (self->region.flags & CARVEOUT_INFO_RAM)
+		return;
+	list_nothing();
+	set_caps(ALL_CAPS);
+	cmd = export_args(self->addr, SIZE, O_RDWR);
+	dmabuf = test_export_cmd(&cmd);
+	EXPECT_EQ(VMEMEXP_STATE_NO_VMAP, cmd.state & VMEMEXP_STATE_NO_VMAP);
+	EXPECT_EQ(0, attach_and_map(dmabuf, IMPORTER_BIDIRECTIONAL));
+	set_caps(~RAWIO);
+	EXPECT_EQ(-EPERM, attach_and_map(dmabuf, IMPORTER_BIDIRECTIONAL));
 	close(dmabuf);
 }
 
@@ -621,7 +737,7 @@ TEST_F(fault, that_takes_all_away_half_way_is_noticed)
 	/* Once is not for ever. */
 	fill(self->addr, SIZE, 2);
 	dmabuf = test_export(self->addr, SIZE, O_RDWR);
-	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query(dmabuf).state);
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query_state(dmabuf));
 	test_contents(dmabuf, SIZE, 2);
 	close(dmabuf);
 }
@@ -1143,12 +1259,6 @@ static int do_map_over(int file, unsigned char *addr)
 		    0) == MAP_FAILED ? -1 : 0;
 }
 
-static int do_take_away(int file, unsigned char *addr)
-{
-	(void)addr;
-	return ioctl(file, CARVEOUT_IOC_TAKE_AWAY);
-}
-
 static int do_take_away_from_another(int file, unsigned char *addr)
 {
 	struct carveout_setup setup = {
@@ -1205,14 +1315,6 @@ FIXTURE_VARIANT_ADD(range, mmap_over_it) {
 	.act = do_map_over, .how = CARVEOUT_HOW_REMAP, .stale = true,
 };
 
-FIXTURE_VARIANT_ADD(range, driver_takes_it_away) {
-	.act = do_take_away, .how = CARVEOUT_HOW_REMAP, .stale = true,
-};
-
-FIXTURE_VARIANT_ADD(range, driver_takes_faulted_pages_away) {
-	.act = do_take_away, .how = CARVEOUT_HOW_FAULT, .stale = true,
-};
-
 FIXTURE_VARIANT_ADD(range, driver_takes_that_of_another_file_away) {
 	.act = do_take_away_from_another, .how = CARVEOUT_HOW_REMAP,
 };
@@ -1259,10 +1361,10 @@ TEST_F(range, is_left_without_any_effect_on_the_dmabuf)
 
 	test_importer_attach(session, self->dmabuf, IMPORTER_DEV_COHERENT);
 	test_importer_map(session, IMPORTER_BIDIRECTIONAL);
-	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query(self->dmabuf).state);
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query_state(self->dmabuf));
 	ASSERT_EQ(0, variant->act(self->file, self->addr));
 	EXPECT_EQ(VMEMEXP_STATE_TRACKED | stale,
-		  test_query(self->dmabuf).state);
+		  test_query_state(self->dmabuf));
 
 	/* What had it before goes on, and who comes later finds it as well. */
 	EXPECT_EQ(-1, first_difference(view, SIZE, 1));
@@ -1277,6 +1379,372 @@ TEST_F(range, is_left_without_any_effect_on_the_dmabuf)
 	close(session);
 	munmap(view, SIZE);
 	free(seen);
+}
+
+/* ---- what becomes of a buffer when its driver takes the page frames away ---- */
+
+/* What is done a moment later, since it cannot be done in the driver's call. */
+#define EXPECT_SOON(expected, seen) do {				\
+	for (int ms = 0; (expected) != (seen) && ms < RELEASE_TIMEOUT_MS; ms += 10) \
+		sleep_ms(10);						\
+	EXPECT_EQ(expected, seen);					\
+} while (0)
+
+static sigjmp_buf after_signal;
+
+static void catch(int signal)
+{
+	siglongjmp(after_signal, signal);
+}
+
+/* The signal that a read of the byte raises, or 0. */
+static int signal_of(const volatile unsigned char *byte)
+{
+	struct sigaction action = { .sa_handler = catch };
+	int signal = sigsetjmp(after_signal, 1);
+
+	if (!signal) {
+		sigaction(SIGBUS, &action, NULL);
+		sigaction(SIGSEGV, &action, NULL);
+		(void)*byte;
+	}
+	return signal;
+}
+
+FIXTURE(taken)
+{
+	int fd;
+	struct test_state before;
+	struct old_list old;
+	struct carveout_info region;
+	int file;
+	unsigned char *addr;
+	int dmabuf;
+	unsigned char *view;		/* of the dma-buf, and used */
+	unsigned char *untouched;	/* another one that is not */
+	int session;			/* has a device attached */
+	int user;			/* and one that has it mapped */
+};
+
+FIXTURE_VARIANT(taken)
+{
+	unsigned int sort;
+	unsigned int how;
+};
+
+FIXTURE_VARIANT_ADD(taken, with_pages_at_mmap) {
+	.sort = WITH_PAGES, .how = CARVEOUT_HOW_REMAP,
+};
+
+FIXTURE_VARIANT_ADD(taken, with_pages_by_fault) {
+	.sort = WITH_PAGES, .how = CARVEOUT_HOW_FAULT,
+};
+
+FIXTURE_VARIANT_ADD(taken, without_pages_at_mmap) {
+	.sort = WITHOUT_PAGES, .how = CARVEOUT_HOW_REMAP,
+};
+
+FIXTURE_VARIANT_ADD(taken, without_pages_by_fault) {
+	.sort = WITHOUT_PAGES, .how = CARVEOUT_HOW_FAULT,
+};
+
+FIXTURE_VARIANT_ADD(taken, system_ram_at_mmap) {
+	.sort = SYSTEM_RAM, .how = CARVEOUT_HOW_REMAP,
+};
+
+FIXTURE_VARIANT_ADD(taken, system_ram_by_fault) {
+	.sort = SYSTEM_RAM, .how = CARVEOUT_HOW_FAULT,
+};
+
+FIXTURE_SETUP(taken)
+{
+	skip_without_importer();
+	skip_without_carveout();
+	if (!find_region(variant->sort, &self->region))
+		SKIP(return, "vmemexp_carveout has no range of this sort");
+	test_setup();
+	save_list();
+	list(self->region.base, self->region.size);
+	self->file = open_stand_in(self->region.region, CARVEOUT_CACHED, variant->how);
+	self->addr = map_file(NULL, SIZE, MAP_SHARED, self->file, OFFSET);
+	fill(self->addr, SIZE, 1);
+	self->dmabuf = test_export(self->addr, SIZE, O_RDWR);
+	self->view = map_file(NULL, SIZE, MAP_SHARED, self->dmabuf, 0);
+	EXPECT_EQ(-1, first_difference(self->view, SIZE, 1));
+	self->untouched = map_file(NULL, SIZE, MAP_SHARED, self->dmabuf, 0);
+	self->session = test_importer_open();
+	test_importer_attach(self->session, self->dmabuf, IMPORTER_DEV_COHERENT);
+	self->user = test_importer_open();
+	test_importer_attach(self->user, self->dmabuf, IMPORTER_DEV_COHERENT);
+	test_importer_map(self->user, IMPORTER_BIDIRECTIONAL);
+}
+
+FIXTURE_TEARDOWN(taken)
+{
+	restore_list();
+	close(self->session);
+	close(self->user);
+	munmap(self->view, SIZE);
+	munmap(self->untouched, SIZE);
+	munmap(self->addr, SIZE);
+	close(self->dmabuf);
+	close(self->file);
+	test_teardown();
+}
+
+#define TAKEN	(VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE | VMEMEXP_STATE_REVOKED)
+
+#define take_away()	ASSERT_EQ(0, ioctl(self->file, CARVEOUT_IOC_TAKE_AWAY))
+
+static void __expect_no_new_users(struct __test_metadata *_metadata, int fd, int dmabuf,
+				  int session)
+{
+	int other = test_importer_open();
+	unsigned char zero = 0xff;
+
+	EXPECT_EQ(-ENODEV, _test_importer_attach(other, dmabuf, IMPORTER_DEV_COHERENT));
+	EXPECT_EQ(-ENODEV, _test_importer_map(session, IMPORTER_TO_DEVICE));
+	EXPECT_EQ(-ENODEV, _test_importer_map(session, IMPORTER_BIDIRECTIONAL));
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, SIZE, PROT_READ, MAP_SHARED, dmabuf, 0));
+	EXPECT_EQ(ENODEV, errno);
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, SIZE, PROT_READ, MAP_SHARED, session, 0));
+	EXPECT_EQ(ENODEV, errno);
+	test_importer_vmap(session);
+	test_importer_vread(session, PAGE + 1, &zero, 1);
+	EXPECT_EQ(0, zero);
+	test_importer_vunmap(session);
+	EXPECT_EQ(-ENODEV, _test_dmabuf_sync(dmabuf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_RW));
+	EXPECT_EQ(-ENODEV, _test_sync(fd, dmabuf, VMEMEXP_SYNC_RW, 0, SIZE));
+	EXPECT_EQ(-ENODEV, _test_sync(fd, dmabuf, VMEMEXP_SYNC_RW | VMEMEXP_SYNC_OBSERVER, 0,
+				      SIZE));
+	close(other);
+}
+
+#define expect_no_new_users() \
+	__expect_no_new_users(_metadata, self->fd, self->dmabuf, self->session)
+
+/* Nothing but the end of the driver's call has to be waited for. */
+TEST_F(taken, away_has_no_new_users_from_then_on)
+{
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query_state(self->dmabuf));
+	take_away();
+	EXPECT_EQ(TAKEN, test_query_state(self->dmabuf));
+	expect_no_new_users();
+	EXPECT_EQ(SIGBUS, signal_of(self->untouched));
+}
+
+TEST_F(taken, away_is_gone_from_mappings_of_the_dmabuf)
+{
+	take_away();
+	EXPECT_SOON(SIGBUS, signal_of(self->view));
+	EXPECT_EQ(SIGBUS, signal_of(self->view + SIZE - 1));
+	EXPECT_EQ(SIGBUS, signal_of(self->untouched + SIZE - 1));
+	expect_no_new_users();
+	/* It is the driver's again, whose mapping says the same. */
+	EXPECT_EQ(SIGBUS, signal_of(self->addr));
+}
+
+/* It was promised that the memory stays, and it does. */
+TEST_F(taken, away_is_left_to_the_device_that_uses_it)
+{
+	unsigned char *seen = malloc(SIZE);
+
+	take_away();
+	EXPECT_SOON(SIGBUS, signal_of(self->view));
+	EXPECT_EQ(1, test_query(self->dmabuf).mappings);
+	test_importer_read(self->user, 0, seen, SIZE);
+	EXPECT_EQ(-1, first_difference(seen, SIZE, 1));
+	fill(seen, SIZE, 2);
+	test_importer_write(self->user, 0, seen, SIZE);
+	test_importer_unmap(self->user);
+	memset(seen, 0, SIZE);
+	test_carveout_read(self->region.region, OFFSET, seen, SIZE);
+	EXPECT_EQ(-1, first_difference(seen, SIZE, 2));
+	EXPECT_EQ(-ENODEV, _test_importer_map(self->user, IMPORTER_TO_DEVICE));
+	free(seen);
+}
+
+/* The driver may go, also while devices and programs hold the dma-buf. */
+TEST_F(taken, away_holds_the_driver_no_more)
+{
+	long users;
+
+	take_away();
+	ASSERT_EQ(0, munmap(self->addr, SIZE));
+	users = read_number(STAND_IN_USERS);
+	ASSERT_EQ(0, close(self->file));
+	self->file = -1;
+	EXPECT_SOON(users - 1, read_number(STAND_IN_USERS));
+	EXPECT_EQ(TAKEN, test_query_state(self->dmabuf));
+	EXPECT_EQ(1, test_query(self->dmabuf).mappings);
+}
+
+/* An administrator finds it done, and is told who is left. */
+TEST_F(taken, away_may_be_revoked_as_well)
+{
+	struct vmemexp_revoke cmd;
+
+	take_away();
+	cmd = test_revoke(self->dmabuf);
+	EXPECT_EQ(1, cmd.mappings);
+	EXPECT_EQ(TAKEN, cmd.state & ~(unsigned int)VMEMEXP_STATE_NO_PAGES);
+	EXPECT_EQ(SIGBUS, signal_of(self->view));
+	expect_no_new_users();
+	test_importer_unmap(self->user);
+	EXPECT_EQ(0, test_revoke(self->dmabuf).mappings);
+}
+
+/* Also when nobody but a mapping of it is left. */
+TEST_F(taken, away_after_the_exporter_unmapped_it_is_not_noticed)
+{
+	ASSERT_EQ(0, munmap(self->addr, SIZE));
+	take_away();
+	/* Who maps nothing is not told; the carve-out is there for good. */
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE, test_query_state(self->dmabuf));
+	test_contents(self->dmabuf, SIZE, 1);
+	self->addr = map_file(NULL, SIZE, MAP_SHARED, self->file, OFFSET);
+}
+
+TEST_F(taken, away_and_mapped_anew_may_be_exported_anew)
+{
+	int again;
+
+	take_away();
+	ASSERT_EQ(0, munmap(self->addr, SIZE));
+	close(self->file);
+	self->file = open_stand_in(self->region.region, CARVEOUT_CACHED, variant->how);
+	self->addr = map_file(NULL, SIZE, MAP_SHARED, self->file, OFFSET);
+	fill(self->addr, SIZE, 5);
+	again = test_export(self->addr, SIZE, O_RDWR);
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query_state(again));
+	test_contents(again, SIZE, 5);
+	EXPECT_EQ(TAKEN, test_query_state(self->dmabuf));
+	expect_no_new_users();
+	close(again);
+}
+
+/* ---- ... while it is exported ---- */
+
+FIXTURE(taking)
+{
+	int fd;
+	struct test_state before;
+	struct old_list old;
+	struct carveout_info region;
+};
+
+/*
+ * The driver takes a while to take away @size bytes, of which the last page is exported
+ * over and over meanwhile: the more, the longer.
+ */
+FIXTURE_VARIANT(taking)
+{
+	unsigned int how;
+	size_t size;
+	unsigned int rounds;
+};
+
+FIXTURE_VARIANT_ADD(taking, much_that_was_mapped_at_mmap) {
+	.how = CARVEOUT_HOW_REMAP, .size = 512UL << 20, .rounds = 8,
+};
+
+FIXTURE_VARIANT_ADD(taking, less_that_was_mapped_at_mmap) {
+	.how = CARVEOUT_HOW_REMAP, .size = 64UL << 20, .rounds = 16,
+};
+
+FIXTURE_VARIANT_ADD(taking, what_was_mapped_by_faults) {
+	.how = CARVEOUT_HOW_FAULT, .size = 64UL << 20, .rounds = 8,
+};
+
+FIXTURE_SETUP(taking)
+{
+	struct carveout_info region;
+	int dmabuf;
+
+	skip_without_carveout();
+	test_setup();
+	save_list();
+	/* The largest, where no mapping of another file is in the way. */
+	for (unsigned int i = 0; !_test_carveout_info(i, &region); i++)
+		if (region.size > self->region.size)
+			self->region = region;
+	ASSERT_NE(0, self->region.size);
+	list(self->region.base, self->region.size);
+	/* The address space has notifiers from here on. */
+	dmabuf = test_export(map_anon(PAGE), PAGE, O_RDWR);
+	close(dmabuf);
+}
+
+FIXTURE_TEARDOWN(taking)
+{
+	restore_list();
+	test_teardown();
+}
+
+struct taking {
+	int file;
+	bool begin, done;
+};
+
+static void *take_away_when_told(void *arg)
+{
+	struct taking *t = arg;
+
+	while (!__atomic_load_n(&t->begin, __ATOMIC_ACQUIRE))
+		;
+	ioctl(t->file, CARVEOUT_IOC_TAKE_AWAY);
+	__atomic_store_n(&t->done, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+#define MAX_TAKEN	800
+
+/* All that were exported before are revoked when the driver's call has returned. */
+TEST_F_TIMEOUT(taking, leaves_no_buffer_alive, 240)
+{
+	size_t size = variant->size < self->region.size ? variant->size : self->region.size;
+	unsigned int exported = 0;
+
+	for (unsigned int round = 0; round < variant->rounds; round++) {
+		int file = open_stand_in(self->region.region, CARVEOUT_CACHED, variant->how);
+		unsigned char *addr = map_file(NULL, size, MAP_SHARED, file, 0);
+		struct taking t = { .file = file };
+		int fds[MAX_TAKEN], nr = 0, ret = 0;
+		pthread_t thread;
+
+		if (variant->how == CARVEOUT_HOW_FAULT)
+			for (size_t at = 0; at < size; at += PAGE)
+				((volatile unsigned char *)addr)[at] = 1;
+		ASSERT_EQ(0, pthread_create(&thread, NULL, take_away_when_told, &t));
+		while (nr < MAX_TAKEN && !ret) {
+			bool done = __atomic_load_n(&t.done, __ATOMIC_ACQUIRE);
+			struct vmemexp_export cmd = export_args(addr + size - PAGE, PAGE,
+								O_RDWR | O_CLOEXEC);
+
+			ret = _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd);
+			if (!ret)
+				fds[nr++] = cmd.fd;
+			else if (ret == -EAGAIN && !done)
+				ret = 0;
+			/* It goes on while some are exported already. */
+			if (nr == 10 + (int)round)
+				__atomic_store_n(&t.begin, true, __ATOMIC_RELEASE);
+		}
+		pthread_join(thread, NULL);
+		/* Since there is nothing any more; else the loop was too short. */
+		EXPECT_EQ(-EFAULT, ret);
+		for (int i = 0; i < nr; i++) {
+			EXPECT_EQ(TAKEN, test_query_state(fds[i])) {
+				TH_LOG("round %u, buffer %d of %d", round, i, nr);
+			}
+			EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, RW, MAP_SHARED, fds[i], 0));
+			close(fds[i]);
+		}
+		exported += nr;
+		munmap(addr, size);
+		close(file);
+	}
+	TH_LOG("%u buffers in %u rounds", exported, variant->rounds);
 }
 
 FIXTURE(exporter)
@@ -1349,11 +1817,11 @@ TEST_F(exporter, leaves_the_buffer_to_others)
 	}
 	dmabuf = receive_fd(sock[0]);
 	ASSERT_LE(0, dmabuf);
-	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query(dmabuf).state);
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED, test_query_state(dmabuf));
 	ASSERT_EQ(1, write(sock[0], "x", 1));
 	EXPECT_EQ(KSFT_PASS, wait_for_child(child));
 	EXPECT_EQ(VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE,
-		  test_query(dmabuf).state);
+		  test_query_state(dmabuf));
 	test_contents(dmabuf, SIZE, 1);
 	check_other_processor(REGION, dmabuf);
 	close(dmabuf);

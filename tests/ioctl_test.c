@@ -1154,11 +1154,13 @@ TEST_F(file, takes_the_sync_of_every_dma_buf)
 
 TEST_F(file, query_tells_what_was_asked)
 {
-	unsigned int access = VMEMEXP_ACCESS_READ;
+	unsigned int access = VMEMEXP_ACCESS_READ, state = VMEMEXP_STATE_TRACKED;
 	struct vmemexp_query query = test_query(self->dmabuf);
 
 	if (variant->fd_flags & O_RDWR)
 		access |= VMEMEXP_ACCESS_WRITE;
+	else
+		state |= VMEMEXP_STATE_NO_VMAP;
 	EXPECT_EQ(sizeof(query), query.size);
 	EXPECT_EQ(self->dmabuf, query.fd);
 	EXPECT_EQ(0, query.flags);
@@ -1172,7 +1174,7 @@ TEST_F(file, query_tells_what_was_asked)
 	EXPECT_EQ(0, query.mappings);
 	EXPECT_EQ(0, query.vmaps);
 	EXPECT_EQ(0, query.cpu_mappings);
-	EXPECT_EQ(VMEMEXP_STATE_TRACKED, query.state);
+	EXPECT_EQ(state, query.state);
 }
 
 TEST_F(file, query_and_sync_work_on_a_duplicate_in_another_process)

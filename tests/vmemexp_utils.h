@@ -49,6 +49,8 @@
 #define VMEMEXP_PATH	"/dev/vmemexp"
 #define VMEMEXP_ALLOW	"/sys/module/vmemexp/parameters/allow"
 #define VMEMEXP_CARVEOUTS "/sys/module/vmemexp/parameters/carveouts"
+#define VMEMEXP_WITHOUT_PAGES "/sys/module/vmemexp/parameters/map_without_pages"
+#define VMEMEXP_WITHOUT_VMAP "/sys/module/vmemexp/parameters/map_without_vmap"
 
 /* What every output field holds before a call. */
 #define POISON_BYTE	0xcc
@@ -605,6 +607,15 @@ static inline int __test_export(struct __test_metadata *_metadata, int fd,
 				     VMEMEXP_MEMORY_PFNMAP));
 	ASSERT_EQ(VMEMEXP_REASON_NONE, cmd->err_reason);
 	ASSERT_EQ(0, cmd->err_addr);
+	if (cmd->size < VMEMEXP_EXPORT_SIZE_VER1)
+		return cmd->fd;
+	ASSERT_EQ(VMEMEXP_STATE_TRACKED,
+		  cmd->state & ~(VMEMEXP_STATE_NO_VMAP | VMEMEXP_STATE_OVERLAPS |
+				 VMEMEXP_STATE_NO_PAGES));
+	/* One that is read-only has none. */
+	if ((in.fd_flags & O_ACCMODE) == O_RDONLY)
+		ASSERT_EQ(VMEMEXP_STATE_NO_VMAP, cmd->state & VMEMEXP_STATE_NO_VMAP);
+	ASSERT_EQ(0, cmd->reserved);
 	return cmd->fd;
 }
 
@@ -738,6 +749,10 @@ __test_query(struct __test_metadata *_metadata, int fd, int dmabuf)
 
 /* Gives a struct vmemexp_query. */
 #define test_query(dmabuf) __test_query(_metadata, self->fd, dmabuf)
+
+/* Its state, but for what the machine has to do with, not what has happened. */
+#define test_query_state(dmabuf) \
+	(test_query(dmabuf).state & ~(unsigned int)VMEMEXP_STATE_NO_PAGES)
 
 /* DMA_BUF_IOCTL_SYNC; the flags are DMA_BUF_SYNC_*. */
 static inline int _test_dmabuf_sync(int dmabuf, uint64_t flags)
