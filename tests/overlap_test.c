@@ -335,12 +335,12 @@ static void clear_away(struct scene *self)
 	free(self->seen);
 }
 
-#define for_each_layout()						\
+#define for_each_layout						\
 	for (const struct layout *layout = layouts;			\
 	     layout < layouts + ARRAY_SIZE(layouts); layout++)
 
 /* Neither what the kernel maps for a driver nor hugetlb has so many pages. */
-#define for_each_long_layout()					\
+#define for_each_long_layout					\
 	for (const struct layout *layout = long_layouts;		\
 	     self->nr_units >= MANY && !self->kind->huge &&		\
 	     layout < long_layouts + ARRAY_SIZE(long_layouts); layout++)
@@ -417,12 +417,12 @@ static void __check_answers(struct __test_metadata *_metadata, struct scene *sel
 
 OVERLAP_TEST(is_told_exactly_where_it_is)
 {
-	for_each_layout() {
+	for_each_layout {
 		lay_out(layout);
 		check_answers(0, 0, layout->overlaps, layout->name);
 		clear_away(self);
 	}
-	for_each_long_layout() {
+	for_each_long_layout {
 		lay_out(layout);
 		check_answers(0, 0, layout->overlaps, layout->name);
 		clear_away(self);
@@ -532,7 +532,7 @@ OVERLAP_TEST(is_for_devices_that_see_the_memory_itself)
 	};
 	int fd_flags = self->kind->read_only ? O_RDONLY : O_RDWR;
 
-	for_each_layout() {
+	for_each_layout {
 		int dmabuf;
 
 		lay_out(layout);
