@@ -886,10 +886,8 @@ TEST_F(huge, part_costs_the_whole_after_the_rest_is_unmapped)
 #define TMPFS		"/tmp/vmemexp-huge"
 #define MAX_HUGE	64
 
-FIXTURE(pieces)
-{
+struct pieces {
 	int fd;
-	struct test_state before;
 	size_t size;		/* of a huge page */
 	unsigned int nr;	/* of them there are */
 	char *huge;
@@ -898,6 +896,13 @@ FIXTURE(pieces)
 	size_t length;
 	bool used[MAX_HUGE];	/* huge pages that are in it */
 	long small;		/* small pages that are in it */
+};
+
+FIXTURE(pieces)
+{
+	int fd;
+	struct test_state before;
+	struct pieces pieces;
 	char old_pool[32];
 };
 
@@ -941,14 +946,15 @@ static int open_huge_tmpfs(struct __test_metadata *_metadata)
 FIXTURE_SETUP(pieces)
 {
 	test_setup();
-	self->size = variant->source == HUGETLB ? hugetlb_size() : thp_size();
-	if (!self->size)
+	self->pieces.fd = self->fd;
+	self->pieces.size = variant->source == HUGETLB ? hugetlb_size() : thp_size();
+	if (!self->pieces.size)
 		SKIP(return, "the kernel has no %s", variant->source == HUGETLB ?
 		     "hugetlb pages" : "transparent huge pages");
 	ASSERT_LT(0, read_text(HUGE_POOL, self->old_pool, sizeof(self->old_pool)));
-	self->file = -1;
+	self->pieces.file = -1;
 	if (variant->source == SHMEM_THP)
-		self->file = open_huge_tmpfs(_metadata);
+		self->pieces.file = open_huge_tmpfs(_metadata);
 	set_limit(_metadata, 0);
 	become(_metadata, USER);
 }
@@ -956,14 +962,14 @@ FIXTURE_SETUP(pieces)
 FIXTURE_TEARDOWN(pieces)
 {
 	setresuid(0, 0, 0);
-	munmap(self->range, MAX_HUGE * self->size);
-	munmap(self->huge, self->nr * self->size);
-	close(self->file);
+	munmap(self->pieces.range, MAX_HUGE * self->pieces.size);
+	munmap(self->pieces.huge, self->pieces.nr * self->pieces.size);
+	close(self->pieces.file);
 	write_text(HUGE_POOL, self->old_pool);
 	test_teardown();
 }
 
-static void make_pieces(struct __test_metadata *_metadata, FIXTURE_DATA(pieces) *self,
+static void make_pieces(struct __test_metadata *_metadata, struct pieces *self,
 			enum source source, unsigned int nr)
 {
 	size_t size = nr * self->size;
@@ -1004,7 +1010,7 @@ static void make_pieces(struct __test_metadata *_metadata, FIXTURE_DATA(pieces) 
 }
 
 /* Puts @pages from page @first of huge page @i on behind what is there. */
-static void put_piece(struct __test_metadata *_metadata, FIXTURE_DATA(pieces) *self,
+static void put_piece(struct __test_metadata *_metadata, struct pieces *self,
 		      unsigned int i, size_t first, size_t pages)
 {
 	size_t offset = i * self->size + first * page_size(), length = pages * page_size();
@@ -1021,7 +1027,7 @@ static void put_piece(struct __test_metadata *_metadata, FIXTURE_DATA(pieces) *s
 	self->length += length;
 }
 
-static void put_small(struct __test_metadata *_metadata, FIXTURE_DATA(pieces) *self,
+static void put_small(struct __test_metadata *_metadata, struct pieces *self,
 		      size_t pages)
 {
 	char *to = self->range + self->length;
@@ -1038,7 +1044,7 @@ static void put_small(struct __test_metadata *_metadata, FIXTURE_DATA(pieces) *s
  * What @length bytes from @range on cost: what they keep in memory, or what they are
  * if that is more, since some of them are the same.
  */
-static void check_cost(struct __test_metadata *_metadata, FIXTURE_DATA(pieces) *self,
+static void check_cost(struct __test_metadata *_metadata, struct pieces *self,
 		       char *range, size_t length)
 {
 	long pages = length / page_size(), cost = self->small;
@@ -1060,35 +1066,36 @@ static void check_cost(struct __test_metadata *_metadata, FIXTURE_DATA(pieces) *
 	set_limit(_metadata, cost * page_size());
 }
 
-#define check_all_cost()	check_cost(_metadata, self, self->range, self->length)
+#define check_all_cost() \
+	check_cost(_metadata, &self->pieces, self->pieces.range, self->pieces.length)
 
 /* All pages of hugetlb's, or so many. */
 #define piece_pages(pages) \
-	(variant->source == HUGETLB ? self->size / page_size() : (pages))
+	(variant->source == HUGETLB ? self->pieces.size / page_size() : (pages))
 
 #define put_next(i, n, pages) \
-	put_piece(_metadata, self, i, variant->source == HUGETLB ? 0 : (n) * (pages), \
+	put_piece(_metadata, &self->pieces, i, variant->source == HUGETLB ? 0 : (n) * (pages), \
 		  piece_pages(pages))
 
 TEST_F(pieces, of_two_huge_pages_cost_both_once)
 {
-	const size_t page = page_size();
+	const size_t page = page_size(), size = self->pieces.size;
 
-	make_pieces(_metadata, self, variant->source, 2);
+	make_pieces(_metadata, &self->pieces, variant->source, 2);
 	for (unsigned int i = 0; i < (variant->source == HUGETLB ? 6 : 128); i++)
 		put_next(i % 2, i / 2, 1);
 	check_all_cost();
 	/* The edges of one, with the other one in between. */
 	if (variant->source == HUGETLB)
-		check_cost(_metadata, self, self->range + 3 * self->size - page,
-			   self->size + 2 * page);
+		check_cost(_metadata, &self->pieces, self->pieces.range + 3 * size - page,
+			   size + 2 * page);
 }
 
 TEST_F(pieces, of_many_huge_pages_cost_each_once)
 {
 	const unsigned int nr = variant->source == HUGETLB ? MAX_HUGE / 4 : MAX_HUGE;
 
-	make_pieces(_metadata, self, variant->source, nr);
+	make_pieces(_metadata, &self->pieces, variant->source, nr);
 	for (unsigned int i = 0; i < 3 * nr; i++)
 		put_next(i % nr, i / nr, 1);
 	check_all_cost();
@@ -1096,18 +1103,18 @@ TEST_F(pieces, of_many_huge_pages_cost_each_once)
 
 TEST_F(pieces, of_two_huge_pages_cost_no_more_if_that_is_all_of_both)
 {
-	make_pieces(_metadata, self, variant->source, 2);
-	for (unsigned int i = 0; self->length < 2 * self->size; i++)
+	make_pieces(_metadata, &self->pieces, variant->source, 2);
+	for (unsigned int i = 0; self->pieces.length < 2 * self->pieces.size; i++)
 		put_next(i % 2, i / 2, 1);
 	check_all_cost();
 }
 
 TEST_F(pieces, between_small_pages_cost_their_huge_page_once)
 {
-	make_pieces(_metadata, self, variant->source, 1);
+	make_pieces(_metadata, &self->pieces, variant->source, 1);
 	for (unsigned int i = 0; i < 16; i++) {
 		put_next(0, i, 3);
-		put_small(_metadata, self, piece_pages(1));
+		put_small(_metadata, &self->pieces, piece_pages(1));
 	}
 	check_all_cost();
 }
@@ -1115,16 +1122,16 @@ TEST_F(pieces, between_small_pages_cost_their_huge_page_once)
 /* The same one each time, so that less is kept in memory than that. */
 TEST_F(pieces, cost_each_page_of_the_range)
 {
-	const size_t length = self->size + 88 * page_size();
+	const size_t length = self->pieces.size + 88 * page_size();
 
-	make_pieces(_metadata, self, variant->source, 1);
-	while (self->length < length) {
+	make_pieces(_metadata, &self->pieces, variant->source, 1);
+	while (self->pieces.length < length) {
 		if (variant->source != ANON_THP)
 			put_next(0, 0, 1);
-		else if (self->length < self->size)
-			put_next(0, self->length / page_size(), 1);
+		else if (self->pieces.length < self->pieces.size)
+			put_next(0, self->pieces.length / page_size(), 1);
 		else
-			put_small(_metadata, self, 1);
+			put_small(_metadata, &self->pieces, 1);
 	}
 	check_all_cost();
 }
