@@ -13,7 +13,9 @@
  */
 #include "vmemexp_memory.h"
 
+#include <grp.h>
 #include <linux/videodev2.h>
+#include <sys/resource.h>
 
 /* Small, and no multiple of the page size. */
 #define WIDTH		320
@@ -811,6 +813,89 @@ TEST_F(queue, takes_the_exported_address_as_user_pointer_and_no_mapping_of_the_d
 	}
 	munmap(view, BUFFER_SIZE);
 	close(buffer.dmabuf);
+}
+
+#define USER	1000
+#define GROUP	44	/* "video", as Debian numbers it */
+
+/* Becomes a user who may open all video devices, and opens them. */
+static void __open_vivid_as_user(struct __test_metadata *_metadata, struct video *capture,
+				 struct video *output)
+{
+	struct rlimit none = { RLIM_INFINITY, RLIM_INFINITY };
+	gid_t group = GROUP;
+
+	for (int i = 0; i < MAX_VIDEOS; i++) {
+		char path[32];
+
+		snprintf(path, sizeof(path), "/dev/video%d", i);
+		if (access(path, F_OK))
+			continue;
+		ASSERT_EQ(0, chown(path, 0, GROUP));
+		ASSERT_EQ(0, chmod(path, 0660));
+	}
+	close(capture->fd);
+	close(output->fd);
+	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &none));
+	ASSERT_EQ(0, setgroups(1, &group));
+	ASSERT_EQ(0, setresgid(USER, USER, USER));
+	ASSERT_EQ(0, setresuid(USER, USER, 0));
+	*capture = open_video(V4L2_BUF_TYPE_VIDEO_CAPTURE);
+	ASSERT_LE(0, capture->fd);
+	*output = open_video(V4L2_BUF_TYPE_VIDEO_OUTPUT);
+	ASSERT_LE(0, output->fd);
+}
+
+/*
+ * vivid's capture thread looks at the output's pictures by the kernel's address of them,
+ * and does not ask whether there is one: 6.12 and 7.3 crash. No buffer without one gets
+ * so far, unless an administrator has it; those that have one are as good as before.
+ */
+TEST_F(queue, refuses_memory_without_kernel_mapping_from_users)
+{
+	struct buffer shown[OUTPUT_BUFFERS], seen[CAPTURE_BUFFERS];
+	int error = variant->allocator ? EINVAL : EFAULT;
+
+	__open_vivid_as_user(_metadata, &self->capture, &self->output);
+	test_request(&self->output, OUTPUT_BUFFERS);
+	for (unsigned int i = 0; i < OUTPUT_BUFFERS; i++) {
+		struct vmemexp_export cmd = export_args(self->m.addr + i * SLOT_SIZE, BUFFER_SIZE,
+							O_RDONLY);
+
+		test_export_cmd(&cmd);
+		EXPECT_EQ(VMEMEXP_STATE_NO_VMAP, cmd.state & VMEMEXP_STATE_NO_VMAP);
+		EXPECT_EQ(-error, _test_queue(&self->output, i, cmd.fd, BUFFER_SIZE));
+		expect_unused(cmd.fd);
+		close(cmd.fd);
+	}
+
+	test_request(&self->output, 0);
+	test_request(&self->output, OUTPUT_BUFFERS);
+	for (unsigned int i = 0; i < OUTPUT_BUFFERS; i++) {
+		shown[i] = export_slot(i);
+		test_fill_buffer(&shown[i], i + 1);
+		test_queue(&self->output, i, shown[i].dmabuf);
+	}
+	connect_output(&self->capture);
+	test_stream(&self->output, true);
+	ASSERT_EQ(0, test_dequeue(&self->output));
+	test_request(&self->capture, CAPTURE_BUFFERS);
+	for (unsigned int i = 0; i < CAPTURE_BUFFERS; i++) {
+		seen[i] = export_slot(OUTPUT_BUFFERS + i);
+		test_queue(&self->capture, i, seen[i].dmabuf);
+	}
+	test_stream(&self->capture, true);
+	__capture_connected(_metadata, &self->capture, seen, OUTPUT_BUFFERS);
+
+	test_stream(&self->capture, false);
+	test_stream(&self->output, false);
+	test_request(&self->capture, 0);
+	test_request(&self->output, 0);
+	for (unsigned int i = 0; i < OUTPUT_BUFFERS; i++)
+		close(shown[i].dmabuf);
+	for (unsigned int i = 0; i < CAPTURE_BUFFERS; i++)
+		close(seen[i].dmabuf);
+	ASSERT_EQ(0, setresuid(0, 0, 0));
 }
 
 /* To name a length beyond its end is no use: 6.12 leaks the dma-buf then. */

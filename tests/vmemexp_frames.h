@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Kinds of memory beside those of vmemexp_memory.h: page frames of the stand-in for
+ * drivers of carve-outs, with and without struct page, listed or not, in one piece or
+ * scattered.
+ */
+#ifndef VMEMEXP_FRAMES_H
+#define VMEMEXP_FRAMES_H
+
+#include "vmemexp_memory.h"
+
+/* Sorts of carve-outs, by struct carveout_info.flags. */
+#define FRAMES_WITHOUT_PAGES	0
+#define FRAMES_WITH_PAGES	CARVEOUT_INFO_PAGES
+
+/* Finds the first region of this sort. */
+static inline bool find_carveout(unsigned int sort, struct carveout_info *region)
+{
+	for (unsigned int i = 0; !_test_carveout_info(i, region); i++)
+		if (region->flags == sort)
+			return true;
+	return false;
+}
+
+static inline const char *need_carveout_of(unsigned int sort)
+{
+	struct carveout_info region;
+
+	if (access(CARVEOUT_PATH, F_OK))
+		return "module vmemexp_carveout";
+	return find_carveout(sort, &region) ? NULL : "carve-out of this sort";
+}
+
+static inline const char *need_frames_with_pages(void)
+{
+	return need_carveout_of(FRAMES_WITH_PAGES);
+}
+
+static inline const char *need_frames(void)
+{
+	return need_carveout_of(FRAMES_WITHOUT_PAGES);
+}
+
+static inline const char *need_stand_in(void)
+{
+	return access(CARVEOUT_PATH, F_OK) ? "module vmemexp_carveout" : NULL;
+}
+
+static inline void list_carveout(struct __test_metadata *_metadata,
+				 const struct carveout_info *region)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "%#llx:%#llx", (unsigned long long)region->base,
+		 (unsigned long long)region->size);
+	ASSERT_EQ(0, set_knob(VMEMEXP_CARVEOUTS, text));
+}
+
+static inline void __map_frames(struct __test_metadata *_metadata, struct memory *m,
+				const struct carveout_info *region, unsigned int how)
+{
+	struct carveout_setup setup = {
+		.region = region->region, .cache = CARVEOUT_CACHED, .how = how,
+	};
+	int file = _test_carveout_open(&setup);
+
+	ASSERT_LE(0, file);
+	list_carveout(_metadata, region);
+	m->addr = map(m->size, RW, MAP_SHARED, file);
+	close(file);
+	write_contents(m, 1);
+}
+
+static inline void make_frames_with_pages(struct __test_metadata *_metadata, struct memory *m)
+{
+	struct carveout_info region;
+
+	ASSERT_TRUE(find_carveout(FRAMES_WITH_PAGES, &region));
+	__map_frames(_metadata, m, &region, CARVEOUT_HOW_REMAP);
+}
+
+static inline void make_frames(struct __test_metadata *_metadata, struct memory *m)
+{
+	struct carveout_info region;
+
+	ASSERT_TRUE(find_carveout(FRAMES_WITHOUT_PAGES, &region));
+	__map_frames(_metadata, m, &region, CARVEOUT_HOW_FAULT);
+}
+
+static inline void make_frames_of_ram(struct __test_metadata *_metadata, struct memory *m)
+{
+	struct carveout_info region;
+
+	ASSERT_EQ(0, _test_carveout_info(CARVEOUT_REGION_RAM, &region));
+	__map_frames(_metadata, m, &region, CARVEOUT_HOW_REMAP);
+}
+
+/* Root may export them nevertheless. */
+static inline void make_unlisted_frames(struct __test_metadata *_metadata, struct memory *m)
+{
+	make_frames(_metadata, m);
+	ASSERT_EQ(0, set_knob(VMEMEXP_CARVEOUTS, "\n"));
+}
+
+/* Each page behind the next one. */
+static inline void make_scattered_frames(struct __test_metadata *_metadata, struct memory *m)
+{
+	struct carveout_setup setup = {
+		.cache = CARVEOUT_CACHED, .how = CARVEOUT_HOW_REMAP,
+	};
+	struct carveout_info region;
+	int file;
+
+	ASSERT_TRUE(find_carveout(FRAMES_WITHOUT_PAGES, &region));
+	list_carveout(_metadata, &region);
+	setup.region = region.region;
+	file = _test_carveout_open(&setup);
+	ASSERT_LE(0, file);
+	m->addr = map(m->size, RW, ANON, -1);
+	for (size_t i = 0; i < m->size / PAGE; i++)
+		ASSERT_NE(MAP_FAILED, mmap(m->addr + i * PAGE, PAGE, RW, MAP_SHARED | MAP_FIXED,
+					   file, m->size - (i + 1) * PAGE));
+	close(file);
+	write_contents(m, 1);
+}
+
+#endif /* VMEMEXP_FRAMES_H */
