@@ -705,7 +705,7 @@ static void __check_bounced(struct __test_metadata *_metadata, struct scene *sel
 	clear_away(self);
 }
 
-TEST_F(bounced, pages_are_refused_that_are_there_twice)
+TEST_F_TIMEOUT(bounced, pages_are_refused_that_are_there_twice, 180)
 {
 	if (!__find_far_memory(_metadata, &self->scene, variant->address_bits))
 		SKIP(return, "no memory above %u address bits", variant->address_bits);
