@@ -409,7 +409,7 @@ static void __check_answers(struct __test_metadata *_metadata, struct scene *sel
 /* A test that has the scene for its "self". */
 #define OVERLAP_TEST(name)						\
 	static void name(struct __test_metadata *_metadata, struct scene *self); \
-	TEST_F(overlap, name)						\
+	TEST_F_TIMEOUT(overlap, name, 180)						\
 	{								\
 		name(_metadata, &self->scene);				\
 	}								\
