@@ -95,6 +95,81 @@ static const char *need_carveout(void)
 	return access(CARVEOUT_PATH, F_OK) ? "module vmemexp_carveout" : NULL;
 }
 
+/* ---- persistent memory: two blocks, that memmap=SIZE!BASE makes of RAM ---- */
+
+#define ND_DEVICES	"/sys/bus/nd/devices"
+#define ND_DRIVERS	"/sys/bus/nd/drivers"
+#define DAX		"/dev/dax0.0"
+#define PMEM		"/dev/pmem1"
+#define DAX_MOUNT	"/tmp/vmemexp-dax"
+
+/* Found and bound a moment after a module was loaded. */
+static bool appears(const char *path)
+{
+	for (int ms = 0; access(path, F_OK) && ms < RELEASE_TIMEOUT_MS; ms += 10)
+		sleep_ms(10);
+	return !access(path, F_OK);
+}
+
+/*
+ * Gives block @nr to what the region's file @seed names: a driver of its own, or the
+ * one of disks that programs may map.
+ */
+static bool use_block(unsigned int nr, const char *seed, const char *driver)
+{
+	const struct {
+		const char *file, *text;
+	} settings[] = {
+		{ "mode", "ram" },
+		{ "uuid", nr ? "5c0e5c6c-1111-4222-8333-0123456789ac" :
+			       "5c0e5c6c-1111-4222-8333-0123456789ab" },
+		{ "align", "2097152" },
+	};
+	char path[256], block[32], name[64];
+
+	snprintf(block, sizeof(block), "namespace%u.0", nr);
+	snprintf(path, sizeof(path), ND_DEVICES "/%s/driver", block);
+	if (!appears(path) || write_text(ND_DRIVERS "/nd_pmem/unbind", block))
+		return false;
+	snprintf(path, sizeof(path), ND_DEVICES "/region%u/%s", nr, seed);
+	if (read_text(path, name, sizeof(name)) <= 0)
+		return false;
+	name[strcspn(name, "\n")] = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
+		snprintf(path, sizeof(path), ND_DEVICES "/%s/%s", name, settings[i].file);
+		if (write_text(path, settings[i].text))
+			return false;
+	}
+	snprintf(path, sizeof(path), ND_DEVICES "/%s/namespace", name);
+	if (write_text(path, block))
+		return false;
+	snprintf(path, sizeof(path), ND_DRIVERS "/%s/bind", driver);
+	return !write_text(path, name);
+}
+
+/* Once used, a block stays what it is for as long as the machine runs. */
+static const char *need_dax(void)
+{
+	run("for m in nd_e820 nd_pmem device_dax dax_pmem; do modprobe -q $m; done");
+	if (access(ND_DEVICES "/namespace0.0", F_OK))
+		return "DAX device (memmap=SIZE!BASE)";
+	if (access(DAX, F_OK))
+		use_block(0, "dax_seed", "dax_pmem");
+	return appears(DAX) ? NULL : "DAX device (dax_pmem)";
+}
+
+static const char *need_fsdax(void)
+{
+	run("for m in nd_e820 nd_pmem ext4; do modprobe -q $m; done");
+	if (access(ND_DEVICES "/namespace1.0", F_OK))
+		return "DAX file system (memmap=SIZE!BASE)";
+	/* Before, a disk that nobody may map. */
+	if (access(ND_DEVICES "/pfn1.0/driver", F_OK) &&
+	    !use_block(1, "pfn_seed", "nd_pmem"))
+		return "DAX file system (nd_pmem)";
+	return appears(PMEM) ? NULL : "DAX file system (nd_pmem)";
+}
+
 /* The range, or a file behind it, has contents already. */
 static void __take_contents(struct __test_metadata *_metadata,
 			    struct memory *m, const void *contents)
@@ -369,6 +444,22 @@ static void make_two_kinds(struct __test_metadata *_metadata, struct memory *m)
 	write_contents(m, 1);
 }
 
+/* It has struct pages, and is not System RAM. */
+static void make_dax(struct __test_metadata *_metadata, struct memory *m)
+{
+	int fd = open(DAX, O_RDWR | O_CLOEXEC);
+
+	ASSERT_LE(0, fd);
+	/* It maps nothing smaller. */
+	ASSERT_EQ(0, prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0));
+	m->addr = map_huge_pages(m->size, HUGE_PAGE, RW, MAP_SHARED, fd);
+	ASSERT_NE(MAP_FAILED, (void *)m->addr);
+	m->alias = map_huge_pages(m->size, HUGE_PAGE, RW, MAP_SHARED, fd);
+	ASSERT_NE(MAP_FAILED, (void *)m->alias);
+	close(fd);
+	write_contents(m, 1);
+}
+
 /* --- the kinds --- */
 
 FIXTURE(memory)
@@ -518,6 +609,11 @@ FIXTURE_VARIANT_ADD(memory, two_kinds) {
 
 FIXTURE_VARIANT_ADD(memory, driver) {
 	.make = make_driver, .missing = need_packet,
+	.memory = VMEMEXP_MEMORY_DRIVER,
+};
+
+FIXTURE_VARIANT_ADD(memory, dax) {
+	.make = make_dax, .missing = need_dax, .size = HUGE_PAGE,
 	.memory = VMEMEXP_MEMORY_DRIVER,
 };
 
@@ -1353,6 +1449,25 @@ static void make_tracked_by_a_driver(struct __test_metadata *_metadata, struct r
 	r->works = !kernel_at_least(6, 5);
 }
 
+/* Its pages are those of the file for ever, whoever else has them. */
+static void make_file_on_dax(struct __test_metadata *_metadata, struct refusal *r)
+{
+	int fd;
+
+	mkdir(DAX_MOUNT, 0700);
+	ASSERT_TRUE(run("mke2fs -b 4096 " PMEM " >/dev/null 2>&1"));
+	ASSERT_EQ(0, mount(PMEM, DAX_MOUNT, "ext4", 0, "dax"));
+	fd = open(DAX_MOUNT "/file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	/* It goes with its file. */
+	ASSERT_EQ(0, umount2(DAX_MOUNT, MNT_DETACH));
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, SMALL));
+	r->size = SMALL;
+	r->addr = map(r->size, RW, MAP_SHARED, fd);
+	close(fd);
+	fill(r->addr, r->size, 1);
+}
+
 static void make_shared_file(struct __test_metadata *_metadata,
 			     struct refusal *r)
 {
@@ -1558,6 +1673,11 @@ FIXTURE_VARIANT_ADD(refusal, poisoned_hugetlb) {
 FIXTURE_VARIANT_ADD(refusal, poisoned_by_userfaultfd) {
 	.make = make_poisoned_by_userfaultfd, .missing = need_userfaultfd_poison,
 	POISONED,
+};
+
+FIXTURE_VARIANT_ADD(refusal, file_on_dax) {
+	.make = make_file_on_dax, .missing = need_fsdax, .error = EOPNOTSUPP,
+	.reason = VMEMEXP_REASON_UNPINNABLE,
 };
 
 FIXTURE_VARIANT_ADD(refusal, taken_away) {
