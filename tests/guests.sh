@@ -15,6 +15,7 @@ guest_row()
 	guest=(--arch "$1" --scratch 256 --with carveout --with cachewatch)
 	case $1 in
 	amd64)
+		guest+=(--with encrypted)
 		# No RAM between 256 MiB and 4 GiB: a device with 28 or 32
 		# address bits bounces whatever the tests allocate, into a pool
 		# that it can reach. The first carve-out lies in that hole, the

@@ -97,8 +97,8 @@ static const char *need_carveout(void)
 
 /* ---- persistent memory: two blocks, that memmap=SIZE!BASE makes of RAM ---- */
 
-#define ND_DEVICES	"/sys/bus/nd/devices"
-#define ND_DRIVERS	"/sys/bus/nd/drivers"
+#define PMEM_DEVICES	"/sys/bus/nd/devices"
+#define PMEM_DRIVERS	"/sys/bus/nd/drivers"
 #define DAX		"/dev/dax0.0"
 #define PMEM		"/dev/pmem1"
 #define DAX_MOUNT	"/tmp/vmemexp-dax"
@@ -128,22 +128,22 @@ static bool use_block(unsigned int nr, const char *seed, const char *driver)
 	char path[256], block[32], name[64];
 
 	snprintf(block, sizeof(block), "namespace%u.0", nr);
-	snprintf(path, sizeof(path), ND_DEVICES "/%s/driver", block);
-	if (!appears(path) || write_text(ND_DRIVERS "/nd_pmem/unbind", block))
+	snprintf(path, sizeof(path), PMEM_DEVICES "/%s/driver", block);
+	if (!appears(path) || write_text(PMEM_DRIVERS "/nd_pmem/unbind", block))
 		return false;
-	snprintf(path, sizeof(path), ND_DEVICES "/region%u/%s", nr, seed);
+	snprintf(path, sizeof(path), PMEM_DEVICES "/region%u/%s", nr, seed);
 	if (read_text(path, name, sizeof(name)) <= 0)
 		return false;
 	name[strcspn(name, "\n")] = '\0';
 	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
-		snprintf(path, sizeof(path), ND_DEVICES "/%s/%s", name, settings[i].file);
+		snprintf(path, sizeof(path), PMEM_DEVICES "/%s/%s", name, settings[i].file);
 		if (write_text(path, settings[i].text))
 			return false;
 	}
-	snprintf(path, sizeof(path), ND_DEVICES "/%s/namespace", name);
+	snprintf(path, sizeof(path), PMEM_DEVICES "/%s/namespace", name);
 	if (write_text(path, block))
 		return false;
-	snprintf(path, sizeof(path), ND_DRIVERS "/%s/bind", driver);
+	snprintf(path, sizeof(path), PMEM_DRIVERS "/%s/bind", driver);
 	return !write_text(path, name);
 }
 
@@ -151,7 +151,7 @@ static bool use_block(unsigned int nr, const char *seed, const char *driver)
 static const char *need_dax(void)
 {
 	run("for m in nd_e820 nd_pmem device_dax dax_pmem; do modprobe -q $m; done");
-	if (access(ND_DEVICES "/namespace0.0", F_OK))
+	if (access(PMEM_DEVICES "/namespace0.0", F_OK))
 		return "DAX device (memmap=SIZE!BASE)";
 	if (access(DAX, F_OK))
 		use_block(0, "dax_seed", "dax_pmem");
@@ -161,10 +161,10 @@ static const char *need_dax(void)
 static const char *need_fsdax(void)
 {
 	run("for m in nd_e820 nd_pmem ext4; do modprobe -q $m; done");
-	if (access(ND_DEVICES "/namespace1.0", F_OK))
+	if (access(PMEM_DEVICES "/namespace1.0", F_OK))
 		return "DAX file system (memmap=SIZE!BASE)";
 	/* Before, a disk that nobody may map. */
-	if (access(ND_DEVICES "/pfn1.0/driver", F_OK) &&
+	if (access(PMEM_DEVICES "/pfn1.0/driver", F_OK) &&
 	    !use_block(1, "pfn_seed", "nd_pmem"))
 		return "DAX file system (nd_pmem)";
 	return appears(PMEM) ? NULL : "DAX file system (nd_pmem)";
