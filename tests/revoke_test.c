@@ -12,7 +12,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-#include "vmemexp_memory.h"
+#include "vmemexp_frames.h"
 
 #define USER		65534
 
@@ -73,121 +73,6 @@ static int signal_of(volatile unsigned char *byte, bool write)
 	return 0;
 }
 
-/* ---- memory of a driver ---- */
-
-#define WITHOUT_PAGES	0
-#define WITH_PAGES	CARVEOUT_INFO_PAGES
-
-/* Finds the first region of this sort. */
-static bool find_region(unsigned int sort, struct carveout_info *region)
-{
-	for (unsigned int i = 0; !_test_carveout_info(i, region); i++)
-		if (region->flags == sort)
-			return true;
-	return false;
-}
-
-static const char *need_region(unsigned int sort)
-{
-	struct carveout_info region;
-
-	if (access(CARVEOUT_PATH, F_OK))
-		return "module vmemexp_carveout";
-	return find_region(sort, &region) ? NULL : "carve-out of this sort";
-}
-
-static const char *need_frames_with_pages(void)
-{
-	return need_region(WITH_PAGES);
-}
-
-static const char *need_frames(void)
-{
-	return need_region(WITHOUT_PAGES);
-}
-
-static const char *need_stand_in(void)
-{
-	return access(CARVEOUT_PATH, F_OK) ? "module vmemexp_carveout" : NULL;
-}
-
-static void list_region(struct __test_metadata *_metadata, const struct carveout_info *region)
-{
-	char text[64];
-
-	snprintf(text, sizeof(text), "%#llx:%#llx", (unsigned long long)region->base,
-		 (unsigned long long)region->size);
-	ASSERT_EQ(0, set_knob(VMEMEXP_CARVEOUTS, text));
-}
-
-static void map_frames(struct __test_metadata *_metadata, struct memory *m,
-		       const struct carveout_info *region, unsigned int how)
-{
-	struct carveout_setup setup = {
-		.region = region->region, .cache = CARVEOUT_CACHED, .how = how,
-	};
-	int file = _test_carveout_open(&setup);
-
-	ASSERT_LE(0, file);
-	list_region(_metadata, region);
-	m->addr = map(m->size, RW, MAP_SHARED, file);
-	close(file);
-	write_contents(m, 1);
-}
-
-static void make_frames_with_pages(struct __test_metadata *_metadata, struct memory *m)
-{
-	struct carveout_info region;
-
-	ASSERT_TRUE(find_region(WITH_PAGES, &region));
-	map_frames(_metadata, m, &region, CARVEOUT_HOW_REMAP);
-}
-
-static void make_frames(struct __test_metadata *_metadata, struct memory *m)
-{
-	struct carveout_info region;
-
-	ASSERT_TRUE(find_region(WITHOUT_PAGES, &region));
-	map_frames(_metadata, m, &region, CARVEOUT_HOW_FAULT);
-}
-
-static void make_frames_of_ram(struct __test_metadata *_metadata, struct memory *m)
-{
-	struct carveout_info region;
-
-	ASSERT_EQ(0, _test_carveout_info(CARVEOUT_REGION_RAM, &region));
-	map_frames(_metadata, m, &region, CARVEOUT_HOW_REMAP);
-}
-
-/* Root may export them nevertheless. */
-static void make_unlisted_frames(struct __test_metadata *_metadata, struct memory *m)
-{
-	make_frames(_metadata, m);
-	ASSERT_EQ(0, set_knob(VMEMEXP_CARVEOUTS, "\n"));
-}
-
-/* Each page behind the next one. */
-static void make_scattered_frames(struct __test_metadata *_metadata, struct memory *m)
-{
-	struct carveout_setup setup = {
-		.cache = CARVEOUT_CACHED, .how = CARVEOUT_HOW_REMAP,
-	};
-	struct carveout_info region;
-	int file;
-
-	ASSERT_TRUE(find_region(WITHOUT_PAGES, &region));
-	list_region(_metadata, &region);
-	setup.region = region.region;
-	file = _test_carveout_open(&setup);
-	ASSERT_LE(0, file);
-	m->addr = map(m->size, RW, ANON, -1);
-	for (size_t i = 0; i < m->size / PAGE; i++)
-		ASSERT_NE(MAP_FAILED, mmap(m->addr + i * PAGE, PAGE, RW, MAP_SHARED | MAP_FIXED,
-					   file, m->size - (i + 1) * PAGE));
-	close(file);
-	write_contents(m, 1);
-}
-
 /* ---- a buffer of each kind, and all that can be done with it ---- */
 
 FIXTURE(buffer)
@@ -210,6 +95,7 @@ FIXTURE_VARIANT(buffer)
 	bool read_only;
 	bool frames;
 	bool no_vmap;	/* for another reason than being read-only */
+	bool no_pages;
 };
 
 FIXTURE_VARIANT_ADD(buffer, anon) {
@@ -242,10 +128,12 @@ FIXTURE_VARIANT_ADD(buffer, driver) {
 
 FIXTURE_VARIANT_ADD(buffer, frames) {
 	.make = make_frames, .missing = need_frames, .size = SMALL, .frames = true,
+	.no_pages = true,
 };
 
 FIXTURE_VARIANT_ADD(buffer, frames_read_only) {
 	.make = make_frames, .missing = need_frames, .size = SMALL, .frames = true,
+	.no_pages = true,
 	.read_only = true,
 };
 
@@ -260,12 +148,12 @@ FIXTURE_VARIANT_ADD(buffer, frames_of_ram) {
 
 FIXTURE_VARIANT_ADD(buffer, scattered_frames) {
 	.make = make_scattered_frames, .missing = need_frames, .size = SMALL, .frames = true,
-	.no_vmap = true,
+	.no_vmap = true, .no_pages = true,
 };
 
 FIXTURE_VARIANT_ADD(buffer, unlisted_frames) {
 	.make = make_unlisted_frames, .missing = need_frames, .size = SMALL, .frames = true,
-	.no_vmap = true,
+	.no_vmap = true, .no_pages = true,
 };
 
 FIXTURE_SETUP(buffer)
@@ -453,20 +341,19 @@ static void __expect_closed(struct __test_metadata *_metadata, int fd, int dmabu
 
 TEST_F(buffer, is_closed_at_every_door)
 {
-	unsigned int no_vmap = HAS_VMAP ? 0 : VMEMEXP_STATE_NO_VMAP;
+	unsigned int state = VMEMEXP_STATE_TRACKED | (HAS_VMAP ? 0 : VMEMEXP_STATE_NO_VMAP) |
+			     (variant->no_pages ? VMEMEXP_STATE_NO_PAGES : 0);
 	struct vmemexp_query before = test_query(self->dmabuf), after;
 	struct vmemexp_revoke cmd;
 
-	/* This is not about pages. */
-	no_vmap |= before.state & VMEMEXP_STATE_NO_PAGES;
-	EXPECT_EQ(VMEMEXP_STATE_TRACKED | no_vmap, before.state);
+	EXPECT_EQ(state, before.state);
 	expect_listed(self->dmabuf, false);
 	expect_kept();
 	cmd = test_revoke(self->dmabuf);
 	EXPECT_EQ(1, cmd.names_size);
 	EXPECT_EQ(0, cmd.mappings);
 	EXPECT_EQ(0, cmd.vmaps);
-	EXPECT_EQ(VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_REVOKED | no_vmap, cmd.state);
+	EXPECT_EQ(state | VMEMEXP_STATE_REVOKED, cmd.state);
 	expect_given_back();
 
 	expect_empty(self->view);

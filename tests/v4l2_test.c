@@ -869,6 +869,7 @@ TEST_F(queue, refuses_memory_without_kernel_mapping_from_users)
 		close(cmd.fd);
 	}
 
+	/* In places where nothing was refused before. */
 	test_request(&self->output, 0);
 	test_request(&self->output, OUTPUT_BUFFERS);
 	for (unsigned int i = 0; i < OUTPUT_BUFFERS; i++) {
