@@ -112,10 +112,15 @@
 
 /*
  * Pages that have to be moved before they can stay may be in use for a moment. How
- * long to try again, and how long to wait for another export that tries as well.
+ * often to try, with pauses of up to VMEMEXP_PIN_PAUSE: for a second, or as long as a
+ * busy machine takes. And how long to wait for another export that tries as well.
  */
-#define VMEMEXP_PIN_TIMEOUT	HZ
-#define VMEMEXP_TURN_TIMEOUT	(HZ / 10)
+#define VMEMEXP_PIN_TRIES	20
+#define VMEMEXP_PIN_PAUSE	(HZ / 20UL)
+#define VMEMEXP_TURN_TIMEOUT	HZ
+
+/* How long an export waits for what its user has closed and is not freed yet. */
+#define VMEMEXP_FREE_TIMEOUT	(HZ / 10)
 
 /* One fault may bring a page, another one write access to it. */
 #define VMEMEXP_FAULT_TRIES	4
@@ -789,10 +794,8 @@ static unsigned int vmemexp_turn_of(const struct mm_struct *mm)
 	return hash_ptr((void *)mm, ilog2(BITS_PER_TYPE(vmemexp_turns)));
 }
 
-static bool vmemexp_take_turn(unsigned int turn)
+static bool vmemexp_take_turn(unsigned int turn, unsigned long end)
 {
-	unsigned long end = jiffies + VMEMEXP_TURN_TIMEOUT;
-
 	while (test_and_set_bit_lock(turn, vmemexp_turns)) {
 		if (fatal_signal_pending(current) || time_after(jiffies, end))
 			return false;
@@ -805,30 +808,28 @@ static int vmemexp_pin_batch(struct vmemexp_buf *buf, unsigned long addr, unsign
 			     struct page **pages)
 {
 	unsigned int flags, turn = vmemexp_turn_of(buf->mm);
-	unsigned long end = 0, pause = 0;
+	unsigned long pause = 0, turn_end = 0;
 	bool my_turn = false;
-	int ret;
+	int tries, ret;
 
 	if (buf->writable)
 		flags = FOLL_LONGTERM | FOLL_WRITE;
 	else
 		flags = vmemexp_gup_read_flags(buf->mm, addr, &count);
 
-	for (;;) {
+	for (tries = 1;; tries++) {
 		ret = pin_user_pages_fast(addr, count, flags, pages);
-		if (ret > 0 || fatal_signal_pending(current))
+		if (ret > 0 || fatal_signal_pending(current) || tries == VMEMEXP_PIN_TRIES)
 			break;
 		if (ret != -EAGAIN && ret != -EBUSY && ret != -ENOMEM)
 			break;
-		if (!end)
-			end = jiffies + VMEMEXP_PIN_TIMEOUT;
-		else if (time_after(jiffies, end))
-			break;
+		if (tries == 1)
+			turn_end = jiffies + VMEMEXP_TURN_TIMEOUT;
 		if (!my_turn)
-			my_turn = vmemexp_take_turn(turn);
+			my_turn = vmemexp_take_turn(turn, turn_end);
 		if (pause)
 			schedule_timeout_killable(pause);
-		pause = min(2 * pause + 1, HZ / 20UL);
+		pause = min(2 * pause + 1, VMEMEXP_PIN_PAUSE);
 	}
 	if (my_turn)
 		clear_bit_unlock(turn, vmemexp_turns);
@@ -2749,7 +2750,7 @@ static struct vmemexp_user *vmemexp_find_user(const struct user_struct *user)
 static struct vmemexp_user *vmemexp_get_user(u64 addr, struct vmemexp_error *error)
 {
 	struct vmemexp_user *new = vmemexp_alloc_user(), *user;
-	unsigned long end = jiffies + VMEMEXP_TURN_TIMEOUT;
+	unsigned long end = jiffies + VMEMEXP_FREE_TIMEOUT;
 	bool unlimited = false, full, dying;
 
 	if (!new)

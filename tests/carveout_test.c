@@ -43,15 +43,6 @@
 
 #define STAND_IN_USERS	"/sys/module/vmemexp_carveout/refcnt"
 
-/* For children: a failure is the exit status, and a line on stderr. */
-#define CHECK(condition) do {						\
-	if (!(condition)) {						\
-		dprintf(2, "# %s:%d: child: not so: %s\n", __FILE__,	\
-			__LINE__, #condition);				\
-		_exit(KSFT_FAIL);					\
-	}								\
-} while (0)
-
 /* ---- privileges ---- */
 
 #define ALL_CAPS	(~(uint64_t)0)
@@ -1382,13 +1373,6 @@ TEST_F(range, is_left_without_any_effect_on_the_dmabuf)
 }
 
 /* ---- what becomes of a buffer when its driver takes the page frames away ---- */
-
-/* What is done a moment later, since it cannot be done in the driver's call. */
-#define EXPECT_SOON(expected, seen) do {				\
-	for (int ms = 0; (expected) != (seen) && ms < RELEASE_TIMEOUT_MS; ms += 10) \
-		sleep_ms(10);						\
-	EXPECT_EQ(expected, seen);					\
-} while (0)
 
 static sigjmp_buf after_signal;
 

@@ -24,26 +24,10 @@
 #define NOBODY		65534
 #define LIMIT_PAGES	8
 
-/* For children: a failure is the exit status, and a line on stderr. */
-#define CHECK(condition) do {						\
-	if (!(condition)) {						\
-		dprintf(2, "# %s:%d: child: not so: %s\n", __FILE__,	\
-			__LINE__, #condition);				\
-		_exit(KSFT_FAIL);					\
-	}								\
-} while (0)
-
 static bool is_pattern(const volatile void *p, unsigned int seed)
 {
 	return first_difference(p, SIZE, seed) == -1;
 }
-
-/* Waits for what another process or a release brings about a moment later. */
-#define EXPECT_SOON(expected, seen) do {				\
-	for (int ms = 0; (seen) != (expected) && ms < RELEASE_TIMEOUT_MS; ms += 10) \
-		sleep_ms(10);						\
-	EXPECT_EQ(expected, seen);					\
-} while (0)
 
 static void *__map_dmabuf(struct __test_metadata *_metadata, int dmabuf)
 {

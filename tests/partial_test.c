@@ -22,15 +22,6 @@
 /* Room for mappings of the dma-buf one behind the other, with nothing around. */
 #define AREA_PAGES	(3 * PAGES)
 
-/* For children: a failure is the exit status, and a line on stderr. */
-#define CHECK(condition) do {						\
-	if (!(condition)) {						\
-		dprintf(2, "# %s:%d: child: not so: %s\n", __FILE__,	\
-			__LINE__, #condition);				\
-		_exit(KSFT_FAIL);					\
-	}								\
-} while (0)
-
 /* Before 9c930054f2f5 (v5.15) modules cannot hand out a file as one that was received. */
 static bool can_receive(void)
 {

@@ -19,22 +19,6 @@
 #define BUFFERS		"/sys/kernel/debug/vmemexp/buffers"
 #define STAND_IN_USERS	"/sys/module/vmemexp_carveout/refcnt"
 
-/* For children: a failure is the exit status, and a line on stderr. */
-#define CHECK(condition) do {						\
-	if (!(condition)) {						\
-		dprintf(2, "# %s:%d: child: not so: %s\n", __FILE__,	\
-			__LINE__, #condition);				\
-		_exit(KSFT_FAIL);					\
-	}								\
-} while (0)
-
-/* What takes a moment, and is asked for again until it is so. */
-#define EXPECT_SOON(expected, seen) do {				\
-	for (int ms = 0; (expected) != (seen) && ms < RELEASE_TIMEOUT_MS; ms += 10) \
-		sleep_ms(10);						\
-	EXPECT_EQ(expected, seen);					\
-} while (0)
-
 static long read_number(const char *path)
 {
 	char text[32];

@@ -32,13 +32,6 @@
 #define ARCH_ENABLE_TAGGED_ADDR	0x4002
 #endif
 
-/* Asks again for a while: it may take a moment. */
-#define EXPECT_SOON(expected, seen) do {				\
-	for (int ms = 0; (expected) != (seen) && ms < RELEASE_TIMEOUT_MS; ms += 10) \
-		sleep_ms(10);						\
-	EXPECT_EQ(expected, seen);					\
-} while (0)
-
 static unsigned char *__map_view(struct __test_metadata *_metadata, int dmabuf, size_t size)
 {
 	return __map(_metadata, size, RW, MAP_SHARED, dmabuf);

@@ -58,6 +58,22 @@
 /* How long the last reference to a buffer may take to be dropped. */
 #define RELEASE_TIMEOUT_MS	10000
 
+/* What another process or a release brings about a moment later is asked for again. */
+#define EXPECT_SOON(expected, seen) do {				\
+	for (int ms = 0; (expected) != (seen) && ms < RELEASE_TIMEOUT_MS; ms += 10) \
+		sleep_ms(10);						\
+	EXPECT_EQ(expected, seen);					\
+} while (0)
+
+/* For children: a failure is the exit status, and a line on stderr. */
+#define CHECK(condition) do {						\
+	if (!(condition)) {						\
+		dprintf(2, "# %s:%d: child: not so: %s\n", __FILE__,	\
+			__LINE__, #condition);				\
+		_exit(KSFT_FAIL);					\
+	}								\
+} while (0)
+
 static inline size_t page_size(void)
 {
 	return sysconf(_SC_PAGESIZE);

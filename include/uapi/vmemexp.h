@@ -318,8 +318,8 @@
  * EHWPOISON  A page is broken (%VMEMEXP_REASON_POISONED).
  * other      The kernel refuses to pin a page and gives this errno
  *            (%VMEMEXP_REASON_UNPINNABLE): ENOMEM, EAGAIN or EBUSY if it
- *            cannot be moved to memory where it may stay, not even after a
- *            second of trying; EOPNOTSUPP for a file on a DAX file system;
+ *            cannot be moved to memory where it may stay, not even in 20
+ *            tries; EOPNOTSUPP for a file on a DAX file system;
  *            EFAULT for memory that must not be shared (memfd_secret).
  * EOPNOTSUPP Memory of a driver on a machine that encrypts its memory
  *            (%VMEMEXP_REASON_ENCRYPTED).
