@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Implicit fences: a sync that begins CPU access waits for the devices that
- * still work on the buffer, and looks at the memory only then.
+ * still work on the buffer, and looks at the memory only then; and the memory of
+ * a buffer that was revoked waits for them.
  *
  * The fences are vgem's, which a program attaches and signals as it likes. One
  * that is forgotten signals itself after 10 s. To signal it then is an error, so
@@ -118,30 +119,38 @@ FIXTURE_VARIANT_ADD(fence, observer)
 	.sync = sync_observer,
 };
 
+#define set_up() do {						\
+	system("modprobe -q vgem");					\
+	self->card = open_vgem();					\
+	if (self->card < 0)						\
+		SKIP(return, "the kernel has no vgem driver");		\
+	close(self->card);						\
+									\
+	test_setup();							\
+	self->card = open_vgem();					\
+	ASSERT_LE(0, self->card);					\
+	self->source = map_anon(SIZE);					\
+	ASSERT_NE(MAP_FAILED, (void *)self->source);			\
+	fill(self->source, SIZE, 1);					\
+	self->dmabuf = test_export(self->source, SIZE, O_RDWR);		\
+	self->handle = import(self->card, self->dmabuf);		\
+} while (0)
+
+#define tear_down() do {						\
+	close(self->dmabuf);						\
+	close(self->card);						\
+	munmap(self->source, SIZE);					\
+	test_teardown();						\
+} while (0)
+
 FIXTURE_SETUP(fence)
 {
-	system("modprobe -q vgem");
-	self->card = open_vgem();
-	if (self->card < 0)
-		SKIP(return, "the kernel has no vgem driver");
-	close(self->card);
-
-	test_setup();
-	self->card = open_vgem();
-	ASSERT_LE(0, self->card);
-	self->source = map_anon(SIZE);
-	ASSERT_NE(MAP_FAILED, (void *)self->source);
-	fill(self->source, SIZE, 1);
-	self->dmabuf = test_export(self->source, SIZE, O_RDWR);
-	self->handle = import(self->card, self->dmabuf);
+	set_up();
 }
 
 FIXTURE_TEARDOWN(fence)
 {
-	close(self->dmabuf);
-	close(self->card);
-	munmap(self->source, SIZE);
-	test_teardown();
+	tear_down();
 }
 
 #define do_sync(flags)	variant->sync(self->fd, self->dmabuf, flags)
@@ -345,6 +354,92 @@ TEST_F(fence, start_shows_what_a_device_wrote_during_the_wait)
 	EXPECT_EQ(0, test_importer_info(session).nr_errors);
 	close(session);
 	free(data);
+}
+
+/* ---- a buffer that was taken back ---- */
+
+FIXTURE(revoked)
+{
+	int fd;
+	struct test_state before;
+	int card;
+	unsigned char *source;
+	int dmabuf;
+	uint32_t handle;
+};
+
+FIXTURE_VARIANT(revoked)
+{
+	uint32_t kind;
+};
+
+FIXTURE_VARIANT_ADD(revoked, read)
+{
+	.kind = FENCE_READ,
+};
+
+FIXTURE_VARIANT_ADD(revoked, written)
+{
+	.kind = FENCE_WRITE,
+};
+
+FIXTURE_SETUP(revoked)
+{
+	set_up();
+}
+
+FIXTURE_TEARDOWN(revoked)
+{
+	tear_down();
+}
+
+static void __let_go(struct __test_metadata *_metadata, int card, uint32_t handle)
+{
+	struct drm_gem_close cmd = { .handle = handle };
+
+	ASSERT_EQ(0, _test_ioctl(card, DRM_IOCTL_GEM_CLOSE, &cmd));
+}
+
+#define let_go()	__let_go(_metadata, self->card, self->handle)
+
+/* A driver may unmap it before its device has ended: the fence says when it has. */
+TEST_F(revoked, memory_is_kept_until_the_fence_of_a_device_that_let_go_is_signalled)
+{
+	uint32_t fence = attach_fence(variant->kind);
+	struct vmemexp_revoke cmd = test_revoke(self->dmabuf);
+
+	EXPECT_EQ(1, cmd.mappings);
+	let_go();
+	/* It is looked at several times in the meantime. */
+	sleep_ms(2 * BLOCKED_MS);
+	EXPECT_EQ(self->before.pins + PAGES, pinned_pages());
+	signal_fence(fence);
+	EXPECT_SOON(self->before.pins, pinned_pages());
+}
+
+TEST_F(revoked, memory_is_kept_until_a_device_lets_go_whose_fence_is_signalled)
+{
+	uint32_t fence = attach_fence(variant->kind);
+
+	test_revoke(self->dmabuf);
+	signal_fence(fence);
+	sleep_ms(2 * BLOCKED_MS);
+	EXPECT_EQ(self->before.pins + PAGES, pinned_pages());
+	let_go();
+	EXPECT_SOON(self->before.pins, pinned_pages());
+}
+
+/* Nobody waits for a fence, neither who revokes nor who closes the last descriptor. */
+TEST_F(revoked, buffer_may_be_closed_before_the_fence_is_signalled)
+{
+	uint32_t fence = attach_fence(variant->kind);
+
+	test_revoke(self->dmabuf);
+	let_go();
+	close(self->dmabuf);
+	self->dmabuf = -1;
+	EXPECT_SOON(self->before.pins, pinned_pages());
+	signal_fence(fence);
 }
 
 TEST_HARNESS_MAIN

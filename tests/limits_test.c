@@ -1650,6 +1650,35 @@ TEST_F(buffers, are_not_counted_when_a_mapping_of_one_is_exported)
 	test_quota_left(1);
 }
 
+#define LARGE_SIZE	(32UL << 20)
+
+/* Buffers are counted until they are freed, which takes a while if they are large. */
+TEST_F(buffers, are_freed_for_a_user_while_those_of_another_take_their_time)
+{
+	char *large = map_anon(LARGE_SIZE);
+	int theirs[QUOTA], own[QUOTA];
+
+	/* It takes longest page by page. */
+	madvise(large, LARGE_SIZE, MADV_NOHUGEPAGE);
+	memset(large, 1, LARGE_SIZE);
+	set_quota(QUOTA);
+	become(_metadata, OTHER_USER);
+	for (int i = 0; i < QUOTA; i++)
+		theirs[i] = test_export(large, LARGE_SIZE, O_RDWR);
+	become(_metadata, USER);
+	for (int i = 0; i < QUOTA; i++)
+		own[i] = test_export_one();
+	for (int i = 0; i < QUOTA; i++)
+		close(theirs[i]);
+	for (int i = 0; i < QUOTA; i++)
+		close(own[i]);
+	for (int i = 0; i < QUOTA; i++)
+		own[i] = test_export_one();
+	for (int i = 0; i < QUOTA; i++)
+		close(own[i]);
+	munmap(large, LARGE_SIZE);
+}
+
 /* ---- page frames: what the kernel needs to describe them ---- */
 
 /* Bytes that the description of one extent is taken to cost. */
