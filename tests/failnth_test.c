@@ -121,6 +121,7 @@ struct scene {
  * @slabs: allocations of slabs that it cannot do without, at least; an export wants
  *         more if the pages happen to be scattered
  * @pages: the same of pages
+ * @lasts: what it has done when it fails is not taken back
  * @other_error: errno of somebody else's for lack of memory, if not ENOMEM
  * @warns: the core takes it for a bug of the exporter if there is no memory
  */
@@ -138,6 +139,7 @@ struct operation {
 	unsigned int copies;
 	unsigned int slabs;
 	unsigned int pages;
+	bool lasts;
 	int other_error;
 	bool warns;
 };
@@ -373,6 +375,26 @@ static void check_list(struct __test_metadata *_metadata, struct scene *self)
 	EXPECT_NE(NULL, strstr(text, "failnth_test"));
 }
 
+static int call_revoke(struct scene *self)
+{
+	struct vmemexp_revoke cmd = revoke_args(self->dmabuf);
+
+	cmd.names = to_u64(self->text);
+	cmd.names_size = sizeof(self->text);
+	return _test_ioctl(self->fd, VMEMEXP_IOC_REVOKE, &cmd);
+}
+
+/* Who uses it is named, and keeps it. */
+static void check_revoke(struct __test_metadata *_metadata, struct scene *self)
+{
+	EXPECT_NE(NULL, strstr(self->text, "importer"));
+	EXPECT_EQ(VMEMEXP_STATE_REVOKED,
+		  test_query_state(self->dmabuf) & VMEMEXP_STATE_REVOKED);
+	EXPECT_EQ(1, test_query(self->dmabuf).mappings);
+	test_importer_read(self->session, 0, self->text, sizeof(self->text));
+	EXPECT_SAME(self->m.expect, (unsigned char *)self->text, sizeof(self->text));
+}
+
 /* Ends whatever prepare() made of the dma-buf. */
 static int call_close(struct scene *self)
 {
@@ -574,7 +596,8 @@ static struct result __attempt(struct __test_metadata *_metadata, struct scene *
 	r.fault = disarm(self);
 
 	if (r.ret) {
-		expect_unchanged(&prepared);
+		if (!op->lasts)
+			expect_unchanged(&prepared);
 		EXPECT_EQ(mapped, count_mapped());
 		check_reason(_metadata, self, &export);
 	} else if (op->check) {
@@ -974,6 +997,18 @@ FIXTURE_VARIANT_ADD(call, list_of_buffers) { .op = {
 	.memory = make_anon, .charge = PAGES,
 	.prepare = prepare_dmabuf, .call = call_list, .check = check_list,
 	.copies = 2, .slabs = 2,
+} };
+
+FIXTURE_VARIANT_ADD(call, revoke) { .op = {
+	.memory = make_memfd, .size = 4 * PAGE, .charge = 4,
+	.prepare = prepare_mapped, .call = call_revoke, .check = check_revoke,
+	.copies = 3, .slabs = 1, .lasts = true,
+} };
+
+FIXTURE_VARIANT_ADD(call, revoke_of_a_carveout) { .op = {
+	.memory = make_carveout_at_mmap, .size = 16 * PAGE,
+	.prepare = prepare_mapped, .call = call_revoke, .check = check_revoke,
+	.copies = 3, .slabs = 1, .lasts = true,
 } };
 
 FIXTURE_VARIANT_ADD(call, close) { .op = {
