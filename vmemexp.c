@@ -68,8 +68,9 @@
  * vmemexp_faults (SRCU) is entered inside of the mmap_lock by faults of the
  * dma-buf's mappings, and waited for by a revoke under no lock.
  *
- * Pages are pinned under none of these. The notifier callback runs under locks of
- * mm/ and takes none; it sets flags, and leaves the rest to a work item.
+ * Pages are pinned under none of these but the mmap_lock. The notifier callback runs
+ * under locks of mm/ and takes none but a spinlock of its own; it sets flags, and leaves
+ * the rest to a work item.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -126,7 +127,7 @@
 #define VMEMEXP_FAULT_TRIES	4
 
 /* How often fences are looked at that a revoked buffer's memory waits for. */
-#define VMEMEXP_FENCE_INTERVAL_MS	100
+#define VMEMEXP_FENCE_INTERVAL	(HZ / 10)
 
 /* Kernel memory for the description of one extent, as it is charged to the user. */
 #define VMEMEXP_EXTENT_COST	512
@@ -434,7 +435,18 @@ static bool vmemexp_is_pfnmap(const struct vm_area_struct *vma)
 	return vma->vm_flags & (VM_IO | VM_PFNMAP);
 }
 
-/* The dma-buf that @vma maps, or NULL if it maps none or does not show which part. */
+static struct vmemexp_buf *vmemexp_buf_of(const struct dma_buf *dmabuf);
+
+/*
+ * DRM drivers leave in vm_pgoff the offset by which they find their objects
+ * (DRM_FILE_PAGE_OFFSET_START and more), instead of where in the dma-buf it is.
+ */
+#define VMEMEXP_DRM_PGOFF	((BITS_PER_LONG == 64 ? SZ_4G : SZ_256M) >> PAGE_SHIFT)
+
+/*
+ * The dma-buf that @vma maps, or NULL if it maps none. An error pointer: it maps one, but
+ * does not tell which part; or it has grown beyond the end, where nothing is.
+ */
 static struct dma_buf *vmemexp_vma_dmabuf(struct vm_area_struct *vma)
 {
 	struct dma_buf *dmabuf;
@@ -445,10 +457,11 @@ static struct dma_buf *vmemexp_vma_dmabuf(struct vm_area_struct *vma)
 	if (file_inode(vma->vm_file)->i_sb->s_magic != DMA_BUF_MAGIC)
 		return NULL;
 	dmabuf = vma->vm_file->private_data;
-	/* Some DRM drivers leave an offset of their own there, always beyond. */
 	pages = dmabuf->size >> PAGE_SHIFT;
+	if (!vmemexp_buf_of(dmabuf))
+		pages = min_t(u64, pages, VMEMEXP_DRM_PGOFF);
 	if (vma->vm_pgoff > pages || vma_pages(vma) > pages - vma->vm_pgoff)
-		return NULL;
+		return ERR_PTR(-ENXIO);
 	return dmabuf;
 }
 
@@ -457,12 +470,17 @@ static int vmemexp_check_vma(const struct vmemexp_buf *buf, struct vm_area_struc
 			     unsigned long addr, struct vmemexp_error *error)
 {
 	int ret = vmemexp_check_access(vma, buf->writable, addr, error);
+	struct dma_buf *dmabuf;
 
 	if (ret)
 		return ret;
-	/* A range that begins in a mapping of a dma-buf does not come here. */
-	if (vmemexp_is_pfnmap(vma) != buf->pfnmap || vmemexp_vma_dmabuf(vma))
+	/* A range that begins in a known part of a dma-buf does not come here. */
+	dmabuf = vmemexp_vma_dmabuf(vma);
+	if (vmemexp_is_pfnmap(vma) != buf->pfnmap || !IS_ERR_OR_NULL(dmabuf))
 		return vmemexp_fail(error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
+	/* It is not wrapped into a second one; page frames have rules of their own. */
+	if (dmabuf && !buf->pfnmap)
+		return vmemexp_fail(error, VMEMEXP_REASON_PARTIAL, addr, -EPERM);
 	if (!buf->pfnmap) {
 		if (vmemexp_prot_cache(vma->vm_page_prot) != buf->prot_cache)
 			return vmemexp_fail(error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
@@ -701,20 +719,19 @@ static unsigned long vmemexp_hugetlb_run(struct page *first, unsigned long count
 }
 
 /*
- * Records a huge page that @pins pins of @page and those behind it were got for, and
- * keeps one of them. No mapping has a part of such a page, so its rest is known if
- * those were @all that was pinned. If not, something else lies behind them before its
- * end: it may take several entries of a page table, and be replaced between two.
+ * Record a hugetlb page of which @pins pages from @page on are pinned; drop all pins but
+ * one. Where hugetlb itself maps the page (@whole), all of it is mapped, and so its rest is
+ * known. Drivers may map a part of it, as udmabuf does.
  *
  * There is one pin for the begin of each extent, and one for each huge page that
  * begins further on in it: by that rule, they are given back.
  */
 static unsigned long vmemexp_record_hugetlb(struct vmemexp_buf *buf, struct page *page,
-					    unsigned long pins, bool all)
+					    unsigned long pins, bool whole)
 {
 	unsigned long extents = buf->nr_extents, run = pins, surplus = pins;
 
-	if (all)
+	if (whole)
 		run = vmemexp_hugetlb_run(page, buf->npages - buf->nr_recorded);
 	vmemexp_record(buf, page_to_pfn(page), run);
 	if (buf->nr_extents > extents || page == compound_head(page))
@@ -733,11 +750,11 @@ static int vmemexp_refuse_kind(u32 kind, unsigned long addr, struct vmemexp_erro
 
 /*
  * Records @count pinned pages, and decides by the pages themselves whether they may be
- * exported. A pinned folio can be neither split nor freed, so it is counted whole, and
+ * exported. @whole: it is one page, of a mapping of hugetlb's own. A pinned folio can be neither split nor freed, so it is counted whole, and
  * once more if it is met again behind another one: see vmemexp_survey().
  */
 static int vmemexp_take(struct vmemexp_buf *buf, struct page **pages, unsigned long count,
-			unsigned long addr, struct vmemexp_error *error)
+			bool whole, unsigned long addr, struct vmemexp_error *error)
 {
 	u32 kind = 0, memory = 0, allowed = READ_ONCE(vmemexp_allow);
 	const struct folio *last = buf->last_folio;
@@ -769,7 +786,7 @@ static int vmemexp_take(struct vmemexp_buf *buf, struct page **pages, unsigned l
 		/* Also after an error: what is recorded is unpinned then. */
 		run = large ? vmemexp_folio_run(folio, pages + i, count - i) : 1;
 		if (kind == VMEMEXP_MEMORY_HUGETLB)
-			run = vmemexp_record_hugetlb(buf, pages[i], run, run == count - i);
+			run = vmemexp_record_hugetlb(buf, pages[i], run, whole);
 		else
 			vmemexp_record(buf, page_to_pfn(pages[i]), run);
 		if (unlikely(!(kind & allowed)) && !ret)
@@ -784,8 +801,9 @@ static int vmemexp_take(struct vmemexp_buf *buf, struct page **pages, unsigned l
 
 /*
  * The pins of one export may be what another one's page cannot be moved for. So of
- * those that did not succeed at once, one at a time tries again for each mm. It is
- * waited for, but not for long: its own page may depend on a userfaultfd.
+ * those that did not succeed at once, one at a time tries again for each mm (and those
+ * that share its bit). It is waited for, but not for long: its own page may depend on a
+ * userfaultfd.
  */
 static DECLARE_BITMAP(vmemexp_turns, 64);
 
@@ -804,18 +822,23 @@ static bool vmemexp_take_turn(unsigned int turn, unsigned long end)
 	return true;
 }
 
+/* How to pin, for long, at most @count pages from @addr on. */
+static unsigned int vmemexp_gup_flags(struct vmemexp_buf *buf, unsigned long addr,
+				      unsigned long *count)
+{
+	if (buf->writable)
+		return FOLL_LONGTERM | FOLL_WRITE;
+	return vmemexp_gup_read_flags(buf->mm, addr, count);
+}
+
 static int vmemexp_pin_batch(struct vmemexp_buf *buf, unsigned long addr, unsigned long count,
 			     struct page **pages)
 {
-	unsigned int flags, turn = vmemexp_turn_of(buf->mm);
+	unsigned int flags = vmemexp_gup_flags(buf, addr, &count);
+	unsigned int turn = vmemexp_turn_of(buf->mm);
 	unsigned long pause = 0, turn_end = 0;
 	bool my_turn = false;
 	int tries, ret;
-
-	if (buf->writable)
-		flags = FOLL_LONGTERM | FOLL_WRITE;
-	else
-		flags = vmemexp_gup_read_flags(buf->mm, addr, &count);
 
 	for (tries = 1;; tries++) {
 		ret = pin_user_pages_fast(addr, count, flags, pages);
@@ -838,6 +861,25 @@ static int vmemexp_pin_batch(struct vmemexp_buf *buf, unsigned long addr, unsign
 	return ret ?: -EFAULT;
 }
 
+/*
+ * Pins the page at @addr if hugetlb maps it, under the lock that keeps the mapping. Does
+ * not wait for a userfaultfd, nor try again: vmemexp_pin_batch() does.
+ */
+static bool vmemexp_pin_hugetlb(struct vmemexp_buf *buf, unsigned long addr, struct page **page)
+{
+	unsigned long count = 1;
+	unsigned int flags = vmemexp_gup_flags(buf, addr, &count);
+	struct vm_area_struct *vma;
+	bool pinned;
+
+	if (mmap_read_lock_killable(buf->mm))
+		return false;
+	vma = vma_lookup(buf->mm, addr);
+	pinned = vma && is_vm_hugetlb_page(vma) && pin_user_pages(addr, 1, flags, page) == 1;
+	mmap_read_unlock(buf->mm);
+	return pinned;
+}
+
 /* Pins and judges pages from @addr on, at most @count; @pages is scratch. */
 static int vmemexp_pin(struct vmemexp_buf *buf, unsigned long addr, unsigned long count,
 		       struct page **pages, struct vmemexp_error *error)
@@ -845,12 +887,12 @@ static int vmemexp_pin(struct vmemexp_buf *buf, unsigned long addr, unsigned lon
 	int ret;
 
 	/* Huge pages rarely come alone, and one of its pages stands for all. */
-	if (buf->in_hugetlb)
-		count = 1;
+	if (buf->in_hugetlb && vmemexp_pin_hugetlb(buf, addr, pages))
+		return vmemexp_take(buf, pages, 1, true, addr, error);
 	ret = vmemexp_pin_batch(buf, addr, count, pages);
 	if (ret < 0)
 		return vmemexp_pin_failed(buf, addr, ret, error);
-	return vmemexp_take(buf, pages, ret, addr, error);
+	return vmemexp_take(buf, pages, ret, false, addr, error);
 }
 
 /* An extent with huge pages of hugetlb in it, of which one page each is pinned. */
@@ -1028,6 +1070,7 @@ static int vmemexp_open_windows(struct vmemexp_buf *buf)
 		buf->windows[i] = vmemexp_remap(vmemexp_extent_phys(buf, i),
 						vmemexp_extent_pages(buf, i) << PAGE_SHIFT, cache);
 		if (!buf->windows[i]) {
+			buf->caching_lost = true;
 			vmemexp_close_windows(buf);
 			return -ENOMEM;
 		}
@@ -1068,13 +1111,6 @@ static int vmemexp_locate(struct vmemexp_buf *buf, struct vmemexp_error *error)
 	}
 	buf->is_ram = first == REGION_INTERSECTS;
 	buf->has_pages = buf->is_ram || vmemexp_has_pages(buf);
-
-	/*
-	 * The cache attribute and the permission to use memory that is not
-	 * pinned came from a mapping that must have been there all the time.
-	 */
-	if (READ_ONCE(buf->stale))
-		return vmemexp_fail(error, VMEMEXP_REASON_CHANGED, buf->start, -EAGAIN);
 	return 0;
 }
 
@@ -1200,6 +1236,13 @@ static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmem
 		if (ret)
 			return ret;
 	}
+	/*
+	 * The cache attribute, the permission to use memory that is not pinned, and that
+	 * it is no dma-buf's, came from mappings that must have been there all the time.
+	 * What is private to the program is like nothing else.
+	 */
+	if (buf->memory != VMEMEXP_MEMORY_ANON && READ_ONCE(buf->stale))
+		return vmemexp_fail(error, VMEMEXP_REASON_CHANGED, buf->start, -EAGAIN);
 	if (buf->nr_held > buf->npages || vmemexp_may_overlap(buf)) {
 		ret = vmemexp_survey(buf);
 		if (ret)
@@ -1221,23 +1264,58 @@ static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmem
 
 #ifdef CONFIG_MMU_NOTIFIER
 /*
- * Page frames are neither reclaimed nor migrated: the driver takes them away. But not
- * where another mapping may be by now; and the split of a mapping announces the one
- * huge entry that may be at that place as cleared, and clears nothing. mm/ does that
- * under the mmap_lock, and a driver does not hold that where it takes something away.
+ * Remembers what was unmapped of the range, as long as that is in one piece; of several
+ * pieces, the largest.
+ */
+static void vmemexp_unmapped(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
+{
+	unsigned long start = max(range->start, buf->start);
+	unsigned long end = min(range->end, buf->start + vmemexp_size(buf));
+
+	spin_lock(&buf->unmapped_lock);
+	if (start <= buf->unmapped_end && end >= buf->unmapped_start) {
+		buf->unmapped_start = min(buf->unmapped_start, start);
+		buf->unmapped_end = max(buf->unmapped_end, end);
+	} else if (end - start > buf->unmapped_end - buf->unmapped_start) {
+		buf->unmapped_start = start;
+		buf->unmapped_end = end;
+	}
+	spin_unlock(&buf->unmapped_lock);
+	WRITE_ONCE(buf->stale, true);
+}
+
+/* Another mapping may be there by now. */
+static bool vmemexp_was_unmapped(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
+{
+	unsigned long start = max(range->start, buf->start);
+	unsigned long end = min(range->end, buf->start + vmemexp_size(buf));
+	bool unmapped;
+
+	spin_lock(&buf->unmapped_lock);
+	unmapped = start >= buf->unmapped_start && end <= buf->unmapped_end;
+	spin_unlock(&buf->unmapped_lock);
+	return unmapped;
+}
+
+/*
+ * Page frames are neither reclaimed nor migrated: the driver takes them away. But the
+ * split of a mapping announces the one huge entry that may be at that place as cleared,
+ * and clears nothing. mm/ does that under the mmap_lock for writing, which a driver does
+ * not hold where it takes something away; if it splits an entry without, as for a driver
+ * that takes a part of one away, all of the entry counts as taken.
  */
 static void vmemexp_cleared(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
 {
 	unsigned long size = range->end - range->start;
 
-	if (!READ_ONCE(buf->pfnmap) || READ_ONCE(buf->stale))
+	if (!READ_ONCE(buf->pfnmap) || vmemexp_was_unmapped(buf, range))
 		return;
 	if ((size == PMD_SIZE || size == PUD_SIZE) && IS_ALIGNED(range->start, size) &&
 	    vmemexp_is_mmap_writer(range->mm))
 		return;
 	WRITE_ONCE(buf->taken, true);
 	WRITE_ONCE(buf->stale, true);
-	queue_work(vmemexp_wq, &buf->work);
+	mod_delayed_work(vmemexp_wq, &buf->work, 0);
 }
 
 static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
@@ -1254,12 +1332,12 @@ static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 	 */
 	switch (range->event) {
 	case MMU_NOTIFY_UNMAP:
-		WRITE_ONCE(buf->stale, true);
+		vmemexp_unmapped(buf, range);
 		break;
 	case MMU_NOTIFY_RELEASE:
 		WRITE_ONCE(buf->stale, true);
 		WRITE_ONCE(buf->orphaned, true);
-		queue_work(vmemexp_wq, &buf->work);
+		mod_delayed_work(vmemexp_wq, &buf->work, 0);
 		break;
 	case MMU_NOTIFY_CLEAR:
 		vmemexp_cleared(buf, range);
@@ -1409,11 +1487,12 @@ static void vmemexp_free(struct vmemexp_buf *buf)
 {
 	vmemexp_leave_mm(buf);
 	/* Nothing queues it any more. */
-	cancel_work_sync(&buf->work);
+	cancel_delayed_work_sync(&buf->work);
 	if (buf->user)
 		vmemexp_put_user(buf->user);
 	iput(buf->inode);
 	kvfree(buf->extents);
+	dma_resv_fini(&buf->fences);
 	mutex_destroy(&buf->lock);
 	kfree(buf);
 }
@@ -1668,10 +1747,12 @@ static bool vmemexp_has_vmap(const struct vmemexp_buf *buf)
  */
 static int vmemexp_alloc_sgt(const struct vmemexp_buf *buf, struct vmemexp_attach *at)
 {
-	size_t max_bytes = min_t(size_t, buf->is_ram ? dma_max_mapping_size(at->dev) : SIZE_MAX,
-				 SZ_2G);
+	size_t max_bytes = SZ_2G;
 	unsigned long i, nents = 0;
 
+	/* Without a mask it is no device that could map anything. */
+	if (buf->is_ram && at->dev->dma_mask)
+		max_bytes = min(max_bytes, dma_max_mapping_size(at->dev));
 	at->max_pages = max_bytes >> PAGE_SHIFT ?: 1;
 	for (i = 0; i < buf->nr_extents; i++)
 		nents += DIV_ROUND_UP(vmemexp_extent_pages(buf, i), at->max_pages);
@@ -1696,10 +1777,14 @@ static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 				    chunk << PAGE_SHIFT, 0);
 			/* A mapping that is kept has a segment for each entry. */
 			if (at->kept) {
-				sg_dma_address(sg) = at->segments[segment++].base;
+				sg_dma_address(sg) = at->segments[segment].base;
 				sg_dma_len(sg) = sg->length;
 			}
+			segment++;
 			pfn += chunk;
+			/* An end that an importer has set. */
+			if (segment < at->nr_entries)
+				sg_unmark_end(sg);
 			sg = sg_next(sg);
 		}
 	}
@@ -2037,7 +2122,7 @@ static void vmemexp_unmap(struct dma_buf_attachment *attach, struct sg_table *sg
 		vmemexp_unmap_attach(buf, at);
 	at->dir = DMA_NONE;
 	if (buf->revoked)
-		queue_work(vmemexp_wq, &buf->work);
+		mod_delayed_work(vmemexp_wq, &buf->work, 0);
 	mutex_unlock(&buf->lock);
 }
 
@@ -2186,6 +2271,20 @@ static vm_fault_t vmemexp_fill_range(struct vmemexp_fill *fill, unsigned long ad
 	return ret;
 }
 
+/* A revoke of any buffer waits for it, so it must be short. */
+static vm_fault_t vmemexp_fill_step(struct vmemexp_fill *fill, unsigned long addr,
+				    unsigned long end)
+{
+	vm_fault_t ret = VM_FAULT_SIGBUS;
+	int srcu;
+
+	srcu = srcu_read_lock(&vmemexp_faults);
+	if (!vmemexp_is_gone(fill->buf))
+		ret = vmemexp_fill_range(fill, addr, end);
+	srcu_read_unlock(&vmemexp_faults, srcu);
+	return ret;
+}
+
 /* Goes to what is mapped at @addr. */
 static void vmemexp_fill_start(struct vmemexp_fill *fill, unsigned long addr)
 {
@@ -2226,7 +2325,7 @@ static vm_fault_t vmemexp_fill_vma(const struct vmemexp_buf *buf, struct vm_area
 
 	addr = ALIGN_DOWN(addr, PAGE_SIZE);
 	vmemexp_fill_start(&fill, addr);
-	ret = vmemexp_fill_range(&fill, addr, addr + PAGE_SIZE);
+	ret = vmemexp_fill_step(&fill, addr, addr + PAGE_SIZE);
 	if (ret != VM_FAULT_NOPAGE)
 		return ret;
 
@@ -2234,10 +2333,10 @@ static vm_fault_t vmemexp_fill_vma(const struct vmemexp_buf *buf, struct vm_area
 	addr = max(first, vma->vm_start);
 	vmemexp_fill_start(&fill, addr);
 	for (; ret == VM_FAULT_NOPAGE && addr <= last; addr = next) {
-		if (fatal_signal_pending(current) || vmemexp_is_gone(buf))
+		if (fatal_signal_pending(current))
 			break;
 		next = min(ALIGN_DOWN(addr, VMEMEXP_FILL_STEP) + (VMEMEXP_FILL_STEP - 1), last) + 1;
-		ret = vmemexp_fill_range(&fill, addr, next);
+		ret = vmemexp_fill_step(&fill, addr, next);
 		cond_resched();
 	}
 	return VM_FAULT_NOPAGE;
@@ -2246,19 +2345,11 @@ static vm_fault_t vmemexp_fill_vma(const struct vmemexp_buf *buf, struct vm_area
 static vm_fault_t vmemexp_vm_fault(struct vm_fault *vmf)
 {
 	struct vm_area_struct *vma = vmf->vma;
-	struct vmemexp_buf *buf = vmemexp_vma_buf(vma);
-	vm_fault_t ret = VM_FAULT_SIGBUS;
-	int srcu;
 
 	/* Drivers fault while they map, when a revoke cannot find the mapping yet. */
 	if (vma_lookup(vma->vm_mm, vma->vm_start) != vma)
 		return VM_FAULT_NOPAGE;
-
-	srcu = srcu_read_lock(&vmemexp_faults);
-	if (!vmemexp_is_gone(buf))
-		ret = vmemexp_fill_vma(buf, vma, vmf->address);
-	srcu_read_unlock(&vmemexp_faults, srcu);
-	return ret;
+	return vmemexp_fill_vma(vmemexp_vma_buf(vma), vma, vmf->address);
 }
 
 static const struct vm_operations_struct vmemexp_vm_ops = {
@@ -2280,8 +2371,6 @@ static int vmemexp_keep_caching(struct vmemexp_buf *buf)
 		ret = -ENOMEM;
 	else if (!buf->dropped)
 		ret = vmemexp_open_windows(buf);
-	if (ret)
-		buf->caching_lost = true;
 	mutex_unlock(&buf->lock);
 	return ret;
 }
@@ -2324,7 +2413,8 @@ static void *vmemexp_vmap_pages(const struct vmemexp_buf *buf, pgprot_t prot)
 	struct page **pages;
 	void *vaddr;
 
-	pages = kvmalloc_array(buf->npages, sizeof(*pages), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	/* Charged to nobody, so that no limit makes it fail: the core warns about that. */
+	pages = kvmalloc_array(buf->npages, sizeof(*pages), GFP_KERNEL | __GFP_NOWARN);
 	if (!pages)
 		return NULL;
 	for (i = 0; i < buf->nr_extents; i++)
@@ -2366,10 +2456,11 @@ static void *vmemexp_vmap_blank(struct vmemexp_buf *buf)
 	void *vaddr = NULL;
 	unsigned long i;
 
-	pages = kvmalloc_array(buf->npages, sizeof(*pages), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	/* Charged to nobody, so that no limit makes it fail: the core warns about that. */
+	pages = kvmalloc_array(buf->npages, sizeof(*pages), GFP_KERNEL | __GFP_NOWARN);
 	if (!pages)
 		return NULL;
-	buf->blank = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	buf->blank = alloc_page(GFP_KERNEL | __GFP_ZERO);
 	if (!buf->blank)
 		goto free_pages;
 	for (i = 0; i < buf->npages; i++)
@@ -2419,7 +2510,7 @@ static void vmemexp_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
 	}
 	buf->vaddr = NULL;
 	if (buf->revoked)
-		queue_work(vmemexp_wq, &buf->work);
+		mod_delayed_work(vmemexp_wq, &buf->work, 0);
 	mutex_unlock(&buf->lock);
 }
 
@@ -2518,11 +2609,15 @@ static int vmemexp_revoke(struct vmemexp_buf *buf, bool interruptible)
 {
 	struct dma_buf *dmabuf = buf->dmabuf;
 	struct file *file;
+	bool emptied;
 	int ret;
 
 	mutex_lock(&buf->lock);
 	WRITE_ONCE(buf->revoked, true);
+	emptied = buf->emptied;
 	mutex_unlock(&buf->lock);
+	if (emptied)
+		return 0;
 
 	synchronize_srcu(&vmemexp_faults);
 	unmap_mapping_range(buf->inode->i_mapping, 0, 0, 1);
@@ -2546,6 +2641,22 @@ static int vmemexp_revoke(struct vmemexp_buf *buf, bool interruptible)
 }
 
 /*
+ * Whether the devices have ended that let go of a revoked buffer. Only fences count that
+ * are there when the last one has: they go on being added by whoever has a descriptor.
+ */
+static bool vmemexp_is_idle(struct vmemexp_buf *buf)
+{
+	int ret = 0;
+
+	dma_resv_lock(&buf->fences, NULL);
+	if (!buf->has_fences)
+		ret = dma_resv_copy_fences(&buf->fences, buf->dmabuf->resv);
+	buf->has_fences = !ret;
+	dma_resv_unlock(&buf->fences);
+	return !ret && dma_resv_wait_timeout(&buf->fences, VMEMEXP_RESV_USAGE_ALL, false, 0) > 0;
+}
+
+/*
  * Lets the memory of a revoked buffer go, if nobody uses it. An importer that was told
  * may unmap while its device still works: its fences tell when that ends. Returns false
  * if that is not yet.
@@ -2560,7 +2671,7 @@ static bool vmemexp_put_unused_memory(struct vmemexp_buf *buf)
 	/* Nothing that is revoked comes into use again. */
 	if (!unused)
 		return true;
-	if (dma_resv_wait_timeout(buf->dmabuf->resv, VMEMEXP_RESV_USAGE_ALL, false, 0) <= 0)
+	if (!vmemexp_is_idle(buf))
 		return false;
 	vmemexp_put_memory(buf);
 	return true;
@@ -2569,8 +2680,8 @@ static bool vmemexp_put_unused_memory(struct vmemexp_buf *buf)
 /* What must not be done where it becomes due: in the notifier, and under locks. */
 static void vmemexp_work(struct work_struct *work)
 {
-	struct vmemexp_buf *buf = container_of(work, struct vmemexp_buf, work);
-	bool exported, done;
+	struct vmemexp_buf *buf = container_of(to_delayed_work(work), struct vmemexp_buf, work);
+	bool exported;
 
 	if (READ_ONCE(buf->orphaned))
 		vmemexp_leave_mm(buf);
@@ -2581,14 +2692,11 @@ static void vmemexp_work(struct work_struct *work)
 	/* If not, the export itself sees what has happened, or nobody needs to. */
 	if (!exported)
 		return;
-	if (vmemexp_is_gone(buf) && !buf->emptied)
+	if (vmemexp_is_gone(buf))
 		vmemexp_revoke(buf, false);
-	done = vmemexp_put_unused_memory(buf);
+	if (!vmemexp_put_unused_memory(buf))
+		queue_delayed_work(vmemexp_wq, &buf->work, VMEMEXP_FENCE_INTERVAL);
 	vmemexp_put_buf(buf);
-	if (!done) {
-		msleep(VMEMEXP_FENCE_INTERVAL_MS);
-		queue_work(vmemexp_wq, &buf->work);
-	}
 }
 
 /* VMEMEXP_STATE_*, without what depends on attachments. */
@@ -2644,11 +2752,12 @@ static int vmemexp_check_export(const struct vmemexp_export *arg, struct vmemexp
 /* The mappings around @vma show all of @dmabuf, with the access that is wanted. */
 static bool vmemexp_maps_all(struct vm_area_struct *vma, const struct dma_buf *dmabuf, bool write)
 {
-	unsigned long size = dmabuf->size & PAGE_MASK, offset = vma->vm_pgoff << PAGE_SHIFT;
+	unsigned long size = dmabuf->size, offset = vma->vm_pgoff << PAGE_SHIFT;
 	struct vmemexp_error unused;
 	unsigned long start, addr;
 
-	if (offset > vma->vm_start)
+	/* No mapping shows a part of a page. */
+	if (!PAGE_ALIGNED(size) || offset > vma->vm_start)
 		return false;
 	start = vma->vm_start - offset;
 	for (addr = start; addr - start < size; addr = vma->vm_end) {
@@ -2669,11 +2778,14 @@ static int vmemexp_is_file(const void *wanted, struct file *file, unsigned int f
 /*
  * A descriptor leads to all of a dma-buf, a mapping may show a part. So it is given only
  * to those who have one, or see all that it leads to; to the latter where security
- * modules can be asked, as for any file that is received.
+ * modules can be asked, as for any file that is received. Of a read-only mapping, a
+ * descriptor of somebody else's dma-buf makes a writable one: no importer asks for the
+ * mode of the file.
  */
 static bool vmemexp_may_have(struct vm_area_struct *vma, const struct dma_buf *dmabuf, bool write)
 {
-	return (VMEMEXP_CAN_RECEIVE_FD && vmemexp_maps_all(vma, dmabuf, write)) ||
+	return (VMEMEXP_CAN_RECEIVE_FD && (write || vmemexp_buf_of(dmabuf)) &&
+		vmemexp_maps_all(vma, dmabuf, write)) ||
 	       iterate_fd(current->files, 0, vmemexp_is_file, dmabuf->file);
 }
 
@@ -2698,8 +2810,10 @@ static struct dma_buf *vmemexp_reuse(const struct vmemexp_export *arg, u64 *offs
 		return ERR_PTR(-EINTR);
 	vma = vma_lookup(mm, addr);
 	dmabuf = vmemexp_vma_dmabuf(vma);
-	if (!dmabuf)
+	if (IS_ERR_OR_NULL(dmabuf)) {
+		dmabuf = NULL;
 		goto unlock;
+	}
 
 	*offset = ((u64)vma->vm_pgoff << PAGE_SHIFT) + (arg->vaddr - vma->vm_start);
 	for (;;) {
@@ -2803,9 +2917,13 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 	buf->has_pages = true;
 	buf->tgid = task_tgid_nr(current);
 	get_task_comm(buf->comm, current);
+	spin_lock_init(&buf->unmapped_lock);
+	buf->unmapped_start = buf->start;
+	buf->unmapped_end = buf->start;
 	mutex_init(&buf->lock);
 	INIT_LIST_HEAD(&buf->attachments);
-	INIT_WORK(&buf->work, vmemexp_work);
+	INIT_DELAYED_WORK(&buf->work, vmemexp_work);
+	dma_resv_init(&buf->fences);
 	refcount_set(&buf->refs, 1);
 	init_completion(&buf->unreferenced);
 
@@ -2878,7 +2996,7 @@ static struct dma_buf *vmemexp_export(const struct vmemexp_export *arg, struct v
 	mutex_unlock(&buf->lock);
 	/* Until now, the work did nothing. */
 	if (READ_ONCE(buf->taken))
-		queue_work(vmemexp_wq, &buf->work);
+		mod_delayed_work(vmemexp_wq, &buf->work, 0);
 
 	mutex_lock(&vmemexp_buffers_lock);
 	list_add_tail(&buf->node, &vmemexp_buffers);
@@ -3288,7 +3406,7 @@ static long vmemexp_ioctl_revoke(void __user *uarg, size_t usize, void *karg)
 		ret = vmemexp_list_users(buf, arg, &names, &names_size);
 	/* It has begun, so it must come to its end. */
 	if (!vmemexp_put_unused_memory(buf) || ret)
-		queue_work(vmemexp_wq, &buf->work);
+		mod_delayed_work(vmemexp_wq, &buf->work, 0);
 	/* Not held while user memory is written, which may wait for whoever closes it. */
 	vmemexp_put_buf(buf);
 
@@ -3384,6 +3502,16 @@ static struct miscdevice vmemexp_misc = {
 
 static struct dentry *vmemexp_debugfs;
 
+static bool vmemexp_has_users(void)
+{
+	bool any;
+
+	spin_lock(&vmemexp_users_lock);
+	any = !list_empty(&vmemexp_users);
+	spin_unlock(&vmemexp_users_lock);
+	return any;
+}
+
 static int __init vmemexp_init(void)
 {
 	int ret = -ENOMEM;
@@ -3415,6 +3543,8 @@ static void __exit vmemexp_exit(void)
 	debugfs_remove_recursive(vmemexp_debugfs);
 	misc_deregister(&vmemexp_misc);
 	/* There are no buffers any more, but perhaps what is left of them. */
+	while (vmemexp_has_users())
+		flush_workqueue(vmemexp_free_wq);
 	destroy_workqueue(vmemexp_free_wq);
 	destroy_workqueue(vmemexp_wq);
 }

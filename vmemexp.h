@@ -113,7 +113,13 @@ struct vmemexp_user {
  * @mm: the exporter's, held by mmgrab(): pinned_vm is shown there. NULL when it has
  *	ended. Protected by @lock once exported.
  * @notifier: tells when the source range goes away; registered while there is @mm
+ * @unmapped_lock: protects @unmapped_start and @unmapped_end. Taken by @notifier, under
+ *	locks of mm/; nothing is taken inside.
+ * @unmapped_start: what has been unmapped of the source range begins here
+ * @unmapped_end: and ends here
  * @work: does what @taken, @orphaned, and the last use of a @revoked buffer ask for
+ * @fences: of the devices that had let go of a @revoked buffer when the last one did
+ * @has_fences: those have been copied; protected by the lock of @fences
  * @refs: one for the dma-buf, and one for each revoke that is at work
  * @unreferenced: completed when @refs is 0, which the release waits for
  * @tgid: the exporting process, for the list of buffers
@@ -176,7 +182,12 @@ struct vmemexp_buf {
 #ifdef CONFIG_MMU_NOTIFIER
 	struct mmu_interval_notifier notifier;
 #endif
-	struct work_struct work;
+	spinlock_t unmapped_lock;	/* see above */
+	unsigned long unmapped_start;
+	unsigned long unmapped_end;
+	struct delayed_work work;
+	struct dma_resv fences;
+	bool has_fences;
 	refcount_t refs;
 	struct completion unreferenced;
 	pid_t tgid;
@@ -786,6 +797,11 @@ static inline struct vm_area_struct *vma_lookup(struct mm_struct *mm, unsigned l
 
 	return vma && addr >= vma->vm_start ? vma : NULL;
 }
+#endif
+
+/* 54d020692b34 (v6.5) dropped the argument for mappings. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+#define pin_user_pages(start, nr, flags, pages)	pin_user_pages(start, nr, flags, pages, NULL)
 #endif
 
 /* "mm/gup: add a range variant of unpin_user_pages_dirty_lock()" (v5.13) */
