@@ -158,12 +158,15 @@
  *                 inside and outside of System RAM; where the second one begins.
  * PRIVATE:        EPERM, a private writable mapping of page frames; the first
  *                 such page. Map it with MAP_SHARED.
- * CHANGED:        EAGAIN, the driver's mapping was taken away or replaced during
- *                 the export; the first page of the range.
+ * CHANGED:        EAGAIN, the range was unmapped or mapped anew, in part or
+ *                 whole, or taken away by its driver, during the export, and is
+ *                 not private memory; the first page of the range.
  * ACCESS:         EACCES, O_RDONLY of a mapping of a dma-buf that is open for
  *                 writing, or O_RDWR of one that is not; vaddr.
- * PARTIAL:        EPERM, a mapping that shows only a part of a dma-buf, of which
- *                 the caller has no descriptor; vaddr.
+ * PARTIAL:        EPERM, a mapping that shows only a part of a dma-buf, or a
+ *                 read-only one of another driver's, of which the caller has no
+ *                 descriptor; vaddr. Also one that does not tell which part it
+ *                 shows, or goes beyond the end; the first such address.
  * QUOTA:          EDQUOT, the user has as many buffers as the module parameter
  *                 max_buffers= allows; vaddr.
  * POISONED:       EHWPOISON, the memory is broken; the first such page.
@@ -296,8 +299,9 @@
  *            (%VMEMEXP_REASON_NOT_WRITABLE), or the range is a mapping of a
  *            dma-buf whose file has another access mode
  *            (%VMEMEXP_REASON_ACCESS).
- * EPERM      The range is a mapping of a part of a dma-buf, and the caller has
- *            no descriptor of it (%VMEMEXP_REASON_PARTIAL).
+ * EPERM      The range is a mapping of a part of a dma-buf, or a read-only
+ *            one of another driver's, and the caller has no descriptor of it
+ *            (%VMEMEXP_REASON_PARTIAL).
  * EINVAL     The mappings in the range do not go together
  *            (%VMEMEXP_REASON_MIXED).
  * EPERM      The mapping is a private one of page frames
@@ -327,8 +331,8 @@
  *            physical run (%VMEMEXP_REASON_NOT_CONTIGUOUS).
  * EINVAL     The memory lies in part outside of System RAM, or differs in
  *            caching (%VMEMEXP_REASON_MIXED).
- * EAGAIN     The driver's mapping changed meanwhile (%VMEMEXP_REASON_CHANGED);
- *            call again.
+ * EAGAIN     The mappings changed meanwhile (%VMEMEXP_REASON_CHANGED); call
+ *            again.
  * EMFILE,    There is no free file descriptor in the process or the system.
  * ENFILE
  * EFAULT     The answer cannot be written.
@@ -515,7 +519,8 @@ struct vmemexp_query {
  * are emptied (SIGBUS). The file that page frames were mapped from is let go, so a
  * driver that imports what was exported from its own mapping can be unloaded.
  * Pages are unpinned, and the user is no longer charged for them, as soon as no device
- * and no kernel mapping uses them. Importers that can be told are told, and let go by
+ * and no kernel mapping uses them, and the fences that the dma-buf has at that moment
+ * are signalled. Importers that can be told are told, and let go by
  * themselves; those of the others that are left are counted in @mappings and @vmaps,
  * and named at @names, one on a line, cut off where the memory ends, with a NUL at the
  * end. Their devices may go on reading and writing until they let go.
