@@ -750,8 +750,9 @@ static int vmemexp_refuse_kind(u32 kind, unsigned long addr, struct vmemexp_erro
 
 /*
  * Records @count pinned pages, and decides by the pages themselves whether they may be
- * exported. @whole: it is one page, of a mapping of hugetlb's own. A pinned folio can be neither split nor freed, so it is counted whole, and
- * once more if it is met again behind another one: see vmemexp_survey().
+ * exported. @whole: it is one page, of a mapping of hugetlb's own. A pinned folio can be
+ * neither split nor freed, so it is counted whole, and once more if it is met again behind
+ * another one: see vmemexp_survey().
  */
 static int vmemexp_take(struct vmemexp_buf *buf, struct page **pages, unsigned long count,
 			bool whole, unsigned long addr, struct vmemexp_error *error)
