@@ -99,6 +99,7 @@
 #include <linux/slab.h>
 #include <linux/sort.h>
 #include <linux/srcu.h>
+#include <linux/userfaultfd_k.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
@@ -457,9 +458,9 @@ static struct dma_buf *vmemexp_vma_dmabuf(struct vm_area_struct *vma)
 	if (file_inode(vma->vm_file)->i_sb->s_magic != DMA_BUF_MAGIC)
 		return NULL;
 	dmabuf = vma->vm_file->private_data;
+	if (vma->vm_pgoff >= VMEMEXP_DRM_PGOFF && !vmemexp_buf_of(dmabuf))
+		return ERR_PTR(-ENXIO);
 	pages = dmabuf->size >> PAGE_SHIFT;
-	if (!vmemexp_buf_of(dmabuf))
-		pages = min_t(u64, pages, VMEMEXP_DRM_PGOFF);
 	if (vma->vm_pgoff > pages || vma_pages(vma) > pages - vma->vm_pgoff)
 		return ERR_PTR(-ENXIO);
 	return dmabuf;
@@ -837,7 +838,7 @@ static int vmemexp_pin_batch(struct vmemexp_buf *buf, unsigned long addr, unsign
 {
 	unsigned int flags = vmemexp_gup_flags(buf, addr, &count);
 	unsigned int turn = vmemexp_turn_of(buf->mm);
-	unsigned long pause = 0, turn_end = 0;
+	unsigned long pause = 0;
 	bool my_turn = false;
 	int tries, ret;
 
@@ -847,10 +848,11 @@ static int vmemexp_pin_batch(struct vmemexp_buf *buf, unsigned long addr, unsign
 			break;
 		if (ret != -EAGAIN && ret != -EBUSY && ret != -ENOMEM)
 			break;
-		if (tries == 1)
-			turn_end = jiffies + VMEMEXP_TURN_TIMEOUT;
+		/* The whole export waits no longer than that. */
+		if (!buf->turn_end)
+			buf->turn_end = (jiffies + VMEMEXP_TURN_TIMEOUT) | 1;
 		if (!my_turn)
-			my_turn = vmemexp_take_turn(turn, turn_end);
+			my_turn = vmemexp_take_turn(turn, buf->turn_end);
 		if (pause)
 			schedule_timeout_killable(pause);
 		pause = min(2 * pause + 1, VMEMEXP_PIN_PAUSE);
@@ -863,8 +865,9 @@ static int vmemexp_pin_batch(struct vmemexp_buf *buf, unsigned long addr, unsign
 }
 
 /*
- * Pins the page at @addr if hugetlb maps it, under the lock that keeps the mapping. Does
- * not wait for a userfaultfd, nor try again: vmemexp_pin_batch() does.
+ * Pins the page at @addr if hugetlb maps it, under the lock that keeps the mapping. A
+ * userfaultfd cannot be waited for under that, nor is it tried again: where this fails,
+ * vmemexp_pin_batch() follows.
  */
 static bool vmemexp_pin_hugetlb(struct vmemexp_buf *buf, unsigned long addr, struct page **page)
 {
@@ -876,7 +879,8 @@ static bool vmemexp_pin_hugetlb(struct vmemexp_buf *buf, unsigned long addr, str
 	if (mmap_read_lock_killable(buf->mm))
 		return false;
 	vma = vma_lookup(buf->mm, addr);
-	pinned = vma && is_vm_hugetlb_page(vma) && pin_user_pages(addr, 1, flags, page) == 1;
+	pinned = vma && is_vm_hugetlb_page(vma) && !userfaultfd_armed(vma) &&
+		 pin_user_pages(addr, 1, flags, page) == 1;
 	mmap_read_unlock(buf->mm);
 	return pinned;
 }
@@ -991,12 +995,14 @@ static int vmemexp_find_pfn(struct vmemexp_buf *buf, unsigned long addr, struct 
 }
 
 /*
- * Page frames are reserved anyway and cost nothing. Where they are scattered, their
- * description and the kernel addresses that they may need cost memory.
+ * Page frames are reserved anyway and cost nothing. Their description does, by the page
+ * (vmemexp_buf.unmapped) and where they are scattered, and the kernel addresses that they
+ * may need.
  */
 static int vmemexp_charge_extents(struct vmemexp_buf *buf, struct vmemexp_error *error)
 {
-	unsigned long cost = (buf->nr_extents * VMEMEXP_EXTENT_COST) >> PAGE_SHIFT;
+	unsigned long bytes = buf->nr_extents * VMEMEXP_EXTENT_COST + buf->npages / BITS_PER_BYTE;
+	unsigned long cost = bytes >> PAGE_SHIFT;
 
 	if (cost > buf->charged && vmemexp_charge(buf, cost - buf->charged))
 		return vmemexp_fail(error, VMEMEXP_REASON_LIMIT, buf->start + buf->offset, -ENOMEM);
@@ -1240,9 +1246,11 @@ static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmem
 	/*
 	 * The cache attribute, the permission to use memory that is not pinned, and that
 	 * it is no dma-buf's, came from mappings that must have been there all the time.
-	 * What is private to the program is like nothing else.
+	 * Of private memory nothing is to be known but that it is cached.
 	 */
-	if (buf->memory != VMEMEXP_MEMORY_ANON && READ_ONCE(buf->stale))
+	if (READ_ONCE(buf->stale) &&
+	    (buf->memory != VMEMEXP_MEMORY_ANON ||
+	     vmemexp_cache(buf->prot_cache) != VMEMEXP_CACHE_CACHED))
 		return vmemexp_fail(error, VMEMEXP_REASON_CHANGED, buf->start, -EAGAIN);
 	if (buf->nr_held > buf->npages || vmemexp_may_overlap(buf)) {
 		ret = vmemexp_survey(buf);
@@ -1264,36 +1272,37 @@ static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmem
 /* --- notifier: the source range goes away --- */
 
 #ifdef CONFIG_MMU_NOTIFIER
-/*
- * Remembers what was unmapped of the range, as long as that is in one piece; of several
- * pieces, the largest.
- */
+/* The first page of the source range that @range has, and behind the last one in @end. */
+static unsigned long vmemexp_range_pages(const struct vmemexp_buf *buf,
+					 const struct mmu_notifier_range *range,
+					 unsigned long *end)
+{
+	*end = (min(range->end, buf->start + vmemexp_size(buf)) - buf->start) >> PAGE_SHIFT;
+	return (max(range->start, buf->start) - buf->start) >> PAGE_SHIFT;
+}
+
+/* An export that is not so far as to have @unmapped fails by @stale. */
 static void vmemexp_unmapped(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
 {
-	unsigned long start = max(range->start, buf->start);
-	unsigned long end = min(range->end, buf->start + vmemexp_size(buf));
+	unsigned long first, end;
 
+	first = vmemexp_range_pages(buf, range, &end);
 	spin_lock(&buf->unmapped_lock);
-	if (start <= buf->unmapped_end && end >= buf->unmapped_start) {
-		buf->unmapped_start = min(buf->unmapped_start, start);
-		buf->unmapped_end = max(buf->unmapped_end, end);
-	} else if (end - start > buf->unmapped_end - buf->unmapped_start) {
-		buf->unmapped_start = start;
-		buf->unmapped_end = end;
-	}
+	if (buf->unmapped)
+		bitmap_set(buf->unmapped, first, end - first);
 	spin_unlock(&buf->unmapped_lock);
 	WRITE_ONCE(buf->stale, true);
 }
 
-/* Another mapping may be there by now. */
+/* There may be another mapping by now in all of @range. */
 static bool vmemexp_was_unmapped(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
 {
-	unsigned long start = max(range->start, buf->start);
-	unsigned long end = min(range->end, buf->start + vmemexp_size(buf));
+	unsigned long first, end;
 	bool unmapped;
 
+	first = vmemexp_range_pages(buf, range, &end);
 	spin_lock(&buf->unmapped_lock);
-	unmapped = start >= buf->unmapped_start && end <= buf->unmapped_end;
+	unmapped = buf->unmapped && find_next_zero_bit(buf->unmapped, end, first) >= end;
 	spin_unlock(&buf->unmapped_lock);
 	return unmapped;
 }
@@ -1380,6 +1389,20 @@ static void vmemexp_wait_invalidated(struct vmemexp_buf *buf)
 	smp_mb();
 	mmu_interval_read_begin(&buf->notifier);
 }
+
+/* From now on it is known which of the page frames may be another mapping's. */
+static int vmemexp_watch_pages(struct vmemexp_buf *buf)
+{
+	unsigned long *unmapped = kvzalloc(BITS_TO_LONGS(buf->npages) * sizeof(*unmapped),
+					   GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+
+	if (!unmapped)
+		return -ENOMEM;
+	spin_lock(&buf->unmapped_lock);
+	buf->unmapped = unmapped;
+	spin_unlock(&buf->unmapped_lock);
+	return 0;
+}
 #else
 static int vmemexp_watch(struct vmemexp_buf *buf, struct mm_struct *mm)
 {
@@ -1390,6 +1413,7 @@ static int vmemexp_watch(struct vmemexp_buf *buf, struct mm_struct *mm)
 
 static void vmemexp_unwatch(struct vmemexp_buf *buf) { }
 static void vmemexp_wait_invalidated(struct vmemexp_buf *buf) { }
+static int vmemexp_watch_pages(struct vmemexp_buf *buf) { return 0; }
 #endif
 
 /*
@@ -1493,7 +1517,7 @@ static void vmemexp_free(struct vmemexp_buf *buf)
 		vmemexp_put_user(buf->user);
 	iput(buf->inode);
 	kvfree(buf->extents);
-	dma_resv_fini(&buf->fences);
+	kvfree(buf->unmapped);
 	mutex_destroy(&buf->lock);
 	kfree(buf);
 }
@@ -1524,6 +1548,8 @@ static void vmemexp_put_resources(struct vmemexp_buf *buf)
 	struct file *file;
 
 	vmemexp_put_memory(buf);
+	/* Now, since the drivers of fences may be unloaded. */
+	dma_resv_fini(&buf->fences);
 	mutex_lock(&buf->lock);
 	file = buf->file;
 	buf->file = NULL;
@@ -1761,12 +1787,22 @@ static int vmemexp_alloc_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 	return sg_alloc_table(&at->sgt, nents, GFP_KERNEL_ACCOUNT);
 }
 
+/* Importers set an end of their own, and forget it there. */
+static void vmemexp_restore_end(const struct vmemexp_attach *at, struct scatterlist *sg,
+				unsigned int entry)
+{
+	if (entry + 1 < at->nr_entries)
+		sg_unmark_end(sg);
+	else
+		sg_mark_end(sg);
+}
+
 /* Describes the memory anew: importers edit what they were given the last time. */
 static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attach *at)
 {
 	struct scatterlist *sg = at->sgt.sgl;
 	unsigned long i, pfn, pages, chunk;
-	unsigned int segment = 0;
+	unsigned int entry = 0;
 
 	at->sgt.orig_nents = at->nr_entries;
 	at->sgt.nents = at->nr_entries;
@@ -1778,14 +1814,11 @@ static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 				    chunk << PAGE_SHIFT, 0);
 			/* A mapping that is kept has a segment for each entry. */
 			if (at->kept) {
-				sg_dma_address(sg) = at->segments[segment].base;
+				sg_dma_address(sg) = at->segments[entry].base;
 				sg_dma_len(sg) = sg->length;
 			}
-			segment++;
+			vmemexp_restore_end(at, sg, entry++);
 			pfn += chunk;
-			/* An end that an importer has set. */
-			if (segment < at->nr_entries)
-				sg_unmark_end(sg);
 			sg = sg_next(sg);
 		}
 	}
@@ -1962,12 +1995,13 @@ static int vmemexp_map_attach(struct vmemexp_buf *buf, struct vmemexp_attach *at
 /* Importers may have changed the DMA addresses that are to be unmapped. */
 static void vmemexp_restore_sgt(const struct vmemexp_buf *buf, struct vmemexp_attach *at)
 {
-	struct scatterlist *sg;
+	struct scatterlist *sg = at->sgt.sgl;
 	size_t start, end;
 	unsigned int i;
 
 	at->sgt.orig_nents = at->nr_entries;
-	for_each_sgtable_sg(&at->sgt, sg, i) {
+	for (i = 0; i < at->nr_entries; i++, sg = sg_next(sg)) {
+		vmemexp_restore_end(at, sg, i);
 		if (i < at->nr_segments) {
 			start = vmemexp_run_begin(&at->segments[i]);
 			end = vmemexp_run_end(buf, at->segments, at->nr_segments, i);
@@ -2919,8 +2953,6 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 	buf->tgid = task_tgid_nr(current);
 	get_task_comm(buf->comm, current);
 	spin_lock_init(&buf->unmapped_lock);
-	buf->unmapped_start = buf->start;
-	buf->unmapped_end = buf->start;
 	mutex_init(&buf->lock);
 	INIT_LIST_HEAD(&buf->attachments);
 	INIT_DELAYED_WORK(&buf->work, vmemexp_work);
@@ -2948,7 +2980,11 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 	buf->user = user;
 
 	/* Carve-outs are reserved already: what is charged is their description. */
-	if (!buf->pfnmap) {
+	if (buf->pfnmap) {
+		ret = vmemexp_charge_extents(buf, error) ?: vmemexp_watch_pages(buf);
+		if (ret)
+			goto err_destroy;
+	} else {
 		ret = vmemexp_charge(buf, buf->npages);
 		if (ret) {
 			vmemexp_fail(error, VMEMEXP_REASON_LIMIT, arg->vaddr, ret);

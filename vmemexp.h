@@ -107,16 +107,17 @@ struct vmemexp_user {
  * @nr_held: pages of the folios that they belong to, if pinned
  * @last_folio: the folio of the last page pinned, for comparison only
  * @in_hugetlb: and that was a huge page of hugetlb
+ * @turn_end: when to wait no longer for a turn, in jiffies; 0 before that is needed
  * @charged: pages charged to the user: the larger of @npages and @nr_held if they are
  *	pinned, else what the kernel needs to describe them; 0 when @dropped
  * @user: who is charged, and outlives the process
  * @mm: the exporter's, held by mmgrab(): pinned_vm is shown there. NULL when it has
  *	ended. Protected by @lock once exported.
  * @notifier: tells when the source range goes away; registered while there is @mm
- * @unmapped_lock: protects @unmapped_start and @unmapped_end. Taken by @notifier, under
- *	locks of mm/; nothing is taken inside.
- * @unmapped_start: what has been unmapped of the source range begins here
- * @unmapped_end: and ends here
+ * @unmapped_lock: protects @unmapped. Taken by @notifier, under locks of mm/; nothing is
+ *	taken inside.
+ * @unmapped: of page frames, a bit for each page of the source range: it has been
+ *	unmapped, and what is mapped there now is none of the buffer's. NULL of pages.
  * @work: does what @taken, @orphaned, and the last use of a @revoked buffer ask for
  * @fences: of the devices that had let go of a @revoked buffer when the last one did
  * @has_fences: those have been copied; protected by the lock of @fences
@@ -175,6 +176,7 @@ struct vmemexp_buf {
 	unsigned long nr_held;
 	const void *last_folio;
 	bool in_hugetlb;
+	unsigned long turn_end;
 	unsigned long charged;
 
 	struct vmemexp_user *user;
@@ -183,8 +185,7 @@ struct vmemexp_buf {
 	struct mmu_interval_notifier notifier;
 #endif
 	spinlock_t unmapped_lock;	/* see above */
-	unsigned long unmapped_start;
-	unsigned long unmapped_end;
+	unsigned long *unmapped;
 	struct delayed_work work;
 	struct dma_resv fences;
 	bool has_fences;
