@@ -30,7 +30,7 @@
 static_assert(sizeof(struct importer_attach) == 16, "importer_attach");
 static_assert(sizeof(struct importer_direction) == 8, "importer_direction");
 static_assert(sizeof(struct importer_transfer) == 24, "importer_transfer");
-static_assert(sizeof(struct importer_info) == 136, "importer_info");
+static_assert(sizeof(struct importer_info) == 144, "importer_info");
 static_assert(sizeof(struct importer_edit) == 24, "importer_edit");
 
 /*
@@ -652,7 +652,7 @@ TEST_F(importer, edited_list_is_what_is_left_of_it)
 	EXPECT_EQ(EINVAL, step(s, IMPORTER_IOC_EDIT, &bad));
 	bad = (struct importer_edit){ .nents = in.nents + 1 };
 	EXPECT_EQ(EINVAL, step(s, IMPORTER_IOC_EDIT, &bad));
-	bad = (struct importer_edit){ .nents = 1, .reserved = 1 };
+	bad = (struct importer_edit){ .nents = 1, .flags = 2 };
 	EXPECT_EQ(EINVAL, step(s, IMPORTER_IOC_EDIT, &bad));
 	bad = (struct importer_edit){ .nents = 1, .skip = in.max_segment };
 	EXPECT_EQ(EINVAL, step(s, IMPORTER_IOC_EDIT, &bad));

@@ -595,6 +595,39 @@ TEST_F(buffer, is_told_to_dynamic_importers)
 	expect_closed();
 }
 
+/* Who revokes it again finds it done. The news is for those who attached before. */
+TEST_F(buffer, that_is_revoked_again_is_told_to_nobody)
+{
+	struct importer_attach arg = {
+		.dmabuf_fd = self->dmabuf,
+		.device = IMPORTER_DEV_COHERENT,
+		.flags = IMPORTER_ATTACH_DYNAMIC,
+	};
+	int session = test_importer_open();
+	int ret = _test_ioctl(session, IMPORTER_IOC_ATTACH, &arg);
+
+	if (ret && variant->read_only) {
+		EXPECT_EQ(-EACCES, ret);
+		close(session);
+		return;
+	}
+	ASSERT_EQ(0, ret);
+	test_importer_map(session, IMPORTER_TO_DEVICE);
+	EXPECT_EQ(0, test_importer_info(session).nr_told);
+	for (int i = 0; i < 3; i++) {
+		EXPECT_EQ(1, test_revoke(self->dmabuf).mappings);
+		EXPECT_EQ(1, test_importer_info(session).nr_told);
+	}
+	test_importer_unmap(session);
+	/* It is attached still, and would be told. */
+	test_revoke(self->dmabuf);
+	EXPECT_EQ(1, test_importer_info(session).nr_told);
+	test_importer_detach(session);
+	expect_given_back_soon();
+	close(session);
+	expect_closed();
+}
+
 TEST_F(buffer, is_let_go_by_importers_that_do_so_when_they_are_told)
 {
 	struct importer_attach arg = {

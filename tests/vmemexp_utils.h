@@ -872,6 +872,14 @@ static inline int _test_importer_edit(int session, unsigned int nents, uint64_t 
 #define test_importer_edit(session, nents, skip, trim) \
 	ASSERT_EQ(0, _test_importer_edit(session, nents, skip, trim))
 
+/* Ends it behind its first @nents segments, for all who walk over it. */
+static inline int _test_importer_mark_end(int session, unsigned int nents)
+{
+	struct importer_edit cmd = { .nents = nents, .flags = IMPORTER_EDIT_MARK_END };
+
+	return _test_ioctl(session, IMPORTER_IOC_EDIT, &cmd);
+}
+
 /* The device reads @length bytes at @offset of its mapping into @buf. */
 #define test_importer_read(session, offset, buf, length)		\
 	ASSERT_EQ(0, _test_importer_transfer(session, IMPORTER_IOC_READ, \

@@ -279,7 +279,7 @@ struct importer_session {
 	struct sg_table *sgt;		/* NULL if not mapped; importer_hold() */
 	enum dma_data_direction dir;	/* of sgt */
 	bool moved;			/* sgt is stale; under dma_resv */
-	bool told;			/* under dma_resv */
+	unsigned int nr_told;		/* under dma_resv */
 	bool lets_go;			/* when it is told */
 	struct work_struct let_go;
 	struct iosys_map map;		/* not set if not vmapped */
@@ -783,7 +783,7 @@ static void importer_invalidate_mappings(struct dma_buf_attachment *attach)
 	struct importer_session *s = attach->importer_priv;
 
 	dma_resv_assert_held(attach->dmabuf->resv);
-	s->told = true;
+	s->nr_told++;
 	s->moved = true;
 	if (!s->lets_go)
 		return;
@@ -921,7 +921,7 @@ static int importer_attach(struct importer_session *s, void __user *argp)
 		goto err_unlock;
 	}
 	/* Nobody can tell before it is attached. */
-	s->told = false;
+	s->nr_told = 0;
 	s->lets_go = arg.flags & IMPORTER_ATTACH_LETS_GO;
 	attach = dma_buf_dynamic_attach(dmabuf, &idev->pdev->dev,
 					arg.flags & IMPORTER_ATTACH_DYNAMIC ?
@@ -1106,6 +1106,8 @@ static int importer_edit_list(struct sg_table *sgt, const struct importer_edit *
 	sg_dma_len(sgt->sgl) -= arg->skip;
 	sg_dma_len(last) -= arg->trim;
 	sgt->nents = arg->nents;
+	if (arg->flags & IMPORTER_EDIT_MARK_END)
+		sg_mark_end(last);
 	return 0;
 }
 
@@ -1116,10 +1118,12 @@ static int importer_edit(struct importer_session *s, void __user *argp)
 
 	if (copy_from_user(&arg, argp, sizeof(arg)))
 		return -EFAULT;
-	if (arg.reserved)
+	if (arg.flags & ~IMPORTER_EDIT_MARK_END)
 		return -EINVAL;
 	mutex_lock(&s->lock);
-	if (s->sgt)
+	if (s->sgt && arg.flags && IS_ENABLED(CONFIG_DMABUF_DEBUG))
+		ret = -EOPNOTSUPP;
+	else if (s->sgt)
 		ret = importer_edit_list(s->sgt, &arg);
 	mutex_unlock(&s->lock);
 	return ret;
@@ -1217,7 +1221,8 @@ static int importer_info(struct importer_session *s, void __user *argp)
 		importer_info_device(s->idev, &info);
 	}
 	importer_hold(s);
-	if (s->told)
+	info.nr_told = s->nr_told;
+	if (s->nr_told)
 		info.flags |= IMPORTER_INFO_TOLD;
 	if (s->sgt) {
 		info.held |= IMPORTER_HELD_MAP;

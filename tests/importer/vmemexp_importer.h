@@ -153,21 +153,27 @@ struct importer_transfer {
 	__aligned_u64 user_ptr;
 };
 
+/*
+ * The entry of the last segment that is left is marked as the end of the list. Not
+ * with CONFIG_DMABUF_DEBUG (EOPNOTSUPP): the core itself walks over all entries then.
+ */
+#define IMPORTER_EDIT_MARK_END	0x1
+
 /**
  * struct importer_edit - argument of IMPORTER_IOC_EDIT
  * @nents: in: number of DMA segments that are left, at least 1
- * @reserved: in: must be 0
+ * @flags: in: IMPORTER_EDIT_*
  * @skip: in: bytes that the first of them loses at its begin
  * @trim: in: bytes that the last of them loses at its end
  *
  * Changes the scatterlist that the exporter gave, as importers do that want a part of
  * the dma-buf (those of RDMA): its number of segments, and their DMA addresses and
- * lengths. Nothing puts them back before UNMAP. EINVAL if there are not as many
- * segments, or if not one byte of the first or the last is left.
+ * lengths; and where it ends. Nothing puts them back before UNMAP. EINVAL if there are
+ * not as many segments, or if not one byte of the first or the last is left.
  */
 struct importer_edit {
 	__u32 nents;
-	__u32 reserved;
+	__u32 flags;
 	__aligned_u64 skip;
 	__aligned_u64 trim;
 };
@@ -222,10 +228,12 @@ struct importer_edit {
  *	sync across entries that do not follow each other in memory;
  *	cache maintenance of memory outside of System RAM, System RAM mapped
  *	as a resource, or a resource unmapped as something else
+ * @nr_told: out: how often the exporter has told since ATTACH that the memory moves
  *
- * Never fails but for EFAULT. Fields from @device on are 0 without an
+ * Never fails but for EFAULT. Fields from @device to @nr_errors are 0 without an
  * attachment, those from @nents to @max_segment without a mapping, and those
- * from @nr_sync_for_device on for every device other than SHADOW and MERGED.
+ * from @nr_sync_for_device to @nr_errors for every device other than SHADOW and
+ * MERGED.
  */
 struct importer_info {
 	__u32 held;
@@ -249,6 +257,7 @@ struct importer_info {
 	__aligned_u64 sync_for_cpu_bytes;
 	__aligned_u64 nr_mapped;
 	__aligned_u64 nr_errors;
+	__aligned_u64 nr_told;
 };
 
 /* How a page is cached, in importer_cache.cache. */
