@@ -442,4 +442,72 @@ TEST_F(revoked, buffer_may_be_closed_before_the_fence_is_signalled)
 	signal_fence(fence);
 }
 
+/* Since 6.0; the headers of older ones do not have it. */
+#ifndef DMA_BUF_IOCTL_IMPORT_SYNC_FILE
+struct dma_buf_export_sync_file {
+	__u32 flags;
+	__s32 fd;
+};
+
+struct dma_buf_import_sync_file {
+	__u32 flags;
+	__s32 fd;
+};
+
+#define DMA_BUF_IOCTL_EXPORT_SYNC_FILE _IOWR(DMA_BUF_BASE, 2, struct dma_buf_export_sync_file)
+#define DMA_BUF_IOCTL_IMPORT_SYNC_FILE _IOW(DMA_BUF_BASE, 3, struct dma_buf_import_sync_file)
+#endif
+
+/* Gives a file of the fences of a dma-buf, or a negative errno. */
+static int _test_export_fences(int dmabuf)
+{
+	struct dma_buf_export_sync_file cmd = { .flags = DMA_BUF_SYNC_RW };
+	int ret = _test_ioctl(dmabuf, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &cmd);
+
+	return ret ?: cmd.fd;
+}
+
+static int _test_import_fences(int dmabuf, int file, uint32_t kind)
+{
+	struct dma_buf_import_sync_file cmd = {
+		.flags = kind == FENCE_WRITE ? DMA_BUF_SYNC_WRITE : DMA_BUF_SYNC_READ,
+		.fd = file,
+	};
+
+	return _test_ioctl(dmabuf, DMA_BUF_IOCTL_IMPORT_SYNC_FILE, &cmd);
+}
+
+/*
+ * Whoever has a descriptor may add fences of other devices for ever. A revoke that has
+ * returned has looked at those that are there.
+ */
+TEST_F(revoked, memory_is_not_kept_for_fences_that_are_added_when_all_have_let_go)
+{
+	int other = make_vgem_dmabuf(SIZE), file;
+	uint32_t early, late;
+
+	ASSERT_LE(0, other);
+	late = __attach_fence(_metadata, self->card, import(self->card, other), variant->kind);
+	file = _test_export_fences(other);
+	close(other);
+	if (file == -ENOTTY)
+		SKIP(return, "the kernel has no DMA_BUF_IOCTL_EXPORT_SYNC_FILE");
+	ASSERT_LE(0, file);
+
+	early = attach_fence(variant->kind);
+	EXPECT_EQ(1, test_revoke(self->dmabuf).mappings);
+	let_go();
+	EXPECT_EQ(0, test_revoke(self->dmabuf).mappings);
+	ASSERT_EQ(0, _test_import_fences(self->dmabuf, file, variant->kind));
+	close(file);
+	/* What was there before counts as ever. */
+	test_revoke(self->dmabuf);
+	EXPECT_EQ(self->before.pins + PAGES, pinned_pages());
+	signal_fence(early);
+	EXPECT_SOON(self->before.pins, pinned_pages());
+	EXPECT_FALSE(is_ready(self->dmabuf, VMEMEXP_SYNC_RW));
+	signal_fence(late);
+	EXPECT_TRUE(is_ready(self->dmabuf, VMEMEXP_SYNC_RW));
+}
+
 TEST_HARNESS_MAIN
