@@ -1440,40 +1440,48 @@ FIXTURE_VARIANT_ADD(taken, system_ram_by_fault) {
 	.sort = SYSTEM_RAM, .how = CARVEOUT_HOW_FAULT,
 };
 
+#define set_up_taken(how) do {						\
+	skip_without_importer();					\
+	skip_without_carveout();					\
+	if (!find_region(variant->sort, &self->region))			\
+		SKIP(return, "vmemexp_carveout has no range of this sort"); \
+	test_setup();							\
+	save_list();							\
+	list(self->region.base, self->region.size);			\
+	self->file = open_stand_in(self->region.region, CARVEOUT_CACHED, how); \
+	self->addr = map_file(NULL, SIZE, MAP_SHARED, self->file, OFFSET); \
+	fill(self->addr, SIZE, 1);					\
+	self->dmabuf = test_export(self->addr, SIZE, O_RDWR);		\
+	self->view = map_file(NULL, SIZE, MAP_SHARED, self->dmabuf, 0);	\
+	EXPECT_EQ(-1, first_difference(self->view, SIZE, 1));		\
+	self->untouched = map_file(NULL, SIZE, MAP_SHARED, self->dmabuf, 0); \
+	self->session = test_importer_open();				\
+	test_importer_attach(self->session, self->dmabuf, IMPORTER_DEV_COHERENT); \
+	self->user = test_importer_open();				\
+	test_importer_attach(self->user, self->dmabuf, IMPORTER_DEV_COHERENT); \
+	test_importer_map(self->user, IMPORTER_BIDIRECTIONAL);		\
+} while (0)
+
+#define tear_down_taken() do {						\
+	restore_list();							\
+	close(self->session);						\
+	close(self->user);						\
+	munmap(self->view, SIZE);					\
+	munmap(self->untouched, SIZE);					\
+	munmap(self->addr, SIZE);					\
+	close(self->dmabuf);						\
+	close(self->file);						\
+	test_teardown();						\
+} while (0)
+
 FIXTURE_SETUP(taken)
 {
-	skip_without_importer();
-	skip_without_carveout();
-	if (!find_region(variant->sort, &self->region))
-		SKIP(return, "vmemexp_carveout has no range of this sort");
-	test_setup();
-	save_list();
-	list(self->region.base, self->region.size);
-	self->file = open_stand_in(self->region.region, CARVEOUT_CACHED, variant->how);
-	self->addr = map_file(NULL, SIZE, MAP_SHARED, self->file, OFFSET);
-	fill(self->addr, SIZE, 1);
-	self->dmabuf = test_export(self->addr, SIZE, O_RDWR);
-	self->view = map_file(NULL, SIZE, MAP_SHARED, self->dmabuf, 0);
-	EXPECT_EQ(-1, first_difference(self->view, SIZE, 1));
-	self->untouched = map_file(NULL, SIZE, MAP_SHARED, self->dmabuf, 0);
-	self->session = test_importer_open();
-	test_importer_attach(self->session, self->dmabuf, IMPORTER_DEV_COHERENT);
-	self->user = test_importer_open();
-	test_importer_attach(self->user, self->dmabuf, IMPORTER_DEV_COHERENT);
-	test_importer_map(self->user, IMPORTER_BIDIRECTIONAL);
+	set_up_taken(variant->how);
 }
 
 FIXTURE_TEARDOWN(taken)
 {
-	restore_list();
-	close(self->session);
-	close(self->user);
-	munmap(self->view, SIZE);
-	munmap(self->untouched, SIZE);
-	munmap(self->addr, SIZE);
-	close(self->dmabuf);
-	close(self->file);
-	test_teardown();
+	tear_down_taken();
 }
 
 #define TAKEN	(VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE | VMEMEXP_STATE_REVOKED)
@@ -1605,6 +1613,151 @@ TEST_F(taken, away_and_mapped_anew_may_be_exported_anew)
 	EXPECT_EQ(TAKEN, test_query_state(self->dmabuf));
 	expect_no_new_users();
 	close(again);
+}
+
+/* The range is what was exported, not what is in its place. */
+TEST_F(taken, away_of_what_is_mapped_there_instead_is_not_noticed)
+{
+	ASSERT_EQ(0, munmap(self->addr, SIZE));
+	map_file(self->addr, SIZE, MAP_SHARED, self->file, OFFSET + SIZE);
+	fill(self->addr, SIZE, 2);
+	take_away();
+	EXPECT_EQ(SIGBUS, signal_of(self->addr));
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE, test_query_state(self->dmabuf));
+	EXPECT_EQ(-1, first_difference(self->view, SIZE, 1));
+	test_contents(self->dmabuf, SIZE, 1);
+}
+
+/* ---- ... when the exporter has unmapped some of it ---- */
+
+FIXTURE(rest)
+{
+	int fd;
+	struct test_state before;
+	struct old_list old;
+	struct carveout_info region;
+	int file;
+	unsigned char *addr;
+	int dmabuf;
+	unsigned char *view;
+	unsigned char *untouched;
+	int session;
+	int user;
+};
+
+/*
+ * Mapped by faults, page by page: of what is mapped at once, x86 keeps a record that
+ * does not bear that anything but its end is unmapped.
+ */
+FIXTURE_VARIANT(rest)
+{
+	unsigned int sort;
+};
+
+FIXTURE_VARIANT_ADD(rest, with_pages) {
+	.sort = WITH_PAGES,
+};
+
+FIXTURE_VARIANT_ADD(rest, without_pages) {
+	.sort = WITHOUT_PAGES,
+};
+
+FIXTURE_VARIANT_ADD(rest, system_ram) {
+	.sort = SYSTEM_RAM,
+};
+
+FIXTURE_SETUP(rest)
+{
+	set_up_taken(CARVEOUT_HOW_FAULT);
+}
+
+FIXTURE_TEARDOWN(rest)
+{
+	tear_down_taken();
+}
+
+/* The dma-buf lives on, with all that it had. */
+#define expect_only_stale() do {					\
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE,		\
+		  test_query_state(self->dmabuf));			\
+	EXPECT_EQ(-1, first_difference(self->view, SIZE, 1));		\
+	test_contents(self->dmabuf, SIZE, 1);				\
+} while (0)
+
+#define unmap_pages(first, nr) do {					\
+	ASSERT_EQ(0, munmap(self->addr + (first) * PAGE, (nr) * PAGE));	\
+	expect_only_stale();						\
+} while (0)
+
+/* The driver takes away what is left of the mapping. */
+#define expect_taken() do {						\
+	take_away();							\
+	EXPECT_EQ(TAKEN, test_query_state(self->dmabuf));		\
+	EXPECT_SOON(SIGBUS, signal_of(self->view));			\
+	EXPECT_EQ(SIGBUS, signal_of(self->view + SIZE - 1));		\
+	EXPECT_EQ(SIGBUS, signal_of(self->untouched));			\
+	expect_no_new_users();						\
+} while (0)
+
+TEST_F(rest, behind_a_page_that_was_unmapped_is_noticed)
+{
+	unmap_pages(0, 1);
+	expect_taken();
+}
+
+TEST_F(rest, before_a_page_that_was_unmapped_is_noticed)
+{
+	unmap_pages(PAGES - 1, 1);
+	expect_taken();
+}
+
+TEST_F(rest, around_a_page_that_was_unmapped_is_noticed)
+{
+	unmap_pages(3, 1);
+	expect_taken();
+}
+
+TEST_F(rest, around_pages_that_were_unmapped_is_noticed)
+{
+	unmap_pages(2, 1);
+	unmap_pages(5, 1);
+	expect_taken();
+}
+
+TEST_F(rest, that_is_a_single_page_is_noticed)
+{
+	unmap_pages(9, PAGES - 9);
+	unmap_pages(0, 8);
+	expect_taken();
+}
+
+/* In whatever order it goes, none is left in the end. */
+TEST_F(rest, that_is_nothing_is_not_noticed)
+{
+	unmap_pages(6, 2);
+	unmap_pages(8, 3);
+	unmap_pages(4, 2);
+	unmap_pages(0, 4);
+	unmap_pages(11, PAGES - 11);
+	map_file(self->addr, SIZE, MAP_SHARED, self->file, OFFSET + SIZE);
+	fill(self->addr, SIZE, 2);
+	take_away();
+	EXPECT_EQ(SIGBUS, signal_of(self->addr));
+	expect_only_stale();
+}
+
+TEST_F(rest, is_noticed_and_what_is_mapped_in_the_gap_is_not)
+{
+	int other = open_stand_in(self->region.region, CARVEOUT_CACHED, CARVEOUT_HOW_FAULT);
+
+	unmap_pages(3, 2);
+	map_file(self->addr + 3 * PAGE, 2 * PAGE, MAP_SHARED, other, OFFSET + SIZE);
+	fill(self->addr + 3 * PAGE, 2 * PAGE, 2);
+	ASSERT_EQ(0, ioctl(other, CARVEOUT_IOC_TAKE_AWAY));
+	EXPECT_EQ(SIGBUS, signal_of(self->addr + 3 * PAGE));
+	expect_only_stale();
+	expect_taken();
+	close(other);
 }
 
 /* ---- ... while it is exported ---- */
