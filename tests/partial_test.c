@@ -50,6 +50,19 @@ static int make_own_read_only(size_t size)
 	return make_own(size, O_RDONLY);
 }
 
+static int make_heap_read_only(size_t size)
+{
+	struct dma_heap_allocation_data cmd = {
+		.len = size,
+		.fd_flags = O_RDONLY | O_CLOEXEC,
+	};
+	int heap = open("/dev/dma_heap/system", O_RDWR | O_CLOEXEC);
+	int ret = ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &cmd);
+
+	close(heap);
+	return ret ? -1 : (int)cmd.fd;
+}
+
 FIXTURE(part)
 {
 	int fd;
@@ -65,6 +78,8 @@ FIXTURE_VARIANT(part)
 	int (*make)(size_t size);
 	const char *exporter;
 	bool own;
+	/* A descriptor is more than a mapping of all: it lets importers write. */
+	bool for_holders;
 	/* Of the dma-buf's file, and of most mappings of it. */
 	unsigned int fd_flags;
 	int prot;
@@ -124,6 +139,25 @@ FIXTURE_VARIANT_ADD(part, dma_heap_by_root)
 	.exporter = "/dev/dma_heap/system",
 	.fd_flags = O_RDWR,
 	.prot = RW,
+};
+
+FIXTURE_VARIANT_ADD(part, dma_heap_read_only)
+{
+	.make = make_heap_read_only,
+	.exporter = "/dev/dma_heap/system",
+	.for_holders = true,
+	.fd_flags = O_RDONLY,
+	.prot = PROT_READ,
+	.user = USER,
+};
+
+FIXTURE_VARIANT_ADD(part, dma_heap_read_only_by_root)
+{
+	.make = make_heap_read_only,
+	.exporter = "/dev/dma_heap/system",
+	.for_holders = true,
+	.fd_flags = O_RDONLY,
+	.prot = PROT_READ,
 };
 
 FIXTURE_SETUP(part)
@@ -256,16 +290,17 @@ static int __get_dmabuf(struct __test_metadata *_metadata, int fd, bool own,
 	take_back();							\
 } while (0)
 
-/* The mappings show all of it: a descriptor adds nothing. */
+#define CAN_HAVE_ALL	(can_receive() && !variant->for_holders)
+
+/* The mappings show all of it: a descriptor adds nothing, if it does not lead to more. */
 #define expect_for_all(at, first, nr) do {				\
 	int again;							\
 									\
-	give_away();							\
-	if (!can_receive()) {						\
-		expect_refused(at, nr);					\
-		take_back();						\
+	if (!CAN_HAVE_ALL) {						\
+		expect_for_holders_only(at, first, nr);			\
 		break;							\
 	}								\
+	give_away();							\
 	again = get_dmabuf(at, first, nr, variant->fd_flags);		\
 	take_back();							\
 	EXPECT_TRUE(is_same_file(self->dmabuf, again));			\
@@ -710,7 +745,7 @@ TEST_F(part, of_all_is_not_handed_out_without_a_free_descriptor)
 	for (int held = 1; held >= 0; held--) {
 		if (!held) {
 			give_away();
-			if (!can_receive())
+			if (!CAN_HAVE_ALL)
 				break;
 		}
 		before = get_state();
@@ -739,7 +774,7 @@ TEST_F(part, of_all_is_not_handed_out_if_the_answer_cannot_be_written)
 		if (!held)
 			give_away();
 		before = get_state();
-		EXPECT_EQ(held || can_receive() ? -EFAULT : -EPERM,
+		EXPECT_EQ(held || CAN_HAVE_ALL ? -EFAULT : -EPERM,
 			  _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, cmd));
 		EXPECT_EQ(0, memcmp(&expected, cmd, sizeof(expected)));
 		test_state(&before);
@@ -758,7 +793,7 @@ TEST_F(part, of_all_is_not_handed_out_if_a_part_of_the_answer_cannot_be_written)
 	for (int held = 1; held >= 0; held--) {
 		if (!held) {
 			give_away();
-			if (!can_receive())
+			if (!CAN_HAVE_ALL)
 				break;
 		}
 		for (size_t there = 24; there < sizeof(struct vmemexp_export); there += 4) {
@@ -774,6 +809,228 @@ TEST_F(part, of_all_is_not_handed_out_if_a_part_of_the_answer_cannot_be_written)
 	}
 	take_back();
 	munmap(pages, 2 * PAGE);
+}
+
+/* ---- mappings that have become larger than the dma-buf ---- */
+
+/* Where the dma-buf begins in the memory that it is a part of, and where a mapping ends. */
+#define BEGIN_PAGES	3
+#define GROWN_PAGES	(2 * PAGES)
+
+FIXTURE(grown)
+{
+	int fd;
+	struct test_state before;
+	int dmabuf;
+	int sockets[2];
+	unsigned char *all;	/* the memory, with what nobody is to see */
+	unsigned char *addr;	/* a mapping of the dma-buf */
+	bool grown;
+};
+
+FIXTURE_VARIANT(grown)
+{
+	unsigned int memfd_flags;
+	size_t memory;
+	unsigned int pages;	/* of the dma-buf */
+};
+
+FIXTURE_VARIANT_ADD(grown, udmabuf)
+{
+	.memory = 4 * SIZE,
+	.pages = PAGES,
+};
+
+FIXTURE_VARIANT_ADD(grown, udmabuf_of_one_page)
+{
+	.memory = 4 * SIZE,
+	.pages = 1,
+};
+
+FIXTURE_VARIANT_ADD(grown, udmabuf_of_one_page_of_a_huge_page)
+{
+	.memfd_flags = MFD_HUGETLB,
+	.memory = HUGE_PAGE,
+	.pages = 1,
+};
+
+FIXTURE_VARIANT_ADD(grown, udmabuf_of_some_pages_of_a_huge_page)
+{
+	.memfd_flags = MFD_HUGETLB,
+	.memory = HUGE_PAGE,
+	.pages = PAGES,
+};
+
+/*
+ * Returns a dma-buf of some of the pages, or a negative errno. They are there already:
+ * before udmabuf pinned folios (v6.11) it did not bring in hugetlb pages.
+ */
+static int __make_part(struct __test_metadata *_metadata, size_t size, unsigned int flags,
+		       unsigned int pages, unsigned char **all)
+{
+	int device = open("/dev/udmabuf", O_RDWR | O_CLOEXEC), dmabuf;
+	int file = memfd(size, flags | MFD_ALLOW_SEALING);
+	struct udmabuf_create cmd = {
+		.memfd = file,
+		.flags = UDMABUF_FLAGS_CLOEXEC,
+		.offset = BEGIN_PAGES * PAGE,
+		.size = pages * PAGE,
+	};
+
+	*all = map(size, RW, MAP_SHARED, file);
+	fill(*all, size, 1);
+	ASSERT_EQ(0, fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK));
+	dmabuf = ioctl(device, UDMABUF_CREATE, &cmd);
+	if (dmabuf < 0)
+		dmabuf = -errno;
+	close(device);
+	close(file);
+	return dmabuf;
+}
+
+#define make_part(all) \
+	__make_part(_metadata, variant->memory, variant->memfd_flags, variant->pages, all)
+
+FIXTURE_SETUP(grown)
+{
+	unsigned char *all;
+	int dmabuf;
+
+	if (access("/dev/udmabuf", F_OK))
+		SKIP(return, "this kernel has no /dev/udmabuf");
+	if (variant->memfd_flags & MFD_HUGETLB)
+		ASSERT_EQ(0, set_knob(HUGE_PAGES, "8"));
+	dmabuf = make_part(&all);
+	close(dmabuf);
+	munmap(all, variant->memory);
+	if (dmabuf == -EBADFD && variant->memfd_flags & MFD_HUGETLB) {
+		restore_system();
+		SKIP(return, "this kernel's udmabuf takes no hugetlb pages");
+	}
+	ASSERT_LE(0, dmabuf);
+
+	test_setup();
+	self->dmabuf = make_part(&self->all);
+	ASSERT_LE(0, self->dmabuf);
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, self->sockets));
+	/* There is room for it to grow where it is. */
+	self->addr = map((GROWN_PAGES + 1) * PAGE, PROT_NONE, ANON, -1);
+	ASSERT_EQ(0, munmap(self->addr, (GROWN_PAGES + 1) * PAGE));
+	__map_pages(_metadata, self->addr, self->dmabuf, 0, variant->pages, RW);
+	EXPECT_SAME(self->all + BEGIN_PAGES * PAGE, self->addr, variant->pages * PAGE);
+	ASSERT_EQ(0, setresuid(USER, USER, 0));
+}
+
+FIXTURE_TEARDOWN(grown)
+{
+	setresuid(0, 0, 0);
+	munmap(self->addr, GROWN_PAGES * PAGE);
+	munmap(self->all, variant->memory);
+	close(self->sockets[0]);
+	close(self->sockets[1]);
+	close(self->dmabuf);
+	restore_system();
+	test_teardown();
+}
+
+/* Since 7d79cd784470 (v6.11) udmabuf maps page frames, which do not grow. */
+#define grow() do {							\
+	void *_grown = mremap(self->addr, variant->pages * PAGE, GROWN_PAGES * PAGE, 0); \
+									\
+	self->grown = !kernel_at_least(6, 11);				\
+	if (self->grown) {						\
+		ASSERT_EQ(self->addr, _grown);				\
+	} else {							\
+		ASSERT_EQ(MAP_FAILED, _grown);				\
+		ASSERT_EQ(EFAULT, errno);				\
+	}								\
+} while (0)
+
+/* The mapping as it was made: who maps all of the dma-buf may have it. */
+#define expect_the_dmabuf() do {					\
+	const size_t _size = variant->pages * PAGE;			\
+									\
+	for (int held = 1; held >= 0; held--) {				\
+		struct vmemexp_export cmd = export_args(self->addr, _size, O_RDWR); \
+									\
+		if (!held)						\
+			give_away();					\
+		if (!held && !can_receive()) {				\
+			test_err_export(EPERM, VMEMEXP_REASON_PARTIAL, self->addr, \
+					self->addr, _size, O_RDWR);	\
+			take_back();					\
+			break;						\
+		}							\
+		ASSERT_EQ(0, _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd)); \
+		if (!held)						\
+			take_back();					\
+		EXPECT_TRUE(is_same_file(self->dmabuf, cmd.fd));	\
+		EXPECT_EQ(_size, cmd.dmabuf_size);			\
+		EXPECT_EQ(VMEMEXP_MEMORY_DMABUF, cmd.memory & VMEMEXP_MEMORY_DMABUF); \
+		close(cmd.fd);						\
+	}								\
+} while (0)
+
+#define expect_too_large(first, nr) do {				\
+	unsigned char *_where = self->addr + (first) * PAGE;		\
+									\
+	test_err_export(EPERM, VMEMEXP_REASON_PARTIAL, _where, _where,	\
+			(nr) * PAGE, O_RDWR);				\
+	test_err_export(EPERM, VMEMEXP_REASON_PARTIAL, _where, _where,	\
+			(nr) * PAGE, O_RDONLY);				\
+} while (0)
+
+TEST_F(grown, mapping_as_it_was_before_is_the_dmabuf)
+{
+	expect_the_dmabuf();
+}
+
+/* Neither with a descriptor nor without. */
+TEST_F(grown, mapping_is_refused_whichever_part_is_asked_for)
+{
+	grow();
+	if (!self->grown) {
+		/* Nothing has become of it. */
+		expect_the_dmabuf();
+		test_err_export(EFAULT, VMEMEXP_REASON_NOT_MAPPED,
+				self->addr + variant->pages * PAGE, self->addr,
+				GROWN_PAGES * PAGE, O_RDWR);
+		return;
+	}
+	for (int held = 1; held >= 0; held--) {
+		if (!held)
+			give_away();
+		expect_too_large(0, variant->pages);
+		expect_too_large(0, 1);
+		expect_too_large(0, GROWN_PAGES);
+		expect_too_large(0, variant->pages + 1);
+		expect_too_large(variant->pages - 1, 2);
+		expect_too_large(variant->pages - 1, 1);
+		expect_too_large(variant->pages, 1);
+		expect_too_large(GROWN_PAGES - 1, 1);
+	}
+	take_back();
+}
+
+TEST_F(grown, mapping_of_which_only_the_end_is_left_is_refused)
+{
+	grow();
+	ASSERT_EQ(0, munmap(self->addr, variant->pages * PAGE));
+	if (!self->grown) {
+		test_err_export(EFAULT, VMEMEXP_REASON_NOT_MAPPED, self->addr, self->addr, PAGE,
+				O_RDWR);
+		return;
+	}
+	expect_too_large(variant->pages, 1);
+	expect_too_large(variant->pages, GROWN_PAGES - variant->pages);
+}
+
+TEST_F(grown, mapping_that_is_cut_down_again_is_the_dmabuf)
+{
+	grow();
+	ASSERT_EQ(0, munmap(self->addr + variant->pages * PAGE,
+			    (GROWN_PAGES - variant->pages) * PAGE));
+	expect_the_dmabuf();
 }
 
 /* ---- the attack: one page of a dma-buf that belongs to somebody else ---- */
