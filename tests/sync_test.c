@@ -921,6 +921,41 @@ TEST_F(edited, list_leaves_nothing_mapped)
 	EXPECT_EQ(0, test_query(self->dmabuf).attachments);
 }
 
+/* There is no entry behind the end of a list, for those who walk to it. */
+TEST_F(edited, list_that_an_importer_has_ended_is_whole_with_the_next_mapping)
+{
+	unsigned int ends[3], seed = 1;
+
+	test_importer_map(self->session, IMPORTER_BIDIRECTIONAL);
+	self->fresh = test_importer_info(self->session);
+	/* Each of them before the end, also if all are one segment. */
+	ASSERT_LT(2, self->fresh.orig_nents);
+	ends[0] = 1;
+	ends[1] = (self->fresh.nents + 1) / 2;
+	ends[2] = self->fresh.nents - (self->fresh.nents == self->fresh.orig_nents);
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+		int ret = _test_importer_mark_end(self->session, ends[i]);
+
+		if (ret == -EOPNOTSUPP)
+			SKIP(return, "CONFIG_DMABUF_DEBUG does not stand a list that ends early");
+		ASSERT_EQ(0, ret);
+		/* It is in use meanwhile. */
+		fill(self->buf, self->size, seed);
+		test_dmabuf_sync(self->dmabuf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE);
+		test_importer_unmap(self->session);
+		EXPECT_EQ(-1, first_difference(self->buf, self->size, seed));
+		EXPECT_EQ(0, test_importer_info(self->session).nr_mapped);
+		EXPECT_EQ(0, test_importer_info(self->session).nr_errors);
+		seed++;
+		check_fresh(seed);
+	}
+	/* Also if this is the last that the importer does. */
+	ASSERT_EQ(0, _test_importer_mark_end(self->session, 1));
+	test_importer_unmap(self->session);
+	test_importer_detach(self->session);
+	EXPECT_EQ(0, test_query(self->dmabuf).attachments);
+}
+
 TEST_F(edited, list_is_that_of_one_device)
 {
 	int other = test_importer_open();
