@@ -115,7 +115,7 @@
 /*
  * Pages that have to be moved before they can stay may be in use for a moment. How
  * often to try, with pauses of up to VMEMEXP_PIN_PAUSE: for a second, or as long as a
- * busy machine takes. And how long to wait for another export that tries as well.
+ * busy machine takes. And how long an export waits, in all, for others that try as well.
  */
 #define VMEMEXP_PIN_TRIES	20
 #define VMEMEXP_PIN_PAUSE	(HZ / 20UL)
@@ -814,12 +814,13 @@ static unsigned int vmemexp_turn_of(const struct mm_struct *mm)
 	return hash_ptr((void *)mm, ilog2(BITS_PER_TYPE(vmemexp_turns)));
 }
 
-static bool vmemexp_take_turn(unsigned int turn, unsigned long end)
+static bool vmemexp_take_turn(struct vmemexp_buf *buf, unsigned int turn)
 {
 	while (test_and_set_bit_lock(turn, vmemexp_turns)) {
-		if (fatal_signal_pending(current) || time_after(jiffies, end))
+		if (fatal_signal_pending(current) || buf->waited >= VMEMEXP_TURN_TIMEOUT)
 			return false;
 		schedule_timeout_killable(1);
+		buf->waited++;
 	}
 	return true;
 }
@@ -848,11 +849,8 @@ static int vmemexp_pin_batch(struct vmemexp_buf *buf, unsigned long addr, unsign
 			break;
 		if (ret != -EAGAIN && ret != -EBUSY && ret != -ENOMEM)
 			break;
-		/* The whole export waits no longer than that. */
-		if (!buf->turn_end)
-			buf->turn_end = (jiffies + VMEMEXP_TURN_TIMEOUT) | 1;
 		if (!my_turn)
-			my_turn = vmemexp_take_turn(turn, buf->turn_end);
+			my_turn = vmemexp_take_turn(buf, turn);
 		if (pause)
 			schedule_timeout_killable(pause);
 		pause = min(2 * pause + 1, VMEMEXP_PIN_PAUSE);

@@ -107,7 +107,7 @@ struct vmemexp_user {
  * @nr_held: pages of the folios that they belong to, if pinned
  * @last_folio: the folio of the last page pinned, for comparison only
  * @in_hugetlb: and that was a huge page of hugetlb
- * @turn_end: when to wait no longer for a turn, in jiffies; 0 before that is needed
+ * @waited: how long the export has waited for its turn, in jiffies
  * @charged: pages charged to the user: the larger of @npages and @nr_held if they are
  *	pinned, else what the kernel needs to describe them; 0 when @dropped
  * @user: who is charged, and outlives the process
@@ -176,7 +176,7 @@ struct vmemexp_buf {
 	unsigned long nr_held;
 	const void *last_folio;
 	bool in_hugetlb;
-	unsigned long turn_end;
+	unsigned long waited;
 	unsigned long charged;
 
 	struct vmemexp_user *user;

@@ -62,8 +62,9 @@
  * which is what the administrator promises by listing them in the module
  * parameter ``carveouts=``; the driver that mapped them is held by its file until
  * the dma-buf is gone or revoked. They do not count against %RLIMIT_MEMLOCK; what
- * the kernel needs to describe them does, where they are scattered. When the driver
- * takes away what the exporter has still mapped, the dma-buf is revoked.
+ * the kernel needs to describe them does, in whole pages, where they are many or
+ * scattered. When the driver takes away what the exporter has still mapped, and has
+ * never unmapped or moved since, the dma-buf is revoked.
  *
  * A range that is a mapping of a dma-buf (%VMEMEXP_MEMORY_DMABUF) gives a further
  * file descriptor for that dma-buf, if the caller has one already or maps all of
@@ -160,7 +161,7 @@
  *                 such page. Map it with MAP_SHARED.
  * CHANGED:        EAGAIN, the range was unmapped or mapped anew, in part or
  *                 whole, or taken away by its driver, during the export, and is
- *                 not private memory; the first page of the range.
+ *                 not private memory that is cached; the first page of the range.
  * ACCESS:         EACCES, O_RDONLY of a mapping of a dma-buf that is open for
  *                 writing, or O_RDWR of one that is not; vaddr.
  * PARTIAL:        EPERM, a mapping that shows only a part of a dma-buf, or a
