@@ -358,6 +358,7 @@ TEST_F(fence, start_shows_what_a_device_wrote_during_the_wait)
 
 /* ---- a buffer that was taken back ---- */
 
+/* Newer vgems than 6.12's do not map what they import: a device does. */
 FIXTURE(revoked)
 {
 	int fd;
@@ -366,6 +367,7 @@ FIXTURE(revoked)
 	unsigned char *source;
 	int dmabuf;
 	uint32_t handle;
+	int session;
 };
 
 FIXTURE_VARIANT(revoked)
@@ -385,11 +387,16 @@ FIXTURE_VARIANT_ADD(revoked, written)
 
 FIXTURE_SETUP(revoked)
 {
+	skip_without_importer();
 	set_up();
+	self->session = test_importer_open();
+	test_importer_attach(self->session, self->dmabuf, IMPORTER_DEV_COHERENT);
+	test_importer_map(self->session, IMPORTER_BIDIRECTIONAL);
 }
 
 FIXTURE_TEARDOWN(revoked)
 {
+	close(self->session);
 	tear_down();
 }
 
@@ -400,7 +407,11 @@ static void __let_go(struct __test_metadata *_metadata, int card, uint32_t handl
 	ASSERT_EQ(0, _test_ioctl(card, DRM_IOCTL_GEM_CLOSE, &cmd));
 }
 
-#define let_go()	__let_go(_metadata, self->card, self->handle)
+#define let_go() do {							\
+	__let_go(_metadata, self->card, self->handle);			\
+	close(self->session);						\
+	self->session = -1;						\
+} while (0)
 
 /* A driver may unmap it before its device has ended: the fence says when it has. */
 TEST_F(revoked, memory_is_kept_until_the_fence_of_a_device_that_let_go_is_signalled)
@@ -408,7 +419,7 @@ TEST_F(revoked, memory_is_kept_until_the_fence_of_a_device_that_let_go_is_signal
 	uint32_t fence = attach_fence(variant->kind);
 	struct vmemexp_revoke cmd = test_revoke(self->dmabuf);
 
-	EXPECT_EQ(1, cmd.mappings);
+	EXPECT_LE(1, cmd.mappings);
 	let_go();
 	/* It is looked at several times in the meantime. */
 	sleep_ms(2 * BLOCKED_MS);
@@ -495,7 +506,7 @@ TEST_F(revoked, memory_is_not_kept_for_fences_that_are_added_when_all_have_let_g
 	ASSERT_LE(0, file);
 
 	early = attach_fence(variant->kind);
-	EXPECT_EQ(1, test_revoke(self->dmabuf).mappings);
+	EXPECT_LE(1, test_revoke(self->dmabuf).mappings);
 	let_go();
 	EXPECT_EQ(0, test_revoke(self->dmabuf).mappings);
 	ASSERT_EQ(0, _test_import_fences(self->dmabuf, file, variant->kind));
