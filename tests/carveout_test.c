@@ -1760,6 +1760,30 @@ TEST_F(rest, is_noticed_and_what_is_mapped_in_the_gap_is_not)
 	close(other);
 }
 
+/*
+ * Whatever becomes of memory that the program has in the gaps, and in whichever order
+ * they came about.
+ */
+TEST_F(rest, is_not_what_happens_to_other_memory_in_the_gaps)
+{
+	unmap_pages(0, 1);
+	unmap_pages(3, 1);
+	unmap_pages(1, 1);
+	unmap_pages(7, 2);
+	for (unsigned int i = 0; i < PAGES; i++) {
+		if (i > 1 && i != 3 && i != 7 && i != 8)
+			continue;
+		ASSERT_EQ(self->addr + i * PAGE,
+			  mmap(self->addr + i * PAGE, PAGE, RW,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+		self->addr[i * PAGE] = 7;
+		ASSERT_EQ(0, madvise(self->addr + i * PAGE, PAGE, MADV_DONTNEED));
+		EXPECT_EQ(0, self->addr[i * PAGE]);
+		expect_only_stale();
+	}
+	expect_taken();
+}
+
 /* ---- ... while it is exported ---- */
 
 FIXTURE(taking)
