@@ -873,7 +873,7 @@ FIXTURE_TEARDOWN(edited)
 	EXPECT_EQ(0, test_importer_info(self->session).nr_errors);	\
 } while (0)
 
-TEST_F(edited, list_is_fresh_with_the_next_mapping)
+TEST_F_TIMEOUT(edited, list_is_fresh_with_the_next_mapping, 240)
 {
 	const size_t page = page_size();
 	unsigned int all;
@@ -900,7 +900,7 @@ TEST_F(edited, list_is_fresh_with_the_next_mapping)
 	test_importer_unmap(self->session);
 }
 
-TEST_F(edited, list_leaves_nothing_mapped)
+TEST_F_TIMEOUT(edited, list_leaves_nothing_mapped, 240)
 {
 	test_importer_map(self->session, IMPORTER_BIDIRECTIONAL);
 	self->fresh = test_importer_info(self->session);
