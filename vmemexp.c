@@ -99,8 +99,8 @@
 #include <linux/slab.h>
 #include <linux/sort.h>
 #include <linux/srcu.h>
-#include <linux/userfaultfd_k.h>
 #include <linux/uaccess.h>
+#include <linux/userfaultfd_k.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 
