@@ -12,7 +12,7 @@ guest_row()
 {
 	local ranges
 
-	guest=(--arch "$1" --scratch 256 --with carveout --with cachewatch)
+	guest=(--arch "$1" --scratch 256 --with carveout --with cachewatch --with parts)
 	case $1 in
 	amd64)
 		guest+=(--with encrypted)

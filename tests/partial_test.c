@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include "parts/vmemexp_parts.h"
 #include "vmemexp_memory.h"
 
 #undef PAGES
@@ -830,9 +831,33 @@ FIXTURE(grown)
 
 FIXTURE_VARIANT(grown)
 {
+	bool standin;		/* made by the module vmemexp_parts, and not by udmabuf */
 	unsigned int memfd_flags;
 	size_t memory;
 	unsigned int pages;	/* of the dma-buf */
+};
+
+FIXTURE_VARIANT_ADD(grown, pages)
+{
+	.standin = true,
+	.memory = 4 * SIZE,
+	.pages = PAGES,
+};
+
+FIXTURE_VARIANT_ADD(grown, one_page_of_a_huge_page)
+{
+	.standin = true,
+	.memfd_flags = MFD_HUGETLB,
+	.memory = HUGE_PAGE,
+	.pages = 1,
+};
+
+FIXTURE_VARIANT_ADD(grown, some_pages_of_a_huge_page)
+{
+	.standin = true,
+	.memfd_flags = MFD_HUGETLB,
+	.memory = HUGE_PAGE,
+	.pages = PAGES,
 };
 
 FIXTURE_VARIANT_ADD(grown, udmabuf)
@@ -865,10 +890,10 @@ FIXTURE_VARIANT_ADD(grown, udmabuf_of_some_pages_of_a_huge_page)
  * Returns a dma-buf of some of the pages, or a negative errno. They are there already:
  * before udmabuf pinned folios (v6.11) it did not bring in hugetlb pages.
  */
-static int __make_part(struct __test_metadata *_metadata, size_t size, unsigned int flags,
-		       unsigned int pages, unsigned char **all)
+static int __make_part(struct __test_metadata *_metadata, bool standin, size_t size,
+		       unsigned int flags, unsigned int pages, unsigned char **all)
 {
-	int device = open("/dev/udmabuf", O_RDWR | O_CLOEXEC), dmabuf;
+	int device = open(standin ? PARTS_PATH : "/dev/udmabuf", O_RDWR | O_CLOEXEC), dmabuf;
 	int file = memfd(size, flags | MFD_ALLOW_SEALING);
 	struct udmabuf_create cmd = {
 		.memfd = file,
@@ -876,11 +901,16 @@ static int __make_part(struct __test_metadata *_metadata, size_t size, unsigned 
 		.offset = BEGIN_PAGES * PAGE,
 		.size = pages * PAGE,
 	};
+	struct parts_create parts = { .pages = pages };
 
 	*all = map(size, RW, MAP_SHARED, file);
 	fill(*all, size, 1);
 	ASSERT_EQ(0, fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK));
-	dmabuf = ioctl(device, UDMABUF_CREATE, &cmd);
+	parts.vaddr = to_u64(*all + cmd.offset);
+	if (standin)
+		dmabuf = ioctl(device, PARTS_IOC_CREATE, &parts) ? -1 : parts.fd;
+	else
+		dmabuf = ioctl(device, UDMABUF_CREATE, &cmd);
 	if (dmabuf < 0)
 		dmabuf = -errno;
 	close(device);
@@ -888,15 +918,18 @@ static int __make_part(struct __test_metadata *_metadata, size_t size, unsigned 
 	return dmabuf;
 }
 
-#define make_part(all) \
-	__make_part(_metadata, variant->memory, variant->memfd_flags, variant->pages, all)
+#define make_part(all)							\
+	__make_part(_metadata, variant->standin, variant->memory, variant->memfd_flags, \
+		    variant->pages, all)
 
 FIXTURE_SETUP(grown)
 {
 	unsigned char *all;
 	int dmabuf;
 
-	if (access("/dev/udmabuf", F_OK))
+	if (variant->standin && access(PARTS_PATH, F_OK))
+		SKIP(return, "the module vmemexp_parts is not loaded");
+	if (!variant->standin && access("/dev/udmabuf", F_OK))
 		SKIP(return, "this kernel has no /dev/udmabuf");
 	if (variant->memfd_flags & MFD_HUGETLB)
 		ASSERT_EQ(0, set_knob(HUGE_PAGES, "8"));
@@ -937,7 +970,7 @@ FIXTURE_TEARDOWN(grown)
 #define grow() do {							\
 	void *_grown = mremap(self->addr, variant->pages * PAGE, GROWN_PAGES * PAGE, 0); \
 									\
-	self->grown = !kernel_at_least(6, 11);				\
+	self->grown = variant->standin || !kernel_at_least(6, 11);	\
 	if (self->grown) {						\
 		ASSERT_EQ(self->addr, _grown);				\
 	} else {							\
