@@ -776,7 +776,7 @@ static void *come_and_go(void *arg)
 	return NULL;
 }
 
-TEST_F(fault, that_races_with_mmap_never_mixes_what_it_finds)
+TEST_F_TIMEOUT(fault, that_races_with_mmap_never_mixes_what_it_finds, 240)
 {
 	struct come_and_go c;
 	pthread_t thread;
