@@ -1629,6 +1629,12 @@ static void vmemexp_sync_attach(const struct vmemexp_buf *buf, const struct vmem
 	/* Not a device that does DMA. */
 	if (!at->nr_segments)
 		return;
+	/*
+	 * Page frames that were let go may be somebody else's, who would lose what is in the
+	 * caches, or get what a device has written to its copy.
+	 */
+	if (buf->pfnmap && vmemexp_is_gone(buf))
+		return;
 	if (!buf->is_ram) {
 		if (at->noncoherent && (!for_cpu || dir != DMA_TO_DEVICE))
 			vmemexp_clean_caches(buf, offset, length, !for_cpu);
