@@ -2446,14 +2446,19 @@ static int vmemexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 	return 0;
 }
 
+/* Charged to nobody, so that no limit makes it fail: the core warns about that. */
+static struct page **vmemexp_alloc_vmap_array(const struct vmemexp_buf *buf)
+{
+	return kvmalloc_array(buf->npages, sizeof(struct page *), GFP_KERNEL | __GFP_NOWARN);
+}
+
 static void *vmemexp_vmap_pages(const struct vmemexp_buf *buf, pgprot_t prot)
 {
 	unsigned long i, j, n = 0;
 	struct page **pages;
 	void *vaddr;
 
-	/* Charged to nobody, so that no limit makes it fail: the core warns about that. */
-	pages = kvmalloc_array(buf->npages, sizeof(*pages), GFP_KERNEL | __GFP_NOWARN);
+	pages = vmemexp_alloc_vmap_array(buf);
 	if (!pages)
 		return NULL;
 	for (i = 0; i < buf->nr_extents; i++)
@@ -2495,8 +2500,7 @@ static void *vmemexp_vmap_blank(struct vmemexp_buf *buf)
 	void *vaddr = NULL;
 	unsigned long i;
 
-	/* Charged to nobody, so that no limit makes it fail: the core warns about that. */
-	pages = kvmalloc_array(buf->npages, sizeof(*pages), GFP_KERNEL | __GFP_NOWARN);
+	pages = vmemexp_alloc_vmap_array(buf);
 	if (!pages)
 		return NULL;
 	buf->blank = alloc_page(GFP_KERNEL | __GFP_ZERO);
@@ -2680,8 +2684,8 @@ static int vmemexp_revoke(struct vmemexp_buf *buf, bool interruptible)
 }
 
 /*
- * Whether the devices have ended that let go of a revoked buffer. Only fences count that
- * are there when the last one has: they go on being added by whoever has a descriptor.
+ * Tells if the devices that let go of a revoked buffer have ended. Only the fences count
+ * that are there when the last one lets go: whoever has a descriptor can add more.
  */
 static bool vmemexp_is_idle(struct vmemexp_buf *buf)
 {
