@@ -1486,6 +1486,14 @@ FIXTURE_TEARDOWN(taken)
 
 #define TAKEN	(VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE | VMEMEXP_STATE_REVOKED)
 
+/* The dma-buf lives on, with all that it had. */
+#define expect_only_stale() do {					\
+	EXPECT_EQ(VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE,		\
+		  test_query_state(self->dmabuf));			\
+	EXPECT_EQ(-1, first_difference(self->view, SIZE, 1));		\
+	test_contents(self->dmabuf, SIZE, 1);				\
+} while (0)
+
 #define take_away()	ASSERT_EQ(0, ioctl(self->file, CARVEOUT_IOC_TAKE_AWAY))
 
 static void __expect_no_new_users(struct __test_metadata *_metadata, int fd, int dmabuf,
@@ -1623,9 +1631,7 @@ TEST_F(taken, away_of_what_is_mapped_there_instead_is_not_noticed)
 	fill(self->addr, SIZE, 2);
 	take_away();
 	EXPECT_EQ(SIGBUS, signal_of(self->addr));
-	EXPECT_EQ(VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE, test_query_state(self->dmabuf));
-	EXPECT_EQ(-1, first_difference(self->view, SIZE, 1));
-	test_contents(self->dmabuf, SIZE, 1);
+	expect_only_stale();
 }
 
 /* ---- ... when the exporter has unmapped some of it ---- */
@@ -1675,14 +1681,6 @@ FIXTURE_TEARDOWN(rest)
 {
 	tear_down_taken();
 }
-
-/* The dma-buf lives on, with all that it had. */
-#define expect_only_stale() do {					\
-	EXPECT_EQ(VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE,		\
-		  test_query_state(self->dmabuf));			\
-	EXPECT_EQ(-1, first_difference(self->view, SIZE, 1));		\
-	test_contents(self->dmabuf, SIZE, 1);				\
-} while (0)
 
 #define unmap_pages(first, nr) do {					\
 	ASSERT_EQ(0, munmap(self->addr + (first) * PAGE, (nr) * PAGE));	\

@@ -440,7 +440,7 @@ TEST_F(revoked, memory_is_kept_until_a_device_lets_go_whose_fence_is_signalled)
 	EXPECT_SOON(self->before.pins, pinned_pages());
 }
 
-/* Nobody waits for a fence, neither who revokes nor who closes the last descriptor. */
+/* The revoke does not wait for the fence, nor does the close of the last descriptor. */
 TEST_F(revoked, buffer_may_be_closed_before_the_fence_is_signalled)
 {
 	uint32_t fence = attach_fence(variant->kind);
@@ -511,7 +511,7 @@ TEST_F(revoked, memory_is_not_kept_for_fences_that_are_added_when_all_have_let_g
 	EXPECT_EQ(0, test_revoke(self->dmabuf).mappings);
 	ASSERT_EQ(0, _test_import_fences(self->dmabuf, file, variant->kind));
 	close(file);
-	/* What was there before counts as ever. */
+	/* The early fence still counts. */
 	test_revoke(self->dmabuf);
 	EXPECT_EQ(self->before.pins + PAGES, pinned_pages());
 	signal_fence(early);

@@ -53,15 +53,7 @@ static int make_own_read_only(size_t size)
 
 static int make_heap_read_only(size_t size)
 {
-	struct dma_heap_allocation_data cmd = {
-		.len = size,
-		.fd_flags = O_RDONLY | O_CLOEXEC,
-	};
-	int heap = open("/dev/dma_heap/system", O_RDWR | O_CLOEXEC);
-	int ret = ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &cmd);
-
-	close(heap);
-	return ret ? -1 : (int)cmd.fd;
+	return make_heap_dmabuf_for(size, O_RDONLY);
 }
 
 FIXTURE(part)

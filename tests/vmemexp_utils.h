@@ -58,7 +58,7 @@
 /* How long the last reference to a buffer may take to be dropped. */
 #define RELEASE_TIMEOUT_MS	10000
 
-/* What another process or a release brings about a moment later is asked for again. */
+/* Asks again: another process or a release may bring it about a moment later. */
 #define EXPECT_SOON(expected, seen) do {				\
 	for (int ms = 0; (expected) != (seen) && ms < RELEASE_TIMEOUT_MS; ms += 10) \
 		sleep_ms(10);						\
@@ -1037,17 +1037,22 @@ static inline int make_udmabuf(size_t size)
 	return dmabuf;
 }
 
-static inline int make_heap_dmabuf(size_t size)
+static inline int make_heap_dmabuf_for(size_t size, unsigned int access)
 {
 	struct dma_heap_allocation_data cmd = {
 		.len = size,
-		.fd_flags = O_RDWR | O_CLOEXEC,
+		.fd_flags = access | O_CLOEXEC,
 	};
 	int heap = open("/dev/dma_heap/system", O_RDWR | O_CLOEXEC);
 	int ret = ioctl(heap, DMA_HEAP_IOCTL_ALLOC, &cmd);
 
 	close(heap);
 	return ret ? -1 : (int)cmd.fd;
+}
+
+static inline int make_heap_dmabuf(size_t size)
+{
+	return make_heap_dmabuf_for(size, O_RDWR);
 }
 
 static inline bool is_vgem(int card)
