@@ -471,7 +471,7 @@ TEST_F(limit, is_not_lifted_by_being_root_of_a_user_namespace)
 	for (size_t i = 0; i < ARRAY_SIZE(held); i++) {
 		/* Pinned outside, by the same user. */
 		int dmabuf = held[i] ? test_export(self->buf, held[i] * PAGE, O_RDWR) : -1;
-		pid_t child = fork();
+		pid_t child = fork_child();
 
 		if (!child)
 			_exit(try_user_namespace(self->fd, self->buf, LIMIT - held[i]));
@@ -558,7 +558,7 @@ static int __export_and_die(struct __test_metadata *_metadata, int fd)
 	pid_t child;
 
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets));
-	child = fork();
+	child = fork_child();
 	if (!child) {
 		struct vmemexp_export cmd = export_args(map_anon(SMALL), SMALL, O_RDWR);
 
@@ -1162,7 +1162,7 @@ static struct death __kill_child(struct __test_metadata *_metadata, int fd,
 	ASSERT_EQ(0, seteuid(0));
 	before = pinned_pages();
 	ASSERT_EQ(0, pipe2(ready, O_CLOEXEC));
-	child = fork();
+	child = fork_child();
 	if (!child) {
 		if (present)
 			populate(addr);
@@ -1297,7 +1297,7 @@ TEST_F_TIMEOUT(starvation, by_a_long_sync_keeps_nobody_waiting, 240)
 	test_sync_rows(dmabuf, VMEMEXP_SYNC_READ, 0, 1, 1, FILE_SIZE / 64);
 	part = elapsed_us(&start);
 
-	child = fork();
+	child = fork_child();
 	if (!child)
 		_exit(_test_sync_rows(self->fd, dmabuf, VMEMEXP_SYNC_READ, 0, 1, 1,
 				      FILE_SIZE));

@@ -387,7 +387,7 @@ TEST_F(pfnmap, in_the_list_needs_no_privilege)
 			list_pages(0, PAGES);
 		else
 			list_nothing();
-		child = fork();
+		child = fork_child();
 		if (!child) {
 			struct rlimit nothing = {};
 			struct vmemexp_export cmd = export_args(self->addr,
@@ -825,7 +825,7 @@ TEST_F(fault, that_is_never_answered_ends_with_a_signal)
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0,
 				sock));
 
-	child = fork();
+	child = fork_child();
 	if (!child) {
 		unsigned char *mem = map_anon(SIZE);
 		struct uffdio_api api = { .api = UFFD_API };
@@ -1275,7 +1275,7 @@ static int do_write(int file, unsigned char *addr)
 
 static int do_fork(int file, unsigned char *addr)
 {
-	pid_t child = fork();
+	pid_t child = fork_child();
 
 	(void)file;
 	if (!child)
@@ -1956,7 +1956,7 @@ TEST_F(exporter, leaves_the_buffer_to_others)
 
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0,
 				sock));
-	child = fork();
+	child = fork_child();
 	if (!child) {
 		int file = _test_carveout_open(&setup);
 		unsigned char *addr = mmap(NULL, SIZE, RW, MAP_SHARED, file,

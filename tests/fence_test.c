@@ -211,7 +211,7 @@ static pid_t __start_waiting(struct __test_metadata *_metadata,
 	pid_t pid;
 
 	ASSERT_EQ(0, pipe(begun));
-	pid = fork();
+	pid = fork_child();
 	if (!pid)
 		run_sync(sync, vmemexp, dmabuf, flags, sa_flags, begun[1]);
 	ASSERT_EQ(1, read(begun[0], &byte, 1));

@@ -1180,7 +1180,7 @@ TEST_F(file, query_tells_what_was_asked)
 TEST_F(file, query_and_sync_work_on_a_duplicate_in_another_process)
 {
 	int copy = dup(self->dmabuf);
-	pid_t pid = fork();
+	pid_t pid = fork_child();
 
 	ASSERT_LE(0, pid);
 	if (!pid) {

@@ -222,7 +222,7 @@ TEST_F(reference, by_mapping_is_inherited_by_a_child)
 	char byte;
 
 	ASSERT_EQ(0, pipe2(go, O_CLOEXEC));
-	child = fork();
+	child = fork_child();
 	if (!child) {
 		close(go[1]);
 		close(self->dmabuf);
@@ -384,7 +384,7 @@ static int do_compact(const struct range *range)
 
 static int do_fork(const struct range *range)
 {
-	pid_t child = fork();
+	pid_t child = fork_child();
 
 	if (!child) {
 		munmap(range->addr, SIZE);
@@ -593,7 +593,7 @@ TEST_F(fork, leaves_private_pages_to_the_parent_and_shares_shared_ones)
 	ASSERT_EQ(0, pipe2(to_child, O_CLOEXEC));
 	ASSERT_EQ(0, pipe2(from_child, O_CLOEXEC));
 
-	child = fork();
+	child = fork_child();
 	if (!child) {
 		close(to_child[1]);
 		CHECK(is_pattern(source, 1));
@@ -682,7 +682,7 @@ TEST_F(process, that_receives_the_fd_works_on_the_same_bytes_and_outlives_the_ex
 	int dmabuf;
 	pid_t child;
 
-	child = fork();
+	child = fork_child();
 	if (!child) {
 		close(self->sock[0]);
 		source = export_fresh(self->fd, O_RDWR | O_CLOEXEC, &dmabuf);
@@ -739,7 +739,7 @@ static int check_after_exec(int dmabuf)
 
 static pid_t exporter_that_executes(int fd, unsigned int fd_flags)
 {
-	pid_t child = fork();
+	pid_t child = fork_child();
 	char number[16];
 	int dmabuf;
 
@@ -779,7 +779,7 @@ TEST_F(process, that_is_killed_in_the_middle_of_a_large_export_ends_promptly)
 	long pins = 0;
 	pid_t child;
 
-	child = fork();
+	child = fork_child();
 	if (!child) {
 		cmd = export_args(map_anon(size), size, O_RDWR);
 		/* By huge pages it would be over too soon. */
@@ -806,7 +806,7 @@ TEST_F(process, that_is_killed_with_everything_held_leaves_nothing)
 	int dmabuf, session;
 	pid_t child;
 
-	child = fork();
+	child = fork_child();
 	if (!child) {
 		export_fresh(self->fd, O_RDWR, &dmabuf);
 		mapping = mmap(NULL, SIZE, RW, MAP_SHARED, dmabuf, 0);
@@ -906,7 +906,7 @@ TEST_F(process, that_holds_anything_keeps_the_module_loaded)
 	pid_t child;
 
 	/* The exporter is gone before we look. */
-	child = fork();
+	child = fork_child();
 	if (!child) {
 		export_fresh(self->fd, O_RDWR, &dmabuf);
 		_exit(send_fd(self->sock[1], dmabuf) ? KSFT_FAIL : KSFT_PASS);
@@ -963,7 +963,7 @@ static int export_pages(int fd, size_t pages, struct vmemexp_export *cmd)
 static int result_for_nobody(int fd, size_t pages)
 {
 	struct vmemexp_export cmd;
-	pid_t child = fork();
+	pid_t child = fork_child();
 
 	if (!child) {
 		become_nobody();
@@ -982,7 +982,7 @@ TEST_F(process, is_charged_until_the_last_reference_is_gone_even_when_it_has_end
 	ASSERT_EQ(0, result_for_nobody(self->fd, LIMIT_PAGES));
 	ASSERT_EQ(-ENOMEM, result_for_nobody(self->fd, LIMIT_PAGES + 1));
 
-	child = fork();
+	child = fork_child();
 	if (!child) {
 		become_nobody();
 		CHECK(export_pages(self->fd, LIMIT_PAGES, &cmd) == 0);

@@ -370,7 +370,7 @@ TEST_F(limit, charge_shows_in_proc)
 TEST_F(limit, child_does_not_get_its_own)
 {
 	int fd = test_export_pages(LIMIT - 1);
-	pid_t pid = fork();
+	pid_t pid = fork_child();
 
 	ASSERT_LE(0, pid);
 	if (!pid) {
@@ -581,7 +581,7 @@ static void take_hold(struct __test_metadata *_metadata, enum holder holder,
 		ASSERT_EQ(0, send_fd(hold->sockets[0], dmabuf));
 		break;
 	case HOLD_BY_PROCESS:
-		hold->pid = fork();
+		hold->pid = fork_child();
 		ASSERT_LE(0, hold->pid);
 		if (!hold->pid) {
 			pause();
@@ -677,7 +677,7 @@ TEST_F(held, stays_charged_after_the_exporter_exits)
 	pid_t pid;
 
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sockets));
-	pid = fork();
+	pid = fork_child();
 	ASSERT_LE(0, pid);
 	if (!pid) {
 		struct vmemexp_export cmd = export_args(self->buf, LIMIT *
@@ -1306,7 +1306,7 @@ TEST_F(quota, is_not_used_up_by_failures)
 TEST_F(quota, is_one_for_parent_and_child)
 {
 	int fd = test_export_one();
-	pid_t pid = fork();
+	pid_t pid = fork_child();
 
 	ASSERT_LE(0, pid);
 	if (!pid) {
@@ -1537,7 +1537,7 @@ TEST_F(buffers, are_limited_for_root_of_a_user_namespace)
 	set_quota(QUOTA);
 	become(_metadata, USER);
 	dmabuf = test_export_one();
-	child = fork();
+	child = fork_child();
 	if (!child)
 		_exit(count_in_namespace(self->fd, self->buf, self->size));
 	EXPECT_EQ(QUOTA - 1, wait_for_child(child));
@@ -1919,7 +1919,7 @@ static pid_t __export_in_cgroup(struct __test_metadata *_metadata, int fd, const
 
 	ASSERT_EQ(0, pipe2(told, O_CLOEXEC));
 	ASSERT_EQ(0, pipe2(waits, O_CLOEXEC));
-	child = fork();
+	child = fork_child();
 	ASSERT_LE(0, child);
 	if (!child) {
 		int nr;

@@ -268,9 +268,8 @@ static void make_forked(struct __test_metadata *_metadata, struct memory *m)
 {
 	make_anon(_metadata, m);
 	/* The child's pages are the parent's, copy on write. */
-	m->child = fork();
+	m->child = fork_child();
 	if (!m->child) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		for (;;)
 			pause();
 	}

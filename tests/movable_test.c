@@ -497,7 +497,7 @@ static double __kill_exporter(struct __test_metadata *_metadata, struct scene *s
 	pid_t pid, *tid = map(PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, -1);
 	double start;
 
-	pid = fork();
+	pid = fork_child();
 	ASSERT_LE(0, pid);
 	if (!pid)
 		export_kept(self, range, tid);

@@ -587,7 +587,7 @@ TEST_F(part, is_not_for_a_process_whose_parent_is_a_holder)
 	pid_t child;
 
 	map_pages(1, 2, 3);
-	child = fork();
+	child = fork_child();
 	if (!child) {
 		struct vmemexp_export cmd = export_args(self->area + PAGE, 3 * PAGE,
 							variant->fd_flags);
@@ -1205,7 +1205,7 @@ static void attack_with_another(unsigned char *one)
 
 TEST_F(sandbox, with_one_page_gets_no_other)
 {
-	pid_t child = fork();
+	pid_t child = fork_child();
 
 	if (!child)
 		attack(self->one);
@@ -1215,7 +1215,7 @@ TEST_F(sandbox, with_one_page_gets_no_other)
 
 TEST_F(sandbox, with_one_page_and_a_dmabuf_of_its_own_gets_no_other)
 {
-	pid_t child = fork();
+	pid_t child = fork_child();
 
 	if (!child)
 		attack_with_another(self->one);
@@ -1226,7 +1226,7 @@ TEST_F(sandbox, with_one_page_and_a_dmabuf_of_its_own_gets_no_other)
 /* The page is as good as any, and its bytes may be exported as memory is read. */
 TEST_F(sandbox, may_use_the_page_that_it_has)
 {
-	pid_t child = fork();
+	pid_t child = fork_child();
 
 	if (!child) {
 		CHECK(!setresuid(USER, USER, USER));

@@ -423,14 +423,13 @@ static int run_process(struct process *p)
 static pid_t start_process(struct race *race, const struct rules *rules, int memfd,
 			   const char *cgroup, unsigned int random)
 {
-	pid_t child = fork();
+	pid_t child = fork_child();
 
 	if (!child) {
 		struct process p = {
 			.race = race, .rules = rules, .memfd = memfd, .random = random,
 		};
 
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (*cgroup && write_text(cgroup, "0"))
 			_exit(KSFT_FAIL);
 		_exit(run_process(&p));
@@ -514,7 +513,7 @@ static void protect(struct process *p)
 
 static void fork_and_write(struct process *p)
 {
-	pid_t child = fork();
+	pid_t child = fork_child();
 
 	if (!child) {
 		memset(p->area, 2, SIZE);
@@ -602,7 +601,7 @@ static void restore_cgroup(struct scene *self)
 static void use_up_memory(struct __test_metadata *_metadata, struct scene *self)
 {
 	const size_t size = 2 * strtoul(CGROUP_LIMIT, NULL, 10);
-	pid_t hog = fork();
+	pid_t hog = fork_child();
 
 	if (!hog) {
 		void *memory = map_anon(size);

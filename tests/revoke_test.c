@@ -241,7 +241,7 @@ static void __expect_empty(struct __test_metadata *_metadata, unsigned char *vie
 	close(pipes[0]);
 	close(pipes[1]);
 	/* A child has inherited the mapping. */
-	child = fork();
+	child = fork_child();
 	if (!child)
 		_exit(signal_of(view, false));
 	EXPECT_EQ(SIGBUS, wait_for_child(child));
@@ -673,7 +673,7 @@ static int __export_and_die(struct __test_metadata *_metadata, int fd, const str
 	pid_t child;
 
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets));
-	child = fork();
+	child = fork_child();
 	if (!child) {
 		struct vmemexp_export cmd = export_args(m->addr, m->size, fd_flags);
 
@@ -1346,7 +1346,7 @@ TEST_F_TIMEOUT(end, of_the_exporter_may_come_at_any_time, 120)
 
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets));
 	for (int round = 0; round < 100; round++) {
-		pid_t child = fork();
+		pid_t child = fork_child();
 		int dmabuf;
 
 		if (!child) {
@@ -1608,7 +1608,7 @@ TEST_F(cycle, is_broken_by_revoking_one_buffer)
 	char byte;
 
 	ASSERT_EQ(0, pipe2(ready, O_CLOEXEC));
-	child = fork();
+	child = fork_child();
 	if (!child) {
 		make_cycle(self->fd, variant->files, inos);
 		if (!variant->killed)

@@ -222,7 +222,7 @@ static long __copied_by_fork(struct __test_metadata *_metadata, const struct mem
 	pid_t child;
 
 	*copied = -1;
-	child = fork();
+	child = fork_child();
 	if (!child) {
 		*copied = mincore(m->addr, m->size, unused) && errno == ENOMEM ?
 			  -ENOMEM : count_copies(m->addr, m->size, entries);
@@ -277,7 +277,7 @@ TEST_F(sharing, of_hugetlb_pages_makes_fork_fail_if_the_pool_has_too_few)
 	make_hugetlb(_metadata, &m);
 	ASSERT_EQ(0, set_knob(HUGE_PAGES, "3"));
 	dmabuf = test_export(m.addr, m.size, O_RDWR);
-	child = fork();
+	child = fork_child();
 	if (!child)
 		_exit(KSFT_PASS);
 	if (kernel_at_least(5, 12)) {
@@ -288,7 +288,7 @@ TEST_F(sharing, of_hugetlb_pages_makes_fork_fail_if_the_pool_has_too_few)
 		EXPECT_EQ(KSFT_PASS, wait_for_child(child));
 
 	ASSERT_EQ(0, madvise(m.addr, m.size, MADV_DONTFORK));
-	child = fork();
+	child = fork_child();
 	if (!child)
 		_exit(KSFT_PASS);
 	ASSERT_LT(0, child);
@@ -345,7 +345,7 @@ static int use_proc_mem(unsigned char *addr)
 
 static int use_ptrace(unsigned char *addr)
 {
-	pid_t child = fork();
+	pid_t child = fork_child();
 	long word, seen;
 	int status, ret;
 
@@ -701,7 +701,7 @@ TEST_F(sharing, is_paid_for_by_the_exporters_memory_cgroup_until_the_last_holder
 	if (missing)
 		SKIP(return, "the kernel has no %s", missing);
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets));
-	child = fork();
+	child = fork_child();
 	if (!child)
 		_exit(export_in_group(self->fd, sockets[1]));
 	EXPECT_EQ(KSFT_PASS, wait_for_child(child));

@@ -691,7 +691,7 @@ TEST_F(sync, works_from_another_process)
 	pid_t pid;
 
 	map_filled(IMPORTER_BIDIRECTIONAL, 1);
-	pid = fork();
+	pid = fork_child();
 	ASSERT_LE(0, pid);
 	if (!pid) {
 		int fd = open(VMEMEXP_PATH, O_RDWR);

@@ -1092,7 +1092,7 @@ TEST_F(queue, lets_go_when_the_process_is_killed_while_it_streams)
 	for (unsigned int i = 0; i < CAPTURE_BUFFERS; i++)
 		buffers[i] = export_slot(i);
 	ASSERT_EQ(0, pipe(pipes));
-	pid = fork();
+	pid = fork_child();
 	if (!pid)
 		stream_for_ever(buffers, pipes[1]);
 	close(pipes[1]);

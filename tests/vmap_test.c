@@ -281,7 +281,7 @@ TEST_F(buffer, is_not_mapped_for_root_of_a_user_namespace)
 	if (access("/proc/self/ns/user", F_OK))
 		SKIP(return, "the kernel has no user namespaces");
 	write_text("/proc/sys/kernel/unprivileged_userns_clone", "1");
-	child = fork();
+	child = fork_child();
 	if (!child) {
 		int ret;
 

@@ -33,6 +33,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -377,6 +378,20 @@ static inline long first_difference(const volatile void *p, size_t length,
 }
 
 /* ---- processes ---- */
+
+/* A child that does not outlive the test. */
+static inline pid_t fork_child(void)
+{
+	pid_t parent = getpid(), child = fork();
+
+	if (!child) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		/* The parent may have ended before. */
+		if (getppid() != parent)
+			_exit(KSFT_FAIL);
+	}
+	return child;
+}
 
 /* Exit status of a child, or 128 plus the signal that killed it. */
 static inline int wait_for_child(pid_t pid)
