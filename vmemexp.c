@@ -844,7 +844,7 @@ static int vmemexp_pin_batch(struct vmemexp_buf *buf, unsigned long addr, unsign
 	int tries, ret;
 
 	for (tries = 1;; tries++) {
-		ret = pin_user_pages_fast(addr, count, flags, pages);
+		ret = vmemexp_pin_user_pages(addr, count, flags, pages);
 		if (ret > 0 || fatal_signal_pending(current) || tries == VMEMEXP_PIN_TRIES)
 			break;
 		if (ret != -EAGAIN && ret != -EBUSY && ret != -ENOMEM)
@@ -1366,6 +1366,9 @@ static int vmemexp_watch(struct vmemexp_buf *buf, struct mm_struct *mm)
 	int ret = mmu_interval_notifier_insert(&buf->notifier, mm, buf->start,
 					       vmemexp_size(buf), &vmemexp_notifier_ops);
 
+	/* The first notifier of an mm takes all its locks, unless any signal is pending. */
+	if (ret == -EINTR && !fatal_signal_pending(current))
+		return -ERESTARTNOINTR;
 	if (ret)
 		return ret;
 	mmgrab(mm);
@@ -1577,6 +1580,16 @@ static void vmemexp_destroy_later(struct vmemexp_buf *buf)
 /* --- coherency: every mapped device, only the bytes named --- */
 
 /*
+ * Page frames that were let go may be somebody else's, who would lose what is in the
+ * caches, or get what a device has written to its copy. A driver takes them away without
+ * vmemexp_buf.lock: looked at anew for each piece of a sync.
+ */
+static bool vmemexp_is_foreign(const struct vmemexp_buf *buf)
+{
+	return buf->pfnmap && vmemexp_is_gone(buf);
+}
+
+/*
  * Writes the CPUs' caches back to memory, and unless @keep forgets what is in
  * them. Called with windows open, where the memory needs some.
  *
@@ -1592,13 +1605,12 @@ static void vmemexp_clean_caches(const struct vmemexp_buf *buf, size_t offset, s
 	phys_addr_t phys;
 	void *va;
 
-	for (; length; offset += size, length -= size) {
+	for (; length && !vmemexp_is_foreign(buf); offset += size, length -= size) {
 		end = vmemexp_run_end(buf, buf->extents, buf->nr_extents, i);
-		size = min(length, end - offset);
+		size = min3(length, end - offset, PAGE_SIZE - offset_in_page(offset));
 		skip = offset - vmemexp_run_begin(&buf->extents[i]);
 		phys = vmemexp_extent_phys(buf, i) + skip;
 		if (buf->is_ram) {
-			size = min_t(size_t, size, PAGE_SIZE - offset_in_page(offset));
 			va = kmap_local_page(pfn_to_page(PHYS_PFN(phys))) + offset_in_page(offset);
 		} else {
 			va = buf->windows[i] + skip;
@@ -1629,12 +1641,6 @@ static void vmemexp_sync_attach(const struct vmemexp_buf *buf, const struct vmem
 	/* Not a device that does DMA. */
 	if (!at->nr_segments)
 		return;
-	/*
-	 * Page frames that were let go may be somebody else's, who would lose what is in the
-	 * caches, or get what a device has written to its copy.
-	 */
-	if (buf->pfnmap && vmemexp_is_gone(buf))
-		return;
 	if (!buf->is_ram) {
 		if (at->noncoherent && (!for_cpu || dir != DMA_TO_DEVICE))
 			vmemexp_clean_caches(buf, offset, length, !for_cpu);
@@ -1645,7 +1651,7 @@ static void vmemexp_sync_attach(const struct vmemexp_buf *buf, const struct vmem
 
 	extent = vmemexp_find_run(buf->extents, buf->nr_extents, first);
 	segment = vmemexp_find_run(at->segments, at->nr_segments, first);
-	for (; length; offset += size, length -= size) {
+	for (; length && !vmemexp_is_foreign(buf); offset += size, length -= size) {
 		extent_end = vmemexp_run_end(buf, buf->extents, buf->nr_extents, extent);
 		segment_end = vmemexp_run_end(buf, at->segments, at->nr_segments, segment);
 		size = min3(length, extent_end - offset, segment_end - offset);
@@ -2786,8 +2792,8 @@ static int vmemexp_check_export(const struct vmemexp_export *arg, struct vmemexp
 	if (arg->length > TASK_SIZE - arg->vaddr)
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_MAPPED, TASK_SIZE, -EFAULT);
 
-	/* A scatterlist counts its entries in an int. */
-	if (arg->length >> PAGE_SHIFT >= INT_MAX)
+	/* A scatterlist counts its entries in an int; at both ends, a part of a page is one. */
+	if ((offset_in_page(arg->vaddr) + arg->length + PAGE_SIZE - 1) >> PAGE_SHIFT >= INT_MAX)
 		return vmemexp_fail(error, VMEMEXP_REASON_LENGTH, arg->vaddr, -EINVAL);
 	return 0;
 }

@@ -763,6 +763,31 @@ static inline unsigned int vmemexp_gup_read_flags(struct mm_struct *mm, unsigned
 }
 #endif
 
+/*
+ * Before "mm/gup: have internal functions get the mmap_read_lock()" (v6.3), what pins for
+ * long cannot be killed while it waits for an absent page, which may be a FUSE server's to
+ * send, and does not wait for a userfaultfd. A fault that can be killed comes first.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+static inline int vmemexp_pin_user_pages(unsigned long addr, int count, unsigned int flags,
+					 struct page **pages)
+{
+	int ret = pin_user_pages_fast_only(addr, count, flags, pages);
+
+	if (ret > 0)
+		return ret;
+	/* Without an array it takes no references: they would keep others' pages from moving. */
+	ret = get_user_pages_unlocked(addr, count, NULL, flags & ~FOLL_LONGTERM);
+	return ret > 0 ? pin_user_pages_fast(addr, ret, flags, pages) : ret;
+}
+#else
+static inline int vmemexp_pin_user_pages(unsigned long addr, int count, unsigned int flags,
+					 struct page **pages)
+{
+	return pin_user_pages_fast(addr, count, flags, pages);
+}
+#endif
+
 /* 7bc80a5462c3 (v5.19) replaced the "wait for all" argument by a usage. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(5, 19, 0)
 #define dma_resv_usage_rw(write)	(write)

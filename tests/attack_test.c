@@ -1233,12 +1233,12 @@ static void __kill_exporter(struct __test_metadata *_metadata, int fd,
 	EXPECT_GT(LONG_PAGES / 4, least.pages);
 }
 
-TEST_F_TIMEOUT(starvation, by_exporting_what_is_present_ends_when_the_process_is_killed, 240)
+TEST_F(starvation, by_exporting_what_is_present_ends_when_the_process_is_killed)
 {
 	__kill_exporter(_metadata, self->fd, self->addr, true);
 }
 
-TEST_F_TIMEOUT(starvation, by_exporting_what_is_absent_ends_when_the_process_is_killed, 240)
+TEST_F(starvation, by_exporting_what_is_absent_ends_when_the_process_is_killed)
 {
 	__kill_exporter(_metadata, self->fd, self->addr, false);
 }
@@ -1259,7 +1259,7 @@ static void *change_mappings(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(starvation, by_a_long_export_leaves_the_address_space_to_others, 240)
+TEST_F(starvation, by_a_long_export_leaves_the_address_space_to_others)
 {
 	double best = 1;
 
@@ -1285,7 +1285,7 @@ TEST_F_TIMEOUT(starvation, by_a_long_export_leaves_the_address_space_to_others, 
 }
 
 /* Whoever has the dma-buf as well, and root, who looks at all of them. */
-TEST_F_TIMEOUT(starvation, by_a_long_sync_keeps_nobody_waiting, 240)
+TEST_F(starvation, by_a_long_sync_keeps_nobody_waiting)
 {
 	int dmabuf = test_export(self->addr, FILE_SIZE, O_RDWR);
 	struct timespec start;

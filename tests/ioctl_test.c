@@ -753,6 +753,14 @@ TEST_F(export, range_of_too_many_pages_is_einval)
 	cmd.length = max - page_size();
 	test_err_export_cmd(EFAULT, VMEMEXP_REASON_NOT_MAPPED,
 			    fits ? cmd.vaddr : end_of_address_space(), &cmd);
+	/* A part of a page at each end is a page. */
+	cmd.flags = VMEMEXP_EXPORT_UNALIGNED;
+	cmd.vaddr++;
+	if (fits)
+		test_err_export_cmd(EINVAL, VMEMEXP_REASON_LENGTH, cmd.vaddr, &cmd);
+	else
+		test_err_export_cmd(EFAULT, VMEMEXP_REASON_NOT_MAPPED,
+				    end_of_address_space(), &cmd);
 }
 
 TEST_F(export, null_is_an_address_where_nothing_is_mapped)

@@ -8,12 +8,17 @@
  */
 #include "vmemexp_utils.h"
 
+#include <linux/fuse.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/uio.h>
 
 #define PAGES		4
 #define SIZE		(PAGES * page_size())
@@ -142,7 +147,7 @@ static void try_order(struct __test_metadata *_metadata, const enum holder *orde
 	free(seen);
 }
 
-TEST_F_TIMEOUT(reference, of_whatever_kind_is_dropped_in_any_order, 120)
+TEST_F(reference, of_whatever_kind_is_dropped_in_any_order)
 {
 	enum holder order[NR_HOLDERS];
 
@@ -798,6 +803,202 @@ TEST_F(process, that_is_killed_in_the_middle_of_a_large_export_ends_promptly)
 	EXPECT_LE(all / 16, pins);
 	EXPECT_GT(all, pins);
 	EXPECT_SOON(self->before.pins, pinned_pages());
+}
+
+/* A file system of one file, that never sends the file's contents. */
+struct server {
+	int fuse;
+	int asked[2];	/* a byte for each read that will not be answered */
+};
+
+static void answer(const struct server *server, uint64_t unique, int error,
+		   const void *out, size_t size)
+{
+	struct fuse_out_header header = { sizeof(header) + size, error, unique };
+	struct iovec iov[] = { { &header, sizeof(header) }, { (void *)out, size } };
+
+	writev(server->fuse, iov, 2);
+}
+
+/* Ends when the file system is not mounted any more. */
+static void *serve(void *arg)
+{
+	const struct server *server = arg;
+	union {
+		struct fuse_in_header header;
+		char space[2 * FUSE_MIN_READ_BUFFER];
+	} in;
+	/* For a read without read-ahead the file system itself waits, unkillably. */
+	struct fuse_init_out init = {
+		.major = FUSE_KERNEL_VERSION, .minor = 31, .max_write = 4096,
+		.max_readahead = 1 << 17, .flags = FUSE_ASYNC_READ,
+	};
+	struct fuse_attr_out attr = {
+		.attr = { .ino = 1, .size = SIZE, .mode = S_IFREG | 0600, .nlink = 1 },
+	};
+	struct fuse_open_out opened = {};
+
+	while (read(server->fuse, &in, sizeof(in)) > 0) {
+		switch (in.header.opcode) {
+		case FUSE_INIT:
+			answer(server, in.header.unique, 0, &init, sizeof(init));
+			break;
+		case FUSE_GETATTR:
+			answer(server, in.header.unique, 0, &attr, sizeof(attr));
+			break;
+		case FUSE_OPEN:
+			answer(server, in.header.unique, 0, &opened, sizeof(opened));
+			break;
+		case FUSE_READ:
+			write(server->asked[1], "", 1);
+			break;
+		case FUSE_FORGET:
+		case FUSE_BATCH_FORGET:
+		case FUSE_INTERRUPT:
+			break;
+		default:
+			answer(server, in.header.unique, -ENOSYS, NULL, 0);
+		}
+	}
+	return NULL;
+}
+
+#define SERVED	"/tmp/vmemexp-served"
+
+FIXTURE(server)
+{
+	int fd;
+	struct test_state before;
+	struct server server;
+	pthread_t thread;
+};
+
+FIXTURE_VARIANT(server)
+{
+	int prot, flags, fd_flags;
+};
+
+FIXTURE_VARIANT_ADD(server, shared) {
+	.prot = PROT_READ, .flags = MAP_SHARED, .fd_flags = O_RDONLY,
+};
+
+FIXTURE_VARIANT_ADD(server, private_for_reading) {
+	.prot = RW, .flags = MAP_PRIVATE, .fd_flags = O_RDONLY,
+};
+
+FIXTURE_VARIANT_ADD(server, private_for_writing) {
+	.prot = RW, .flags = MAP_PRIVATE, .fd_flags = O_RDWR,
+};
+
+FIXTURE_SETUP(server)
+{
+	char options[64];
+
+	system("modprobe -q fuse");
+	test_setup();
+	self->server.fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, self->server.fuse);
+	ASSERT_EQ(0, pipe2(self->server.asked, O_CLOEXEC));
+	close(open(SERVED, O_CREAT | O_CLOEXEC, 0600));
+	snprintf(options, sizeof(options), "fd=%d,rootmode=%o,user_id=0,group_id=0",
+		 self->server.fuse, S_IFREG);
+	ASSERT_EQ(0, mount("vmemexp", SERVED, "fuse", 0, options));
+	ASSERT_EQ(0, pthread_create(&self->thread, NULL, serve, &self->server));
+}
+
+FIXTURE_TEARDOWN(server)
+{
+	/* What still waits for an answer is told that there will be none. */
+	umount2(SERVED, MNT_FORCE | MNT_DETACH);
+	pthread_join(self->thread, NULL);
+	close(self->server.fuse);
+	close(self->server.asked[0]);
+	close(self->server.asked[1]);
+	unlink(SERVED);
+	test_teardown();
+}
+
+/* A child that has ended and was not waited for, or 0. */
+static pid_t ended_child(void)
+{
+	siginfo_t info = {};
+
+	waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT);
+	return info.si_pid;
+}
+
+/* Who cannot be killed there holds the mmap_lock, too, and so those who look at him. */
+TEST_F(server, that_never_answers_is_waited_for_by_who_can_be_killed)
+{
+	int file = open(SERVED, O_RDONLY | O_CLOEXEC);
+	struct vmemexp_export cmd;
+	struct pollfd asked = { .fd = self->server.asked[0], .events = POLLIN };
+	struct stat stat;
+	pid_t child;
+
+	/* The kernel asks for the size when somebody wants to know it. */
+	ASSERT_EQ(0, fstat(file, &stat));
+	ASSERT_EQ(SIZE, stat.st_size);
+	child = fork_child();
+	if (!child) {
+		void *mem = mmap(NULL, SIZE, variant->prot, variant->flags, file, 0);
+
+		CHECK(mem != MAP_FAILED);
+		cmd = export_args(mem, SIZE, variant->fd_flags);
+		_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd);
+		_exit(KSFT_FAIL);
+	}
+	close(file);
+	ASSERT_EQ(1, poll(&asked, 1, RELEASE_TIMEOUT_MS));
+	EXPECT_EQ(0, ended_child());
+	ASSERT_EQ(0, kill(child, SIGKILL));
+	EXPECT_SOON(child, ended_child());
+}
+
+static volatile sig_atomic_t signals;
+
+static void on_signal(int signal)
+{
+	(void)signal;
+	signals = 1;
+}
+
+/*
+ * The first export of a process has the kernel take all locks of the address space, which
+ * any signal ends. With so many mappings, that takes long enough to be met.
+ */
+TEST_F(process, gets_no_eintr_for_a_signal_in_its_first_export)
+{
+	const size_t mappings = 20000;
+	struct sigaction act = { .sa_handler = on_signal };
+	char *area = mmap(NULL, mappings * page_size(), PROT_READ,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *mem = map_anon(SIZE);
+	int met = 0, status = KSFT_XFAIL;
+
+	ASSERT_NE(MAP_FAILED, area);
+	for (size_t i = 0; i < mappings; i += 2)
+		ASSERT_EQ(0, mprotect(area + i * page_size(), page_size(), PROT_NONE));
+	ASSERT_EQ(0, sigaction(SIGALRM, &act, NULL));
+	/* Each child has an address space of its own, and this is its first export. */
+	for (int us = 1; status != KSFT_PASS && us < 1000000; us += 250 + us / 8) {
+		pid_t child = fork_child();
+
+		if (!child) {
+			struct vmemexp_export cmd = export_args(mem, SIZE, O_RDWR);
+			struct itimerval timer = { .it_value.tv_usec = us };
+
+			CHECK(!setitimer(ITIMER_REAL, &timer, NULL));
+			CHECK(!_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd));
+			_exit(signals ? KSFT_XFAIL : KSFT_PASS);
+		}
+		status = wait_for_child(child);
+		ASSERT_NE(KSFT_FAIL, status);
+		met += status == KSFT_XFAIL;
+	}
+	/* The last one came too late. */
+	EXPECT_EQ(KSFT_PASS, status);
+	EXPECT_LT(0, met);
 }
 
 TEST_F(process, that_is_killed_with_everything_held_leaves_nothing)

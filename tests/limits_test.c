@@ -1941,7 +1941,7 @@ static pid_t __export_in_cgroup(struct __test_metadata *_metadata, int fd, const
 	return child;
 }
 
-TEST_F_TIMEOUT(cgroup, is_charged_for_page_frames_as_long_as_a_buffer_lives, 120)
+TEST_F(cgroup, is_charged_for_page_frames_as_long_as_a_buffer_lives)
 {
 	const int buffers = 200;
 	int told[2], ends, nr = 0;
@@ -1963,7 +1963,7 @@ TEST_F_TIMEOUT(cgroup, is_charged_for_page_frames_as_long_as_a_buffer_lives, 120
 }
 
 /* By an error, or by the kernel killing the process that wants more. */
-TEST_F_TIMEOUT(cgroup, that_has_little_memory_ends_exports_of_page_frames, 120)
+TEST_F(cgroup, that_has_little_memory_ends_exports_of_page_frames)
 {
 	const long limit = 8 << 20;
 	int told[2], ends, nr = 0, status;

@@ -409,7 +409,7 @@ static void __check_answers(struct __test_metadata *_metadata, struct scene *sel
 /* A test that has the scene for its "self". */
 #define OVERLAP_TEST(name)						\
 	static void name(struct __test_metadata *_metadata, struct scene *self); \
-	TEST_F_TIMEOUT(overlap, name, 180)						\
+	TEST_F(overlap, name)						\
 	{								\
 		name(_metadata, &self->scene);				\
 	}								\
@@ -705,7 +705,7 @@ static void __check_bounced(struct __test_metadata *_metadata, struct scene *sel
 	clear_away(self);
 }
 
-TEST_F_TIMEOUT(bounced, pages_are_refused_that_are_there_twice, 180)
+TEST_F(bounced, pages_are_refused_that_are_there_twice)
 {
 	if (!__find_far_memory(_metadata, &self->scene, variant->address_bits))
 		SKIP(return, "no memory above %u address bits", variant->address_bits);

@@ -1191,7 +1191,7 @@ static bool wait_for_visits(const struct visit *visits, bool late, unsigned int 
  * When it has returned, nobody writes to the memory any more. Nothing is pinned either,
  * if no visitor was in the middle of it; that one comes back soon.
  */
-TEST_F_TIMEOUT(race, is_won_by_the_revoke, 240)
+TEST_F(race, is_won_by_the_revoke)
 {
 	struct visit visits[VISITORS];
 	pthread_t threads[VISITORS];
@@ -1294,7 +1294,7 @@ static void *revoke_all(void *arg)
 #define REVOKERS	2
 
 /* Whichever comes first, nothing is left and nothing is given back twice. */
-TEST_F_TIMEOUT(end, of_the_buffer_may_come_at_any_time, 120)
+TEST_F(end, of_the_buffer_may_come_at_any_time)
 {
 	struct revoker revokers[REVOKERS] = {};
 	long accounted = accounted_pages();
@@ -1340,7 +1340,7 @@ TEST_F_TIMEOUT(end, of_the_buffer_may_come_at_any_time, 120)
 }
 
 /* Its address space, to which the pages were charged, goes away meanwhile. */
-TEST_F_TIMEOUT(end, of_the_exporter_may_come_at_any_time, 120)
+TEST_F(end, of_the_exporter_may_come_at_any_time)
 {
 	int sockets[2];
 
@@ -1448,7 +1448,7 @@ static void wait_us(long us)
  * The first access to a mapping brings all of its pages. Wherever the revoke catches
  * it, none of them is there afterwards.
  */
-TEST_F_TIMEOUT(fault, leaves_nothing_behind_that_is_caught_by_a_revoke, 240)
+TEST_F(fault, leaves_nothing_behind_that_is_caught_by_a_revoke)
 {
 	int dmabuf = test_export(self->buf, LONG_SIZE, O_RDWR);
 	unsigned int early = 0, late = 0;

@@ -373,7 +373,7 @@ static struct rect random_rect(uint32_t *state, size_t size)
 	return rect;
 }
 
-TEST_F_TIMEOUT(sync, random_steps_follow_the_model, 120)
+TEST_F(sync, random_steps_follow_the_model)
 {
 	uint32_t random = 20170222;
 
@@ -873,7 +873,7 @@ FIXTURE_TEARDOWN(edited)
 	EXPECT_EQ(0, test_importer_info(self->session).nr_errors);	\
 } while (0)
 
-TEST_F_TIMEOUT(edited, list_is_fresh_with_the_next_mapping, 240)
+TEST_F(edited, list_is_fresh_with_the_next_mapping)
 {
 	const size_t page = page_size();
 	unsigned int all;
@@ -900,7 +900,7 @@ TEST_F_TIMEOUT(edited, list_is_fresh_with_the_next_mapping, 240)
 	test_importer_unmap(self->session);
 }
 
-TEST_F_TIMEOUT(edited, list_leaves_nothing_mapped, 240)
+TEST_F(edited, list_leaves_nothing_mapped)
 {
 	test_importer_map(self->session, IMPORTER_BIDIRECTIONAL);
 	self->fresh = test_importer_info(self->session);

@@ -43,6 +43,10 @@
 
 #include <kselftest_harness.h>
 
+/* Seconds. The machine may be busy, and the kernel check each step: only a hang lasts longer. */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT	240
+
 #include "../include/uapi/vmemexp.h"
 #include "carveout/vmemexp_carveout.h"
 #include "importer/vmemexp_importer.h"
