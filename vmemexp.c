@@ -107,7 +107,7 @@
 #include "vmemexp.h"
 
 #define CREATE_TRACE_POINTS
-#include "vmemexp_trace.h"
+#include <vmemexp/trace.h>
 
 /* One page of page pointers: what is pinned in one go and kept in scratch. */
 #define VMEMEXP_BATCH		(PAGE_SIZE / sizeof(struct page *))
