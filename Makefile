@@ -16,8 +16,8 @@ install: install-module ## the module, what the system needs with it, and the co
 install-module: all ## the same without the command, which needs libraries
 	$(MAKE) -C $(KDIR) M=$(CURDIR) INSTALL_MOD_PATH=$(stage) INSTALL_MOD_DIR=updates \
 		DEPMOD=true modules_install
-	install -D -m 0644 tools/udev/60-vmemexp.rules $(udev_rule)
-	install -D -m 0644 tools/modules-load.d/vmemexp.conf $(load_list)
+	install -D -m 0644 tools/packaging/udev/60-vmemexp.rules $(udev_rule)
+	install -D -m 0644 tools/packaging/modules-load.d/vmemexp.conf $(load_list)
 	install -D -m 0644 include/uapi/vmemexp.h $(header)
 	$(if $(stage),,depmod $(release))
 
@@ -35,57 +35,57 @@ header := $(stage)$(PREFIX)/include/vmemexp.h
 release = $(or $(shell cat $(KDIR)/include/config/kernel.release),$(error no kernel in KDIR=$(KDIR)))
 
 deb: ## Debian packages for DKMS and for the command, in out/deb
-	tools/deps install deb
+	tools/dev/deps install deb
 	tools/packaging/build-deb
 
 run: ## show a malloc'ed picture on a screen in QEMU, and compare every pixel
-	tools/deps install run
-	tools/run-demo
+	tools/dev/deps install run
+	tools/dev/run-demo
 
 run-rtos: ## show what a second CPU draws beside Linux, in QEMU, and compare every pixel
-	tools/deps install arm
+	tools/dev/deps install arm
 	tests/rtos/run
 
 check: ## all tests that a change must pass
-	tools/deps install check
-	tests/check
+	tools/dev/deps install check
+	tests/suites/check
 
 check-coherency: ## devices and CPU see the same, whatever is between them: a table
-	tools/deps install check
-	tests/check-coherency
+	tools/dev/deps install check
+	tests/suites/coherency
 
 check-debug: ## all tests and the fuzzer under KASAN, lockdep, fault injection; coverage
-	tools/deps install debug
-	tests/check-debug
+	tools/dev/deps install debug
+	tests/suites/debug
 
 check-install: ## install and remove it in every way, in directories and in QEMU
-	tools/deps install check deb
-	tests/install/run
+	tools/dev/deps install check deb
+	tests/suites/install
 
 check-all: ## check and check-rest: all tests on every kernel, and a table
 	$(MAKE) check
 	$(MAKE) check-rest
 
 check-rest: ## the other kernels and machines, matrix, check-install, check-debug
-	tools/deps install check deb debug
-	tests/check-rest
+	tools/dev/deps install check deb debug
+	tests/suites/rest
 
 bench: ## what it costs, beside all that could be done instead, in QEMU: tables, plots, goals
-	tools/deps install bench
+	tools/dev/deps install bench
 	tests/bench/run
 
 matrix: ## build for every kernel that Debian has now: a table
-	tools/deps install arm
-	tests/matrix
+	tools/dev/deps install arm
+	tests/suites/builds
 
 lint: ## the tests that need no guest: style, warnings, sparse, cocci, docs, shell
-	tools/deps install check
-	tools/lint
+	tools/dev/deps install check
+	tools/dev/lint
 
 doc: ## regenerate the reference from the header, tables of numbers, and the manual page
-	tools/deps install doc
-	tools/bench-doc
-	tools/api-doc > Documentation/vmemexp-api.rst.new
+	tools/dev/deps install doc
+	tools/dev/bench-doc
+	tools/dev/api-doc > Documentation/vmemexp-api.rst.new
 	mv Documentation/vmemexp-api.rst.new Documentation/vmemexp-api.rst
 	$(MAKE) -C tools man
 

@@ -107,7 +107,7 @@
 #include "vmemexp.h"
 
 #define CREATE_TRACE_POINTS
-#include "vmemexp_trace.h"
+#include <vmemexp/trace.h>
 
 /* One page of page pointers: what is pinned in one go and kept in scratch. */
 #define VMEMEXP_BATCH		(PAGE_SIZE / sizeof(struct page *))
@@ -1610,11 +1610,10 @@ static void vmemexp_clean_caches(const struct vmemexp_buf *buf, size_t offset, s
 		size = min3(length, end - offset, PAGE_SIZE - offset_in_page(offset));
 		skip = offset - vmemexp_run_begin(&buf->extents[i]);
 		phys = vmemexp_extent_phys(buf, i) + skip;
-		if (buf->is_ram) {
+		if (buf->is_ram)
 			va = kmap_local_page(pfn_to_page(PHYS_PFN(phys))) + offset_in_page(offset);
-		} else {
+		else
 			va = buf->windows[i] + skip;
-		}
 		if (keep)
 			vmemexp_cache_clean(phys, va, size);
 		else

@@ -6,7 +6,7 @@
  */
 #include <stddef.h>
 
-#include "vmemexp_utils.h"
+#include "lib/vmemexp_utils.h"
 
 struct field {
 	const char *name;

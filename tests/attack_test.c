@@ -21,7 +21,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "vmemexp_memory.h"
+#include "lib/vmemexp_memory.h"
 
 #define USER		65534
 

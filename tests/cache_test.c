@@ -18,10 +18,10 @@
  * An IOMMU maps what it is told to be a device's memory, as carve-outs without struct
  * page have to be, in such a way that even a device that snoops does not snoop there.
  */
-#include "vmemexp_memory.h"
+#include "lib/vmemexp_memory.h"
 
-#include "cachewatch/vmemexp_cachewatch.h"
-#include "edu/vmemexp_edu.h"
+#include "modules/cachewatch/vmemexp_cachewatch.h"
+#include "modules/edu/vmemexp_edu.h"
 
 #define MAX_DEVICES	2
 #define MAX_EXPECTED	8

@@ -18,7 +18,7 @@
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 
-#include "vmemexp_utils.h"
+#include "lib/vmemexp_utils.h"
 
 #define USER		65534
 

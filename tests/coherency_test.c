@@ -11,8 +11,8 @@
  *
  * Each transfer takes the device 100 ms, so most tests look at a few KiB.
  */
-#include "vmemexp_coherency.h"
-#include "vmemexp_memory.h"
+#include "lib/vmemexp_coherency.h"
+#include "lib/vmemexp_memory.h"
 
 /* No two of them are neighbours in memory. */
 #define NR_PAGES	4
@@ -820,7 +820,7 @@ FIXTURE_SETUP(iommu)
 	self->log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	ASSERT_LE(0, self->log);
 	ASSERT_EQ(0, lseek(self->log, 0, SEEK_END));
-	/* To tests/qemu/run, for which a fault is a failure. */
+	/* To tests/vm/run, for which a fault is a failure. */
 	ASSERT_EQ(0, write_text("/dev/kmsg", "vmemexp-run: faults wanted"));
 }
 

@@ -7,7 +7,7 @@
  *
  * The module vmemexp_encrypted lets the driver believe that the machine is such a one.
  */
-#include "vmemexp_memory.h"
+#include "lib/vmemexp_memory.h"
 
 #define DRIVER_TEXT	"/sys/module/vmemexp/sections/.text"
 #define ENCRYPTED_TEXT	"/sys/module/vmemexp_encrypted/parameters/text"

@@ -10,7 +10,7 @@
  * counts what any of its functions does for the thread, so that much of what fails
  * here is not the driver's own.
  */
-#include "vmemexp_memory.h"
+#include "lib/vmemexp_memory.h"
 
 #define FAIL_NTH	"/proc/thread-self/fail-nth"
 #define DEBUGFS		"/sys/kernel/debug/"

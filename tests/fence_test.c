@@ -8,7 +8,7 @@
  * that is forgotten signals itself after 10 s. To signal it then is an error, so
  * that no test mistakes the timeout for an answer.
  */
-#include "vmemexp_utils.h"
+#include "lib/vmemexp_utils.h"
 
 #include <poll.h>
 #include <signal.h>

@@ -24,7 +24,7 @@
 #include <linux/udmabuf.h>
 
 #include "kselftest_harness.h"
-#include "importer/vmemexp_importer.h"
+#include "modules/importer/vmemexp_importer.h"
 
 /* The same on every architecture. */
 static_assert(sizeof(struct importer_attach) == 16, "importer_attach");

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "vmemexp_utils.h"
+#include "lib/vmemexp_utils.h"
 
 #define BUF_PAGES	4
 

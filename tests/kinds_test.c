@@ -19,7 +19,7 @@
  * looked at byte by byte, since some of it bears nothing else: on arm and arm64
  * what is uncached must not be accessed unaligned.
  */
-#include "vmemexp_memory.h"
+#include "lib/vmemexp_memory.h"
 
 #include <assert.h>
 

@@ -6,7 +6,7 @@
  *
  * Every fixture ends with the pins and open files that it began with.
  */
-#include "vmemexp_utils.h"
+#include "lib/vmemexp_utils.h"
 
 #include <linux/fuse.h>
 #include <poll.h>

@@ -19,7 +19,7 @@
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 
-#include "vmemexp_utils.h"
+#include "lib/vmemexp_utils.h"
 
 #define USER		65534
 #define OTHER_USER	65533
@@ -1972,7 +1972,7 @@ TEST_F(cgroup, that_has_little_memory_ends_exports_of_page_frames)
 
 	ASSERT_LT(limit, (long)MANY_BUFFERS * MANY_COST);
 	ASSERT_EQ(0, write_text(CGROUP "/memory.max", "8388608"));
-	/* To tests/qemu/run: the kernel tells by a call trace whom it kills. */
+	/* To tests/vm/run: the kernel tells by a call trace whom it kills. */
 	ASSERT_EQ(0, write_text("/dev/kmsg", "vmemexp-run: faults wanted"));
 	child = __export_in_cgroup(_metadata, self->fd, self->buf, MANY_BUFFERS, told, &ends);
 	killed = read(told[0], &nr, sizeof(nr)) != sizeof(nr);

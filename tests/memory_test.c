@@ -10,7 +10,7 @@
  *
  * Tests need CAP_SYS_ADMIN, for pagemap as for swap, huge pages and mounts.
  */
-#include "vmemexp_memory.h"
+#include "lib/vmemexp_memory.h"
 
 #include <inttypes.h>
 #include <linux/userfaultfd.h>

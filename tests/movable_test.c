@@ -7,7 +7,7 @@
  *
  * Memory becomes movable here by turning a block of it off, and on again as movable.
  */
-#include "vmemexp_memory.h"
+#include "lib/vmemexp_memory.h"
 
 #include <glob.h>
 #include <inttypes.h>

@@ -11,7 +11,7 @@
  * A layout says which pages of a file are mapped side by side; its kind says what sort
  * of file that is.
  */
-#include "vmemexp_memory.h"
+#include "lib/vmemexp_memory.h"
 
 #define TMPFS		"/tmp/vmemexp-overlap"
 

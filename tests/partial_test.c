@@ -10,8 +10,8 @@
 #include <pthread.h>
 #include <sched.h>
 
-#include "parts/vmemexp_parts.h"
-#include "vmemexp_memory.h"
+#include "modules/parts/vmemexp_parts.h"
+#include "lib/vmemexp_memory.h"
 
 #undef PAGES
 

@@ -5,7 +5,7 @@
  * An imported buffer is mapped through a dma-buf that the handle is exported
  * to, since DRM does not map imported buffers by itself.
  */
-#include "vmemexp_utils.h"
+#include "lib/vmemexp_utils.h"
 
 #include <sys/stat.h>
 #include <xf86drm.h>

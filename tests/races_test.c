@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#include "vmemexp_utils.h"
+#include "lib/vmemexp_utils.h"
 
 #define RW		(PROT_READ | PROT_WRITE)
 #define BUFFERS		"/sys/kernel/debug/vmemexp/buffers"
@@ -583,7 +583,7 @@ static const char *prepare_cgroup(struct scene *self)
 		return "memory cgroups";
 	}
 	snprintf(self->cgroup, sizeof(self->cgroup), CGROUP "/cgroup.procs");
-	/* To tests/qemu/run: the kernel tells by a call trace whom it kills. */
+	/* To tests/vm/run: the kernel tells by a call trace whom it kills. */
 	write_text("/dev/kmsg", "vmemexp-run: faults wanted");
 	return NULL;
 }

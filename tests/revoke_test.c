@@ -12,7 +12,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-#include "vmemexp_frames.h"
+#include "lib/vmemexp_frames.h"
 
 #define USER		65534
 

@@ -19,7 +19,7 @@
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 
-#include "vmemexp_memory.h"
+#include "lib/vmemexp_memory.h"
 
 /* Since 662df3e5c376 (v6.13). */
 #ifndef MADV_GUARD_INSTALL

@@ -5,7 +5,7 @@
  * cleared, and clears nothing. Verify that a buffer outlives the split of its mapping,
  * and that it does not outlive the driver's wish where that has the same size.
  */
-#include "vmemexp_utils.h"
+#include "lib/vmemexp_utils.h"
 
 #define RW		(PROT_READ | PROT_WRITE)
 #define PAGE		page_size()

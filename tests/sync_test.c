@@ -6,7 +6,7 @@
  * SHADOW and MERGED devices. What must be copied when is kept in a model, and
  * after every step all bytes that the CPU and the device see are compared with it.
  */
-#include "vmemexp_utils.h"
+#include "lib/vmemexp_utils.h"
 
 #define SCATTERED_PAGES	24
 /* Half of a huge page: several entries of what swiotlb can map at once. */

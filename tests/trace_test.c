@@ -3,7 +3,7 @@
  * What the driver says about itself: everything in its tracepoints, nothing in
  * the kernel log, whatever a user does.
  */
-#include "vmemexp_utils.h"
+#include "lib/vmemexp_utils.h"
 
 #include <sys/stat.h>
 

@@ -11,7 +11,7 @@
  * above 4 GiB or by swiotlb=force, vivid writes past the bounce buffer, whose old
  * contents win at the next sync and at the end. So pictures are looked at before.
  */
-#include "vmemexp_memory.h"
+#include "lib/vmemexp_memory.h"
 
 #include <grp.h>
 #include <linux/videodev2.h>

@@ -8,7 +8,7 @@
 #include <sched.h>
 #include <sys/resource.h>
 
-#include "vmemexp_frames.h"
+#include "lib/vmemexp_frames.h"
 
 #define USER		65534
 

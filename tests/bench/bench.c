@@ -58,7 +58,7 @@
 #include <unistd.h>
 
 #include "../../include/uapi/vmemexp.h"
-#include "../importer/vmemexp_importer.h"
+#include "../modules/importer/vmemexp_importer.h"
 
 #define KIB		1024UL
 #define MIB		(1024 * KIB)

@@ -12,7 +12,7 @@
 #ifndef FUZZ_H
 #define FUZZ_H
 
-#include "../vmemexp_memory.h"
+#include "../lib/vmemexp_memory.h"
 
 /* --- program.c --- */
 

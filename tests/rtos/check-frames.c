@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../tools/picture.h"
-#include "rtos.h"
+#include "../../tools/vmemexp/picture.h"
+#include "../modules/rtos/rtos.h"
 
 #define EXIT_USAGE	2
 

@@ -21,7 +21,7 @@
 #include <uapi/vmemexp.h>
 
 #include "kms.h"
-#include "rtos.h"
+#include "../modules/rtos/rtos.h"
 
 #define EXIT_USAGE		2
 #define RTOS_TIMEOUT_S		30

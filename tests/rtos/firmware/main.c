@@ -6,7 +6,7 @@
  * The MMU and the caches are off. Every access goes to memory at once and must
  * be aligned, and what Linux's CPU has in its caches is not seen.
  */
-#include "../rtos.h"
+#include "../../modules/rtos/rtos.h"
 
 /* What was written before reaches memory before what is written after. */
 static void barrier(void)

@@ -36,9 +36,9 @@ define VMEMEXP_INSTALL_STAGING_CMDS
 endef
 
 define VMEMEXP_INSTALL_TARGET_CMDS
-	$(INSTALL) -D -m 0644 $(@D)/tools/udev/60-vmemexp.rules \
+	$(INSTALL) -D -m 0644 $(@D)/tools/packaging/udev/60-vmemexp.rules \
 		$(TARGET_DIR)/lib/udev/rules.d/60-vmemexp.rules
-	$(INSTALL) -D -m 0644 $(@D)/tools/modules-load.d/vmemexp.conf \
+	$(INSTALL) -D -m 0644 $(@D)/tools/packaging/modules-load.d/vmemexp.conf \
 		$(TARGET_DIR)/usr/lib/modules-load.d/vmemexp.conf
 	$(VMEMEXP_INSTALL_COMMAND)
 endef

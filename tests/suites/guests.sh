@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# shellcheck disable=SC2034  # what is set here is for the scripts that source it
+#
+# What tests/suites/kernels and tests/suites/debug share: the guests for the test
+# programs. Both source tests/vm/common.sh before, and work in $TOP.
+
+# Sets guest, tests/vm/run's options for ARCH. All programs together want carve-outs
+# of every sort that the machine can have: with and without struct page, in and
+# outside of System RAM.
+guest_row()
+{
+	local ranges
+
+	guest=(--arch "$1" --scratch 256 --with carveout --with cachewatch --with parts)
+	case $1 in
+	amd64)
+		guest+=(--with encrypted)
+		# No RAM between 256 MiB and 4 GiB: a device with 28 or 32
+		# address bits bounces whatever the tests allocate, into a pool
+		# that it can reach. The first carve-out lies in that hole, the
+		# second shares 2 MiB, for which there are struct pages, with RAM. The
+		# third one is large: it takes a while to unmap it. Two blocks at the
+		# end of RAM, with some RAM in between, are persistent memory.
+		# shellcheck disable=SC2016  # a memory map, not a variable
+		guest+=(--memory 5632 --append 'nokaslr swiotlb=32768 secretmem.enable=1'
+			--append 'memmap=0xb0000000$0x10000000 memmap=1M$0xf900000'
+			--append 'memmap=128M!0x180000000 memmap=128M!0x190000000'
+			--append 'vmemexp_carveout.ranges=0x20000000:16M,0xf900000:1M,0x40000000:512M')
+		;;
+	armhf | arm64)
+		# The overlay reserves the first three carve-outs, the third as
+		# System RAM. The last begins where the kernel's RAM ends by
+		# mem=, so there is no struct page for it.
+		guest+=(--noncoherent --overlay tests/modules/carveout/reserved-memory.dts)
+		ranges=0x60000000:16M,0x62000000:1M,0x64000000:4M
+		# RAM from 1 to 5.5 GiB, some of it out of reach for a device with
+		# 32 address bits; on arm, nothing that a program gets is within.
+		guest+=(--memory 5120
+			--append "mem=4608M vmemexp_carveout.ranges=$ranges,0x160000000:16M")
+		[[ $1 == arm64 ]] || guest+=(--overlay tests/vm/high-memory.dts)
+		;;
+	esac
+}
+
+# What may be skipped on ARCH/KERNEL, as run_tests takes it.
+may_skip()
+{
+	local where pattern config
+
+	config=$(tests/vm/kernel headers "${1#*/}" "${1%/*}")/.config || exit
+	sed '/^#/d; /^$/d' tests/suites/may-skip | while read -r where pattern; do
+		if [[ $where == CONFIG_* ]]; then
+			! grep -q "^$where=[ym]" "$config" || continue
+		else
+			# shellcheck disable=SC2053  # a pattern
+			[[ $1 == $where ]] || continue
+		fi
+		echo "^skipped $pattern"
+	done
+}

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# shellcheck disable=SC2034  # what is set here is for the scripts that source it
+#
+# What tests/vm/kernel and tests/vm/run share: where things lie, how they
+# talk, and the two tables to extend for another kernel or architecture.
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# depmod is where an ordinary user does not look.
+PATH=$PATH:/usr/sbin:/sbin
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/vmemexp
+
+# Progress goes to stderr: stdout belongs to the answer, or to the guest.
+say()
+{
+	[[ -n ${VMEMEXP_QUIET:-} ]] || printf '%s\n' "$*" >&2
+}
+
+die()
+{
+	printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+	exit "$EXIT_HARNESS"
+}
+
+usage_error()
+{
+	printf '%s: %s (see --help)\n' "$(basename "$0")" "$*" >&2
+	exit "$EXIT_USAGE"
+}
+
+# The --help text is the comment at the top of the script itself.
+print_help()
+{
+	sed -n '4,/^$/s/^# \{0,1\}//p' "$0"
+}
+
+need_commands()
+{
+	local group=$1 command
+	shift
+	for command; do
+		command -v "$command" >/dev/null ||
+			die "$command is missing; 'tools/dev/deps install $group' brings it"
+	done
+}
+
+EXIT_USAGE=2
+EXIT_GUEST_OTHER=96
+EXIT_FAIL=97
+EXIT_LOST=98
+EXIT_HARNESS=99
+
+# Where to look for versions that version_row() does not name. Oldest first.
+suites_of()
+{
+	# The indices of armhf's backports and security updates are often broken.
+	case $1 in
+	armhf) echo bullseye bookworm trixie forky ;;
+	*) echo bullseye bookworm bookworm-security trixie-backports ;;
+	esac
+}
+
+# Sets, for kernel VERSION on Debian architecture ARCH:
+#   suite    whose packages fill a root file system for it
+#   pockets  where Debian keeps its kernel packages
+#   builder  suite in whose minimal system its modules are built; empty: here
+#   gcc      version of the compiler for them, if it is here
+#   display  a display whose driver imports dma-bufs, or the best there is
+#   display_driver
+version_row()
+{
+	local version=$1 arch=$2
+
+	builder='' gcc=12 display=cirrus-vga
+	case $version in
+	5.10)
+		suite=bullseye
+		# Security updates have ended, and go from the archive.
+		pockets=bullseye
+		display_driver=cirrus
+		;;
+	6.1)
+		suite=bookworm
+		pockets="bookworm bookworm-security"
+		# Stays in video memory, so it can show but not import.
+		display=bochs-display
+		display_driver=bochs
+		;;
+	6.12)
+		suite=bookworm
+		pockets="bookworm bookworm-security"
+		display_driver=cirrus
+		;;
+	[7-9].* | [1-9][0-9].*)
+		suite=trixie
+		pockets="trixie trixie-backports"
+		display_driver=cirrus-qemu
+		# The programs among its headers want a newer C library than
+		# Debian 12 has.
+		builder=trixie
+		;;
+	*)
+		usage_error "no such kernel version: $version (tests/vm/kernel versions $arch lists them)"
+		;;
+	esac
+	case $arch/$version in
+	armhf/6.1) pockets=bookworm ;;
+	# Debian 12 has it in its security updates alone. Debian 13's own
+	# kernel is the same version.
+	armhf/6.12) pockets=trixie ;;
+	armhf/[7-9].* | armhf/[1-9][0-9].*) pockets=forky builder=forky ;;
+	esac
+}
+
+# Sets, for Debian architecture ARCH:
+#   flavour       last part of the name of its kernel packages
+#   packages_group
+#                 group of tools/dev/deps that brings what is needed for it
+#   cross         what the names of its compiler begin with
+#   qemu machine  program and machine
+#   cpu           model; not "max", with which two CPUs sometimes die early in
+#                 an oops in int3 under multi-threaded TCG
+#   console       name of the first serial port
+#   iommu         QEMU's options for an IOMMU before the PCI devices, or nothing if
+#                 there is none that its kernels have a driver for
+#   iommu_arguments
+#                 the kernel's arguments for it: translate, and forget a mapping at
+#                 once when it ends, not some time later
+arch_row()
+{
+	case $1 in
+	amd64)
+		flavour=amd64
+		packages_group=run
+		cross=
+		qemu='qemu-system-x86_64'
+		machine=pc
+		cpu=Haswell-noTSX,-pcid,-x2apic,-tsc-deadline,-invpcid,-fma
+		console=ttyS0
+		iommu=(-machine q35 -device intel-iommu)
+		iommu_arguments='intel_iommu=on iommu.strict=1'
+		;;
+	armhf)
+		flavour=armmp-lpae
+		packages_group=arm
+		cross=arm-linux-gnueabihf-
+		# The 32-bit CPU in the 64-bit program: qemu-system-arm does not
+		# walk page tables above 4 GiB.
+		qemu='qemu-system-aarch64'
+		machine=virt,gic-version=2
+		cpu=cortex-a15
+		console=ttyAMA0
+		iommu=() iommu_arguments=''
+		;;
+	arm64)
+		flavour=arm64
+		packages_group=arm
+		cross=aarch64-linux-gnu-
+		qemu='qemu-system-aarch64'
+		machine=virt,gic-version=2
+		cpu=cortex-a57
+		console=ttyAMA0
+		iommu=(-machine iommu=smmuv3)
+		iommu_arguments=iommu.strict=1
+		;;
+	*)
+		usage_error "no such architecture: $1 (known: amd64 armhf arm64)"
+		;;
+	esac
+}
+
+# Both, for a kernel by its NAME: VERSION or VERSION-FLAVOUR. Sets version, and the
+# flavour, and
+#   own_config    configuration of a kernel that is built here; empty: Debian's kernel
+#   flavour_arguments
+#                 what a kernel of this flavour is booted with
+kernel_row()
+{
+	version=${1%%-*}
+	arch_row "$2"
+	version_row "$version" "$2"
+	[[ $1 != *-* ]] || flavour=${1#*-}
+	own_config='' flavour_arguments=''
+	case $flavour in
+	debug | bench)
+		[[ $2 == amd64 ]] || usage_error "there is no $flavour kernel for $2"
+		own_config=$TOP/tests/vm/configs/$flavour
+		# It is built here, so its modules can be as well.
+		builder=''
+		packages_group=$flavour
+		machine=q35
+		;;
+	esac
+	case $flavour in
+	debug)
+		# ACPI takes 30 s to tell the interrupt of a device of "pc", for each of
+		# them, so it is q35. All else is slow as well.
+		flavour_arguments='rcupdate.rcu_cpu_stall_timeout=240 printk.time=1 log_buf_len=1M'
+		;;
+	bench)
+		# What is measured includes what Debian's kernels do against attacks.
+		flavour_arguments='mitigations=auto'
+		;;
+	esac
+	# It maps the configuration space of all buses that PCI can have.
+	[[ $2/$version != armhf/5.10 ]] || flavour_arguments='vmalloc=512M'
+	# Without LPAE, nothing above 4 GiB is found.
+	[[ $flavour != armmp ]] || machine+=,highmem=off
+}
