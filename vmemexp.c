@@ -360,6 +360,27 @@ MODULE_PARM_DESC(map_without_pages,
 
 /* --- accounting: refuse before doing, on a user that outlives the process --- */
 
+/* A buffer gives back what it was charged to the user that it was charged to. */
+static struct vmemexp_user *vmemexp_alloc_user(void)
+{
+	struct vmemexp_user *new = kzalloc(sizeof(*new), GFP_KERNEL_ACCOUNT);
+
+	if (!new)
+		return NULL;
+	new->user = vmemexp_hold_current_user(&new->cred);
+	if (!new->user) {
+		kfree(new);
+		return NULL;
+	}
+	return new;
+}
+
+static void vmemexp_free_user(struct vmemexp_user *user)
+{
+	vmemexp_drop_user(user->user, user->cred);
+	kfree(user);
+}
+
 static unsigned int vmemexp_max_buffers = 4096;
 module_param_named(max_buffers, vmemexp_max_buffers, uint, 0644);
 MODULE_PARM_DESC(max_buffers,
@@ -1607,7 +1628,8 @@ static void vmemexp_clean_caches(const struct vmemexp_buf *buf, size_t offset, s
 
 	for (; length && !vmemexp_is_foreign(buf); offset += size, length -= size) {
 		end = vmemexp_run_end(buf, buf->extents, buf->nr_extents, i);
-		size = min3(length, end - offset, PAGE_SIZE - offset_in_page(offset));
+		size = min(length, end - offset);
+		size = min_t(size_t, size, PAGE_SIZE - offset_in_page(offset));
 		skip = offset - vmemexp_run_begin(&buf->extents[i]);
 		phys = vmemexp_extent_phys(buf, i) + skip;
 		if (buf->is_ram)

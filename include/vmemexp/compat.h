@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What makes older kernels look like the newest one. Each shim names the commit after which
+ * it can go; vmemexp.c is written for the newest kernel.
+ */
+#ifndef _VMEMEXP_COMPAT_H
+#define _VMEMEXP_COMPAT_H
+
+#include <linux/cred.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-direct.h>
+#include <linux/dma-map-ops.h>
+#include <linux/dma-mapping.h>
+#include <linux/dma-resv.h>
+#include <linux/fdtable.h>
+#include <linux/file.h>
+#include <linux/highmem.h>
+#include <linux/iommu.h>
+#include <linux/mm.h>
+#include <linux/sched/user.h>
+#include <linux/uaccess.h>
+#include <linux/version.h>
+#include <vmemexp/arch.h>
+
+/*
+ * What a page table says about one address of a VM_PFNMAP or VM_IO mapping; all
+ * of it is as old as the moment of the look.
+ */
+struct vmemexp_pfn {
+	unsigned long pfn;
+	u64 prot_cache;
+	bool writable;
+};
+
+/*
+ * The DMA API may go past an IOMMU. "dma-mapping: direct calls for dma-iommu" (v6.12)
+ * replaced the operations of a device behind one by a flag; only architectures with
+ * code of their own have operations still.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+#include <linux/iommu-dma.h>
+static inline bool vmemexp_may_use_iommu(struct device *dev)
+{
+	return get_dma_ops(dev) || use_dma_iommu(dev);
+}
+#else
+static inline bool vmemexp_may_use_iommu(struct device *dev)
+{
+	return get_dma_ops(dev);
+}
+#endif
+
+/*
+ * The domain by which an IOMMU translates the device's addresses, or NULL. A device
+ * behind an IOMMU may have none: by iommu=pt, or by its driver's wish.
+ */
+static inline struct iommu_domain *vmemexp_domain(struct device *dev)
+{
+#ifdef CONFIG_IOMMU_API
+	struct iommu_domain *domain;
+
+	if (!vmemexp_may_use_iommu(dev))
+		return NULL;
+	domain = iommu_get_domain_for_dev(dev);
+	if (domain && domain->type & __IOMMU_DOMAIN_PAGING)
+		return domain;
+#endif
+	return NULL;
+}
+
+static inline bool vmemexp_is_translated(struct device *dev)
+{
+	return vmemexp_domain(dev);
+}
+
+/*
+ * Where a DMA address leads. It is another place than what was mapped if the
+ * device works on a copy.
+ */
+static inline phys_addr_t vmemexp_dma_to_phys(struct device *dev, dma_addr_t addr)
+{
+	struct iommu_domain *domain = vmemexp_domain(dev);
+
+	return domain ? iommu_iova_to_phys(domain, addr) : dma_to_phys(dev, addr);
+}
+
+/* cdd30ebb1b9f (v6.13) made the namespace a string. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
+#define VMEMEXP_IMPORT_NS_DMA_BUF	MODULE_IMPORT_NS("DMA_BUF")
+#else
+#define VMEMEXP_IMPORT_NS_DMA_BUF	MODULE_IMPORT_NS(DMA_BUF)
+#endif
+
+/*
+ * The caller holds the mmap_lock for writing, as mm/ does where it splits a mapping.
+ * Nothing in mm/ tells who holds it; with PREEMPT_RT it is a lock of another sort, and
+ * before "locking/rwsem: Add rtmutex based R/W semaphore implementation" (v5.15) of yet
+ * another one.
+ */
+static inline bool vmemexp_is_mmap_writer(struct mm_struct *mm)
+{
+#if !defined(CONFIG_PREEMPT_RT)
+	/* Bit 0: readers hold it. Bit 1: do not spin. */
+	unsigned long owner = atomic_long_read(&mm->mmap_lock.owner) & ~2UL;
+
+	return owner == (unsigned long)current;
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(5, 15, 0)
+	/* Bit 0: somebody waits. */
+	unsigned long owner = (unsigned long)READ_ONCE(mm->mmap_lock.rwbase.rtmutex.owner) & ~1UL;
+
+	return owner == (unsigned long)current;
+#else
+	return false;
+#endif
+}
+
+/*
+ * dma_map_resource() has learnt two things: a9c38c5d267c (v5.16) to take memory
+ * that has a struct page, and "dma-direct: use the same device address
+ * translation for resources" (v7.3) to translate like all other calls where the
+ * bus sees memory elsewhere than the CPUs do. Not mapped is better than wrong.
+ */
+static inline bool vmemexp_can_map_resource(struct device *dev, phys_addr_t phys, size_t size)
+{
+	if (LINUX_VERSION_CODE < KERNEL_VERSION(5, 16, 0) && pfn_valid(PHYS_PFN(phys)))
+		return false;
+	if (LINUX_VERSION_CODE < KERNEL_VERSION(7, 3, 0) && !vmemexp_is_translated(dev))
+		return phys_to_dma_unencrypted(dev, phys) == phys;
+	return true;
+}
+
+/* Without CONFIG_SWIOTLB, Linux 5.10 says of all devices of arm that they snoop. */
+static inline bool vmemexp_is_dma_coherent(struct device *dev)
+{
+	if (IS_ENABLED(CONFIG_ARM) && !IS_ENABLED(CONFIG_ARCH_HAS_SYNC_DMA_FOR_DEVICE))
+		return false;
+	return dev_is_dma_coherent(dev);
+}
+
+/*
+ * c50f11c6196f (v5.19) made arm64 write caches back, and not drop them, before a
+ * device writes; arm has never followed.
+ */
+#if defined(CONFIG_ARM) || LINUX_VERSION_CODE < KERNEL_VERSION(5, 19, 0)
+#define VMEMEXP_DMA_MAP_DROPS_CACHES	1
+#else
+#define VMEMEXP_DMA_MAP_DROPS_CACHES	0
+#endif
+
+/*
+ * Memory is encrypted, and some of it may be in clear text: SME, SEV, TDX, realms.
+ * aa5a461171f9 (v5.16) added the one question for all of them.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 16, 0)
+#include <linux/cc_platform.h>
+static inline bool vmemexp_is_memory_encrypted(void)
+{
+	return cc_platform_has(CC_ATTR_MEM_ENCRYPT);
+}
+#else
+#include <linux/mem_encrypt.h>
+static inline bool vmemexp_is_memory_encrypted(void)
+{
+	return mem_encrypt_active();
+}
+#endif
+
+/*
+ * The user of current, held, and in @cred what holds it, if anything. On kernels that do not
+ * let modules drop a reference to a user, credentials hold it: those of the kernel, since
+ * those of current would hold keyrings and namespaces as well.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
+static inline struct user_struct *vmemexp_hold_current_user(struct cred **cred)
+{
+	*cred = prepare_kernel_cred(&init_task);
+	if (!*cred)
+		return NULL;
+	/* That of root, which is never the last reference. */
+	refcount_dec(&(*cred)->user->__count);
+	(*cred)->user = get_uid(current_user());
+	return (*cred)->user;
+}
+
+static inline void vmemexp_drop_user(struct user_struct *user, struct cred *cred)
+{
+	put_cred(cred);
+}
+#else
+static inline struct user_struct *vmemexp_hold_current_user(struct cred **cred)
+{
+	return get_uid(current_user());
+}
+
+static inline void vmemexp_drop_user(struct user_struct *user, struct cred *cred)
+{
+	free_uid(user);
+}
+#endif
+
+/*
+ * 9c930054f2f5 (v5.15) lets modules install a file as one that was received, which asks
+ * security modules; 4e94ddfe2aab (v6.8) has it write the descriptor before.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+#define VMEMEXP_CAN_RECEIVE_FD		1
+static inline int vmemexp_receive_fd(struct file *file, __s32 __user *ufd, unsigned int flags)
+{
+	return receive_fd(file, ufd, flags);
+}
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(5, 15, 0)
+#define VMEMEXP_CAN_RECEIVE_FD		1
+static inline int vmemexp_receive_fd(struct file *file, __s32 __user *ufd, unsigned int flags)
+{
+	int fd = receive_fd(file, flags);
+
+	/* It could be written a moment ago. */
+	if (fd >= 0 && put_user(fd, ufd)) {
+		close_fd(fd);
+		return -EFAULT;
+	}
+	return fd;
+}
+#else
+#define VMEMEXP_CAN_RECEIVE_FD		0
+static inline int vmemexp_receive_fd(struct file *file, __s32 __user *ufd, unsigned int flags)
+{
+	return -EOPNOTSUPP;
+}
+#endif
+
+/* "dma-buf: Rename dma_buf_move_notify() to dma_buf_invalidate_mappings()" (v7.1) */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 1, 0)
+#define dma_buf_invalidate_mappings	dma_buf_move_notify
+#endif
+
+/* 2c92ca849fcc (v6.10) dropped the second argument of __assign_str(). */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
+#define vmemexp_assign_str(dst, ...)	__assign_str(dst)
+#else
+#define vmemexp_assign_str(dst, src)	__assign_str(dst, src)
+#endif
+
+/*
+ * 6da8e9634bb7 (v6.12) added follow_pfnmap_start(); 29ae7d96d166 (v6.10) gave its
+ * predecessor the mapping instead of the mm. The latter knows no huge entries.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+static inline int vmemexp_follow_pfn(struct vm_area_struct *vma, unsigned long addr,
+				     struct vmemexp_pfn *found)
+{
+	struct follow_pfnmap_args args = { .vma = vma, .address = addr };
+	int ret = follow_pfnmap_start(&args);
+	pgprot_t prot;
+
+	if (ret)
+		return ret;
+	found->pfn = args.pfn;
+	found->writable = args.writable;
+	prot = args.pgprot;
+#if defined(CONFIG_X86)
+	/* One of the bits has another place in a huge entry. */
+	if (pgprot_val(prot) & _PAGE_PSE)
+		prot = pgprot_large_2_4k(prot);
+#elif defined(CONFIG_ARM)
+	/* Its entries cannot be turned back into a protection. */
+	prot = vma->vm_page_prot;
+#endif
+	found->prot_cache = vmemexp_prot_cache(prot);
+	follow_pfnmap_end(&args);
+	return 0;
+}
+#else
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
+#define vmemexp_follow_pte(vma, ...)	follow_pte((vma)->vm_mm, __VA_ARGS__)
+#else
+#define vmemexp_follow_pte		follow_pte
+#endif
+
+static inline int vmemexp_follow_pfn(struct vm_area_struct *vma, unsigned long addr,
+				     struct vmemexp_pfn *found)
+{
+	spinlock_t *ptl;	/* the page table's, taken by follow_pte() */
+	pte_t *ptep;
+	int ret = vmemexp_follow_pte(vma, addr, &ptep, &ptl);
+
+	if (ret)
+		return ret;
+	__acquire(ptl);	/* sparse is not told of it elsewhere */
+	found->pfn = pte_pfn(*ptep);
+	found->writable = pte_write(*ptep);
+#if defined(CONFIG_ARM)
+	found->prot_cache = vmemexp_prot_cache(vma->vm_page_prot);
+#elif defined(CONFIG_ARM64)
+	/* It had no pte_pgprot() at first; of an entry the attributes are the same bits. */
+	found->prot_cache = vmemexp_prot_cache(__pgprot(pte_val(*ptep)));
+#else
+	found->prot_cache = vmemexp_prot_cache(pte_pgprot(*ptep));
+#endif
+	pte_unmap_unlock(ptep, ptl);
+	return 0;
+}
+#endif
+
+/* 1c71222e5f23 (v6.3) made vm_flags read-only but for these functions. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+static inline void vmemexp_vm_flags_mod(struct vm_area_struct *vma,
+					unsigned long set, unsigned long clear)
+{
+	vma->vm_flags = (vma->vm_flags | set) & ~clear;
+}
+#else
+#define vmemexp_vm_flags_mod(vma, set, clear)	vm_flags_mod(vma, set, clear)
+#endif
+
+/*
+ * 84209e87c696 (v6.2) made FOLL_LONGTERM break copy-on-write for readers, too.
+ * Before, a page that was pinned for reading only could be replaced by a copy
+ * at the exporter's next write. Asking for write access breaks it; FOLL_FORCE
+ * is needed where the mapping is read-only, and does nothing but that in a
+ * private mapping. It would also override PROT_NONE: that is checked here.
+ *
+ * Private hugetlb mappings cannot be forced and keep the old behaviour.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+static inline unsigned int vmemexp_gup_read_flags(struct mm_struct *mm, unsigned long addr,
+						  unsigned long *count)
+{
+	unsigned int flags = FOLL_LONGTERM;
+	struct vm_area_struct *vma;
+
+	mmap_read_lock(mm);
+	vma = find_vma(mm, addr);
+	if (vma && vma->vm_start <= addr) {
+		/* The flags hold for one mapping: pin no further. */
+		*count = min(*count, (vma->vm_end - addr) >> PAGE_SHIFT);
+		if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE &&
+		    (vma->vm_flags & (VM_READ | VM_HUGETLB)) == VM_READ)
+			flags |= FOLL_WRITE | FOLL_FORCE;
+	}
+	mmap_read_unlock(mm);
+	return flags;
+}
+#else
+static inline unsigned int vmemexp_gup_read_flags(struct mm_struct *mm, unsigned long addr,
+						  unsigned long *count)
+{
+	return FOLL_LONGTERM;
+}
+#endif
+
+/*
+ * Before "mm/gup: have internal functions get the mmap_read_lock()" (v6.3), what pins for
+ * long cannot be killed while it waits for an absent page, which may be a FUSE server's to
+ * send, and does not wait for a userfaultfd. A fault that can be killed comes first.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+static inline int vmemexp_pin_user_pages(unsigned long addr, int count, unsigned int flags,
+					 struct page **pages)
+{
+	int ret = pin_user_pages_fast_only(addr, count, flags, pages);
+
+	if (ret > 0)
+		return ret;
+	/* Without an array it takes no references: they would keep others' pages from moving. */
+	ret = get_user_pages_unlocked(addr, count, NULL, flags & ~FOLL_LONGTERM);
+	return ret > 0 ? pin_user_pages_fast(addr, ret, flags, pages) : ret;
+}
+#else
+static inline int vmemexp_pin_user_pages(unsigned long addr, int count, unsigned int flags,
+					 struct page **pages)
+{
+	return pin_user_pages_fast(addr, count, flags, pages);
+}
+#endif
+
+/* 7bc80a5462c3 (v5.19) replaced the "wait for all" argument by a usage. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 19, 0)
+#define dma_resv_usage_rw(write)	(write)
+#define VMEMEXP_RESV_USAGE_ALL		true
+#else
+#define VMEMEXP_RESV_USAGE_ALL		DMA_RESV_USAGE_BOOKKEEP
+#endif
+/* d3fae3b3daac (v5.14) dropped the suffix. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 14, 0)
+#define dma_resv_wait_timeout		dma_resv_wait_timeout_rcu
+#endif
+
+/* 7b230db3b8d3 (v5.16) introduced folios. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 16, 0)
+#define folio				page
+#define vmemexp_folio_page(folio)	(folio)
+#define page_folio(page)		compound_head(page)
+#define folio_nr_pages(folio)		compound_nr(folio)
+#define folio_page_idx(folio, p)	((unsigned long)((p) - (folio)))
+#define folio_test_anon(folio)		PageAnon(folio)
+#define folio_test_hugetlb(folio)	PageHuge(folio)
+#define folio_test_large(folio)		PageHead(folio)
+#define folio_test_swapbacked(folio)	PageSwapBacked(folio)
+#else
+#define vmemexp_folio_page(folio)	(&(folio)->page)
+#endif
+
+/* ce6d42f2e4a2 (v5.14) added vma_lookup(). */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 14, 0)
+static inline struct vm_area_struct *vma_lookup(struct mm_struct *mm, unsigned long addr)
+{
+	struct vm_area_struct *vma = find_vma(mm, addr);
+
+	return vma && addr >= vma->vm_start ? vma : NULL;
+}
+#endif
+
+/* 54d020692b34 (v6.5) dropped the argument for mappings. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+#define pin_user_pages(start, nr, flags, pages)	pin_user_pages(start, nr, flags, pages, NULL)
+#endif
+
+/* "mm/gup: add a range variant of unpin_user_pages_dirty_lock()" (v5.13) */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 13, 0)
+static inline void unpin_user_page_range_dirty_lock(struct page *page, unsigned long npages,
+						    bool dirty)
+{
+	for (; npages; npages--, page++)
+		unpin_user_pages_dirty_lock(&page, 1, dirty);
+}
+#endif
+
+/* f3ba3c710ac5 (v5.11) added kmap_local_page(). */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 11, 0)
+#define kmap_local_page(page)		kmap_atomic(page)
+#define kunmap_local(addr)		kunmap_atomic(addr)
+#endif
+
+/*
+ * 6619ccf1bb1d (v5.11) made vmap fill in a structure, which is called iosys_map
+ * since 7938f4218168 (v5.18).
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 18, 0)
+#include <linux/iosys-map.h>
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(5, 11, 0)
+#include <linux/dma-buf-map.h>
+#define iosys_map			dma_buf_map
+#define iosys_map_set_vaddr		dma_buf_map_set_vaddr
+#else
+struct iosys_map {
+	void *vaddr;
+};
+
+#define iosys_map_set_vaddr(map, va)	((map)->vaddr = (va))
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 11, 0)
+#define VMEMEXP_LEGACY_VMAP_OPS(vmap_fn, vunmap_fn)				\
+	static void *vmap_fn##_op(struct dma_buf *dmabuf)			\
+	{									\
+		struct iosys_map map;						\
+		int ret = vmap_fn(dmabuf, &map);				\
+										\
+		return ret ? ERR_PTR(ret) : map.vaddr;				\
+	}									\
+										\
+	static void vunmap_fn##_op(struct dma_buf *dmabuf, void *vaddr)		\
+	{									\
+		vunmap_fn(dmabuf, NULL);					\
+	}									\
+	struct iosys_map
+#else
+#define VMEMEXP_LEGACY_VMAP_OPS(...)	struct iosys_map
+#define vmemexp_vmap_op			vmemexp_vmap
+#define vmemexp_vunmap_op		vmemexp_vunmap
+#endif
+
+#endif /* _VMEMEXP_COMPAT_H */
