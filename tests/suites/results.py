@@ -67,8 +67,9 @@ END_CASE = "end"
 NOT_ALLOWED = "(this may not be skipped here)"
 # In a complaint of the kernel, these lines take the place of better ones.
 NOISE = re.compile(
-    r"(\[[^]]*\]\s*)*($|Modules linked in:|Code: |[RE][A-Z0-9]{2}: [0-9a-f]|[RE]SP: |CR2: |DR\d: "
-    r"|FS: |CS: |PKRU: |<TASK>|-+\[ cut here|=+$)"
+    r"(\[[^]]*\]\s*)*($|Modules linked in:|Code: |<TASK>|-+\[ cut here|=+$"
+    # registers, but for the instruction
+    r"|[RE](?!IP)[A-Z0-9]{2}: |[CD]R\d: |[FC]S: |PKRU: |[rx]\d+ *: )"
 )
 # All complaints together fit into the last 40 lines of an output, with what is below.
 COMPLAINT_LINES, ALL_COMPLAINTS = 12, 34
@@ -244,6 +245,8 @@ class LogReader:
 def take_ending(guest: Guest, text: str) -> list[str]:
     """Sets how GUEST ended, and returns the lines above."""
     lines = [line.rstrip("\r") for line in text.split("\n")]
+    # Behind the last end of a line is nothing, or a line that may look like another
+    # result than it was going to be.
     whole = lines.pop() == ""
     found = ENDED.search(lines[-1]) if lines and whole else None
     if found:
@@ -253,9 +256,6 @@ def take_ending(guest: Guest, text: str) -> list[str]:
             guest.problems.append(f"a line is cut off: {cut}")
     else:
         guest.problems.append("the log is cut off: it does not say how the guest ended")
-        # The last line may look like another result than it was going to be.
-        if not whole and lines:
-            lines.pop()
     return lines
 
 
@@ -608,11 +608,11 @@ class Coverage:
         return f"coverage lines {lines}% branches {branches}%"
 
     def failures(self) -> list[str]:
+        if not self.lines:
+            return ["no line of the driver was counted"]
         found = [f"uncovered {line}" for line in self.uncovered]
         found += [f"stale {line}" for line in self.stale]
-        if not self.lines:
-            found.append("no line of the driver was counted")
-        elif not self.branches:
+        if not self.branches:
             found.append("no branch of the driver was counted")
         elif self.covered * 100 < MIN_LINES * self.lines:
             found.append(f"less than {MIN_LINES}% of all lines")
