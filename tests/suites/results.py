@@ -5,6 +5,7 @@
 Usage: results.py kernels [--partial] DIR ARCH/KERNEL...
        results.py coherency DIR ARCH/MODE[=REASON]...
        results.py debug [--gcov DIR --uncovered FILE] DIR GUEST...
+       results.py builds DIR ARCH/VERSION-FLAVOUR...
        results.py parts DIR PART...
        results.py show DIR GUEST...
 
@@ -15,6 +16,7 @@ had. With --partial, a guest without a log is no failure. --gcov names a directo
 with what gcov wrote, whose lines are judged, too, and --uncovered a file with those
 that need no coverage.
 
+builds reads what was said while modules were built, and prints a table of the kernels.
 parts adds up the parts of a run, from DIR/PART.log and from DIR/PART.json, which is
 the results.json of a suite. show prints what guests have said that did not pass.
 
@@ -67,7 +69,9 @@ END_CASE = "end"
 NOT_ALLOWED = "(this may not be skipped here)"
 # In a complaint of the kernel, these lines take the place of better ones.
 NOISE = re.compile(
-    r"(\[[^]]*\]\s*)*($|Modules linked in:|Code: |<TASK>|-+\[ cut here|=+$"
+    r"(\[[^]]*\]\s*)*($|Modules linked in:|Tainted: |Hardware name: |Code: |</?TASK>"
+    # lines around a report, and what may have been a caller
+    r"|-+\[ cut here|=+$|\? "
     # registers, but for the instruction
     r"|[RE](?!IP)[A-Z0-9]{2}: |[CD]R\d: |[FC]S: |PKRU: |[rx]\d+ *: )"
 )
@@ -716,16 +720,62 @@ def verb_debug(arguments: argparse.Namespace) -> int:
     return print_sum(total, *more)
 
 
+# --- the table of builds ---
+
+BUILT = re.compile(r"# build ended with status (\d+)")
+
+
+def judge_build(text: str) -> tuple[str, list[str]]:
+    """The cell of a build, and what was said."""
+    lines = text.splitlines()
+    found = BUILT.fullmatch(lines[-1]) if lines else None
+    if not found:
+        return "FAIL", [*lines, "the log is cut off"]
+    said = lines[:-1]
+    if found[1] != "0":
+        return "FAIL", said
+    return "warn" if said else "ok", said
+
+
+def builds_table(cells: dict[str, str]) -> list[str]:
+    """The table of architectures with flavours, and versions."""
+    rows: dict[str, dict[str, str]] = {}
+    for name, cell in cells.items():
+        arch, _, kernel = name.partition("/")
+        version, _, flavour = kernel.partition("-")
+        rows.setdefault(f"{arch} {flavour}", {})[version] = cell
+    versions = sorted({version for row in rows.values() for version in row},
+                      key=lambda version: [int(part) for part in version.split(".")])
+    lines = [f"{'':18}" + "".join(f"{version:7}" for version in versions)]
+    for title, row in rows.items():
+        lines.append(f"{title:18}" + "".join(f"{row.get(version, '-'):7}" for version in versions))
+    return [line.rstrip() for line in lines]
+
+
+def verb_builds(arguments: argparse.Namespace) -> int:
+    cells: dict[str, str] = {}
+    total = Sum()
+    for name in arguments.names:
+        log = log_of(arguments.dir, name)
+        cells[name], said = judge_build(log.read_text(errors="replace") if log.exists() else "")
+        total.closing += [f"# {name}: {line}" for line in said]
+        total.passed += cells[name] == "ok"
+    for name, cell in cells.items():
+        if cell != "ok":
+            total.fail(f"{name}: {cell}")
+    print(*builds_table(cells), "", sep="\n")
+    total.save(arguments.dir / "results.json")
+    return print_sum(total)
+
+
 # --- the parts of a run ---
 
 KTAP_PLAN = re.compile(r"1\.\.(\d+)")
 KTAP_RESULT = re.compile(r"(not )?ok (\d+)(?: -)?(?: (.*))?")
 PART_ENDED = re.compile(r"# ended with status (\d+) after (\d+) s")
 PART_NOT_RUN = re.compile(r"# (not run: .*)")
-# How the outcome of a part is told, other than by the results.json of a suite: by KTAP,
-# or by the status alone.
+# Parts that print KTAP. All others are suites, which leave their results.json.
 KTAP_PARTS = ("lint", "harness", "install")
-STATUS_PARTS = ("builds",)
 # timeout's own status, and that of what it had to kill.
 CUT_OFF = (124, 137)
 
@@ -770,8 +820,6 @@ def outcome_of(directory: Path, part: str, kind: str, lines: list[str], status: 
     """What a part that came to its end did."""
     if kind in KTAP_PARTS:
         total = judge_ktap(part, lines)
-    elif kind in STATUS_PARTS:
-        total = Sum(passed=int(status == 0))
     elif (directory / f"{part}.json").exists():
         total = Sum.load(directory / f"{part}.json")
     else:
@@ -852,7 +900,7 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
         sys.exit(0)
     parser = argparse.ArgumentParser(prog="results.py", add_help=False)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for function in (verb_kernels, verb_coherency, verb_debug, verb_parts, verb_show):
+    for function in (verb_kernels, verb_coherency, verb_debug, verb_builds, verb_parts, verb_show):
         verb = verbs.add_parser(function.__name__.removeprefix("verb_"), add_help=False)
         verb.set_defaults(function=function)
         verb.add_argument("dir", type=Path)

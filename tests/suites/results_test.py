@@ -627,6 +627,40 @@ class Debug(LogCase):
         self.assertEqual(status, 1)
 
 
+class Builds(LogCase):
+    """The table of builds."""
+
+    BUILT = "# build ended with status 0\n"
+
+    def test_the_table_shows_what_was_not_built_and_what_was_built_with_words(self) -> None:
+        self.write("amd64-5.10-amd64", self.BUILT)
+        self.write("amd64-6.12-amd64", "x.c:1: warning: odd\n" + self.BUILT)
+        self.write("amd64-6.12-rt-amd64", "x.c:1: error: bad\n# build ended with status 99\n")
+        self.write("armhf-6.1-armmp", "")
+        status, table = self.table("builds", "amd64/5.10-amd64", "amd64/6.12-amd64",
+                                   "amd64/6.12-rt-amd64", "armhf/6.1-armmp", "armhf/7.3-armmp")
+        self.assertEqual(table, textwrap.dedent("""\
+            5.10 6.1 6.12 7.3
+            amd64 amd64 ok - warn -
+            amd64 rt-amd64 - - FAIL -
+            armhf armmp - FAIL - FAIL
+            # amd64/6.12-amd64: x.c:1: warning: odd
+            # amd64/6.12-rt-amd64: x.c:1: error: bad
+            # armhf/6.1-armmp: the log is cut off
+            # armhf/7.3-armmp: the log is cut off
+            # failed amd64/6.12-amd64: warn
+            # failed amd64/6.12-rt-amd64: FAIL
+            # failed armhf/6.1-armmp: FAIL
+            # failed armhf/7.3-armmp: FAIL
+            1 passed, 4 failed, 0 skipped"""))
+        self.assertEqual(status, 1)
+
+    def test_all_built_in_silence_is_status_0(self) -> None:
+        self.write("amd64-5.10-amd64", self.BUILT)
+        status, lines = self.call("builds", "amd64/5.10-amd64")
+        self.assertEqual((status, lines[-1]), (0, sum_line(1)))
+
+
 KTAP = "TAP version 13\n1..3\n# a word\nok 1 l.a\nok 2 - l.b\nok 3 l.c # SKIP no c\n"
 
 
@@ -704,13 +738,6 @@ class Parts(LogCase):
         status, lines = self.call("parts", "harness")
         self.assertIn("# failed harness: was not run", lines)
         self.assertEqual(status, 1)
-
-    def test_a_suite_that_has_but_a_status_is_one_case(self) -> None:
-        self.part("builds", "a table\n")
-        self.assertEqual(self.call("parts", "builds")[1][-1], sum_line(1))
-        self.part("builds", "a table\n", status=1)
-        status, lines = self.call("parts", "builds")
-        self.assertEqual((status, lines[-1]), (1, sum_line(0, 1)))
 
     def test_what_had_no_time_is_neither_a_pass_nor_a_failure(self) -> None:
         self.write("debug", "# not run: 5 minutes left, of 60\n")
