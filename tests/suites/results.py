@@ -774,7 +774,7 @@ KTAP_PLAN = re.compile(r"1\.\.(\d+)")
 KTAP_RESULT = re.compile(r"(not )?ok (\d+)(?: -)?(?: (.*))?")
 PART_ENDED = re.compile(r"# ended with status (\d+) after (\d+) s")
 PART_NOT_RUN = re.compile(r"# (not run: .*)")
-# Parts that print KTAP. All others are suites, which leave their results.json.
+# Parts that print KTAP; a suite leaves its results.json instead.
 KTAP_PARTS = ("lint", "harness", "install")
 # timeout's own status, and that of what it had to kill.
 CUT_OFF = (124, 137)
@@ -818,10 +818,10 @@ def judge_ktap(name: str, lines: Iterable[str]) -> Sum:
 
 def outcome_of(directory: Path, part: str, kind: str, lines: list[str], status: int) -> Sum:
     """What a part that came to its end did."""
-    if kind in KTAP_PARTS:
-        total = judge_ktap(part, lines)
-    elif (directory / f"{part}.json").exists():
+    if (directory / f"{part}.json").exists():
         total = Sum.load(directory / f"{part}.json")
+    elif kind in KTAP_PARTS:
+        total = judge_ktap(part, lines)
     else:
         total = Sum()
         total.fail(f"{part}: left no results")
