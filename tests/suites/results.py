@@ -4,7 +4,7 @@
 
 Usage: results.py kernels [--partial] DIR ARCH/KERNEL...
        results.py coherency DIR ARCH/MODE[=REASON]...
-       results.py debug [--gcov DIR --uncovered FILE] DIR GUEST...
+       results.py debug --gcov DIR --uncovered FILE DIR GUEST...
        results.py builds DIR ARCH/VERSION-FLAVOUR...
        results.py parts DIR PART...
        results.py show DIR GUEST...
@@ -62,7 +62,7 @@ ENDED = re.compile(r"# guest ended with status (\d+)$")
 VERDICT = re.compile(r"LOST: |FAIL: the command ended with \d+, but:$")
 COMPLAINT = "--- first complaint of the kernel ---"
 KERNEL_LOG = "--- end of the kernel log ---"
-FAIL, LOST, HARNESS = 97, 98, 99
+LOST, HARNESS = 98, 99
 
 # The pseudo-case of run_tests about the program itself.
 END_CASE = "end"
@@ -660,7 +660,7 @@ def judge_coverage(texts: Iterable[str], excuses: Iterable[str]) -> Coverage:
                 # "branch  0 taken 12 (fallthrough)" or "branch  0 never executed"
                 coverage.branches += 1
                 coverage.taken += words[2] == "taken" and int(words[3]) > 0
-            elif (found := GCOV_LINE.match(line)) and found[2] != "0":
+            elif found := GCOV_LINE.match(line):
                 count, number, code = found[1].strip(), found[2], found[3].strip()
                 if count == "-":
                     no_code.add(code)
@@ -707,15 +707,13 @@ def verb_debug(arguments: argparse.Namespace) -> int:
         more.append(f"{words} {number}")
         if of in arguments.names and not number:
             total.fail(f"{of}: {words} 0")
-    if arguments.gcov:
-        coverage, sources = read_coverage(arguments.gcov, arguments.uncovered)
-        listing = "\n".join([*coverage.listing(), "", *sources])
-        (arguments.dir / "coverage.txt").write_text(listing)
-        failures = coverage.failures()
-        total.passed += not failures
-        for failure in failures:
-            total.fail(f"coverage: {failure}")
-        more.append(str(coverage))
+    coverage, sources = read_coverage(arguments.gcov, arguments.uncovered)
+    (arguments.dir / "coverage.txt").write_text("\n".join([*coverage.listing(), "", *sources]))
+    failures = coverage.failures()
+    total.passed += not failures
+    for failure in failures:
+        total.fail(f"coverage: {failure}")
+    more.append(str(coverage))
     total.save(arguments.dir / "results.json")
     return print_sum(total, *more)
 
@@ -908,13 +906,11 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
         if function is verb_kernels:
             verb.add_argument("--partial", action="store_true")
         if function is verb_debug:
-            verb.add_argument("--gcov", type=Path)
-            verb.add_argument("--uncovered", type=Path)
+            verb.add_argument("--gcov", type=Path, required=True)
+            verb.add_argument("--uncovered", type=Path, required=True)
     arguments = parser.parse_args(words)
     if not arguments.dir.is_dir():
         parser.error(f"no such directory: {arguments.dir}")
-    if getattr(arguments, "gcov", None) and not arguments.uncovered:
-        parser.error("--gcov wants --uncovered as well")
     return arguments
 
 

@@ -139,6 +139,10 @@ class OneLog(LogCase):
                    counts=sum_line(4), status=0)
         self.assertIn("b_test: began twice", self.failures(text))
 
+    def test_a_program_that_announced_its_cases_twice_fails(self) -> None:
+        text = SOUND.replace("plan b_test: 2", "plan b_test: 1\nplan b_test: 2")
+        self.assertEqual(self.failures(text), ["b_test: announced its cases twice"])
+
     def test_a_program_that_nobody_asked_for_fails(self) -> None:
         text = SOUND.replace("programs: a_test b_test", "programs: a_test")
         self.assertEqual(self.failures(text), ["b_test began, which is not among the programs"])
@@ -454,6 +458,19 @@ class Coherency(LogCase):
         self.assertIn("amd64 other FAIL", table)
         self.assertEqual(status, 1)
 
+    def test_a_row_is_fail_if_one_of_several_cases_failed(self) -> None:
+        for cases in (("failed c.sync.v", "passed c.sync.w"), ("passed c.sync.v", "failed c.sync.w")):
+            self.guest("amd64-direct", 1, (4, 1), *self.RESULTS, *cases)
+            _, table = self.table("coherency", "amd64/direct")
+            self.assertIn("amd64 SYNC FAIL", table)
+            self.assertIn("amd64 ranged SYNC pass", table)
+
+    def test_the_row_is_told_by_the_variant(self) -> None:
+        for case, row in (("c.map_unmap.t", "map_unmap"), ("c.sync_of_all.t", "sync"),
+                          ("c.observer.t", "observer"), ("c.new.t", "other"), ("c.sync", "other"),
+                          ("sync", "other"), ("c.other_sync.t", "other")):
+            self.assertEqual(results.row_of(case), row, case)
+
     def test_the_title_is_above_its_column(self) -> None:
         self.guest("amd64-iommu", 0, (3,), *self.RESULTS)
         _, lines = self.call("coherency", "amd64/iommu")
@@ -539,6 +556,9 @@ class Coverage(LogCase):
         self.assertEqual(
             results.judge_coverage([GCOV_C], excuses).failures(), ["less than 95% of all lines"]
         )
+        less = GCOV_C + "        1:    9:x\n" * 34
+        self.assertEqual(str(results.judge_coverage([less], [])), "coverage lines 94.8% branches 50.0%")
+        self.assertEqual(len(results.judge_coverage([less], excuses).failures()), 1)
         enough = GCOV_C + "        1:    9:x\n" * 35
         self.assertEqual(results.judge_coverage([enough], excuses).failures(), [])
 
@@ -698,6 +718,11 @@ class Parts(LogCase):
         self.assertIn("# failed lint: announced no cases", lines)
         self.assertEqual(status, 1)
 
+    def test_a_plan_of_nothing_fails(self) -> None:
+        status, lines = self.one("1..0\n")
+        self.assertIn("# failed lint: announced no cases", lines)
+        self.assertEqual(status, 1)
+
     def test_a_case_that_failed_is_named(self) -> None:
         status, lines = self.one(KTAP.replace("ok 2", "not ok 2"), status=1)
         self.assertIn("# failed lint: l.b", lines)
@@ -733,6 +758,8 @@ class Parts(LogCase):
 
     def test_a_log_that_is_cut_off_or_missing_fails(self) -> None:
         self.write("lint", KTAP)
+        self.assertEqual(self.call("parts", "lint")[0], 1)
+        self.write("lint", "")
         status, lines = self.call("parts", "lint")
         self.assertEqual((status, lines[-1]), (1, sum_line(0, 1)))
         status, lines = self.call("parts", "harness")
@@ -748,10 +775,47 @@ class Parts(LogCase):
         self.assertEqual(status, 0)
 
     def test_what_failed_before_it_was_cut_off_has_failed(self) -> None:
-        self.part("kernels-arm64", status=124)
-        self.saved("kernels-arm64", results.Sum(5, 1, 0, ["# failed x"]))
-        status, lines = self.call("parts", "kernels-arm64")
-        self.assertEqual((status, lines[-1]), (1, sum_line(5, 1)))
+        for cut in (124, 137):
+            self.part("kernels-arm64", status=cut)
+            self.saved("kernels-arm64", results.Sum(5, 1, 0, ["# failed x"]))
+            status, lines = self.call("parts", "kernels-arm64")
+            self.assertEqual((status, lines[-1]), (1, sum_line(5, 1)))
+            self.assertIn("# kernels-arm64: cut off after 12 s", lines)
+
+
+class CommandLine(LogCase):
+    """How the suites and people call it."""
+
+    def run_it(self, *words: str) -> tuple[int, str]:
+        ran = subprocess.run([sys.executable, results.__file__, *words], text=True, check=False,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return ran.returncode, ran.stdout
+
+    def test_help_is_the_text_at_the_top(self) -> None:
+        self.assertEqual(self.run_it("--help"), (0, results.__doc__))
+
+    def test_wrong_usage_is_status_2(self) -> None:
+        for words in ((), ("tables",), ("kernels",), ("kernels", str(self.dir)),
+                      ("kernels", str(self.dir / "nothing"), "amd64/6.12"),
+                      ("debug", str(self.dir), "fuzz")):
+            self.assertEqual(self.run_it(*words), (2, ""), words)
+
+    def test_the_status_is_that_of_the_tests(self) -> None:
+        self.write("amd64-6.12", SOUND)
+        self.assertEqual(self.run_it("kernels", str(self.dir), "amd64/6.12")[0], 0)
+        self.assertEqual(self.run_it("kernels", str(self.dir), "amd64/6.1")[0], 1)
+
+    def test_each_suite_leaves_its_sum(self) -> None:
+        self.write("a", SOUND)
+        self.write("lint", KTAP + "# ended with status 0 after 12 s\n")
+        self.write("amd64-6.12-amd64", Builds.BUILT)
+        for verb, *words in (("kernels", "a/b"), ("coherency", "a"), ("builds", "amd64/6.12-amd64"),
+                             ("debug", f"--gcov={self.dir}", f"--uncovered={self.dir / 'a.log'}", "a"),
+                             ("parts", "lint")):
+            _, lines = self.call(verb, *words)
+            left = results.Sum.load(self.dir / "results.json")
+            self.assertEqual(str(left), lines[-1], verb)
+            (self.dir / "results.json").unlink()
 
 
 class RunTests(LogCase):
