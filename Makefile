@@ -74,7 +74,7 @@ check-debug: ## run all tests and a fuzzer under KASAN, lockdep and fault inject
 	tools/dev/deps install debug
 	tests/suites/debug
 
-check-rest: ## run all of check-kernels, -builds, -install, -coherency, -debug that check leaves out
+check-rest: ## run all of the other five check-... that check leaves out, in some three hours
 	tools/dev/deps install check deb debug
 	tests/suites/rest
 
@@ -85,7 +85,7 @@ check-all: ## before a release: check, then check-rest
 # What check-builds was called.
 matrix: check-builds
 
-bench: ## measure what it costs, beside all that could be done instead, in QEMU: tables, plots, goals
+bench: ## measure what it costs, beside all that could be done instead, in QEMU
 	tools/dev/deps install bench
 	tests/bench/run
 
@@ -107,5 +107,5 @@ help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 .PHONY: all install install-module uninstall deb run run-rtos check lint check-kernels \
-	check-coherency check-builds check-install check-debug check-rest check-all matrix bench doc clean \
-	distclean-cache help
+	check-coherency check-builds check-install check-debug check-rest check-all matrix bench doc \
+	clean distclean-cache help

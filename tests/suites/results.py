@@ -314,7 +314,8 @@ def judge_guest(guest: Guest) -> None:
             guest.problems.append("run_tests did not come to its end")
     elif guest.counts != seen:
         counted = ", ".join(map(str, guest.counts))
-        guest.problems.append(f"run_tests counted {counted}, the log has {', '.join(map(str, seen))}")
+        found = ", ".join(map(str, seen))
+        guest.problems.append(f"run_tests counted {counted}, the log has {found}")
     # run_tests ends with 1 if a case failed.
     if guest.status is not None and guest.status != (seen[1] > 0):
         guest.problems.append(f"ended with status {guest.status} (see tests/vm/run --help)")
