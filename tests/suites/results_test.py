@@ -123,7 +123,8 @@ class OneLog(LogCase):
         self.assertEqual(self.failures(text), ["b_test: end: 1 of 2 cases reported"])
 
     def test_a_case_reported_twice_fails(self) -> None:
-        text = log(*A_TEST, *program("b_test", "passed v", "passed v"), counts=sum_line(4), status=0)
+        b_test = program("b_test", "passed v", "passed v")
+        text = log(*A_TEST, *b_test, counts=sum_line(4), status=0)
         self.assertEqual(self.failures(text), ["b_test: v: reported twice"])
 
     def test_a_program_that_did_not_begin_fails(self) -> None:
@@ -284,7 +285,8 @@ class Deaths(LogCase):
         self.assertEqual(len(words), 12)
 
     def test_a_guest_that_panics_tells_the_first_complaint(self) -> None:
-        complaint = ["[ 1.0] BUG: KASAN: use-after-free in f+0x1", "", "[ 1.1] Modules linked in: x"]
+        complaint = ["[ 1.0] BUG: KASAN: use-after-free in f+0x1", ""]
+        complaint += ["[ 1.1] Modules linked in: x"]
         complaint += [f"[ 2.{n}]  function_{n}+0x10/0x20" for n in range(40)]
         text = death("LOST: the guest ended without a verdict", results.COMPLAINT, *complaint,
                      "--- end of the kernel log ---", *KERNEL_LOG)
@@ -351,8 +353,8 @@ class Kernels(LogCase):
 
     def test_the_table_shows_what_failed_what_was_skipped_and_what_a_guest_lost(self) -> None:
         self.write("amd64-6.1", log(
-            "# may skip: b_test: w: no w", *A_TEST, *program("b_test", "passed v", "skipped w: no w"),
-            counts=sum_line(3, 0, 1), status=0))
+            "# may skip: b_test: w: no w", *A_TEST,
+            *program("b_test", "passed v", "skipped w: no w"), counts=sum_line(3, 0, 1), status=0))
         self.write("amd64-6.12", log(
             *A_TEST, *program("b_test", "passed v", "failed w", status=1),
             counts=sum_line(3, 1), status=1))
@@ -459,7 +461,8 @@ class Coherency(LogCase):
         self.assertEqual(status, 1)
 
     def test_a_row_is_fail_if_one_of_several_cases_failed(self) -> None:
-        for cases in (("failed c.sync.v", "passed c.sync.w"), ("passed c.sync.v", "failed c.sync.w")):
+        for cases in (("failed c.sync.v", "passed c.sync.w"),
+                      ("passed c.sync.v", "failed c.sync.w")):
             self.guest("amd64-direct", 1, (4, 1), *self.RESULTS, *cases)
             _, table = self.table("coherency", "amd64/direct")
             self.assertIn("amd64 SYNC FAIL", table)
@@ -557,7 +560,9 @@ class Coverage(LogCase):
             results.judge_coverage([GCOV_C], excuses).failures(), ["less than 95% of all lines"]
         )
         less = GCOV_C + "        1:    9:x\n" * 34
-        self.assertEqual(str(results.judge_coverage([less], [])), "coverage lines 94.8% branches 50.0%")
+        self.assertEqual(
+            str(results.judge_coverage([less], [])), "coverage lines 94.8% branches 50.0%"
+        )
         self.assertEqual(len(results.judge_coverage([less], excuses).failures()), 1)
         enough = GCOV_C + "        1:    9:x\n" * 35
         self.assertEqual(results.judge_coverage([enough], excuses).failures(), [])
@@ -810,7 +815,8 @@ class CommandLine(LogCase):
         self.write("lint", KTAP + "# ended with status 0 after 12 s\n")
         self.write("amd64-6.12-amd64", Builds.BUILT)
         for verb, *words in (("kernels", "a/b"), ("coherency", "a"), ("builds", "amd64/6.12-amd64"),
-                             ("debug", f"--gcov={self.dir}", f"--uncovered={self.dir / 'a.log'}", "a"),
+                             ("debug", f"--gcov={self.dir}",
+                              f"--uncovered={self.dir / 'a.log'}", "a"),
                              ("parts", "lint")):
             _, lines = self.call(verb, *words)
             left = results.Sum.load(self.dir / "results.json")
