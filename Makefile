@@ -10,10 +10,10 @@ DESTDIR ?=
 all: ## build vmemexp.ko for the running kernel (or KDIR=) here
 	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
 
-install: install-module ## the module, what the system needs with it, and the command
+install: install-module ## install the module, what the system needs with it, and the command
 	$(MAKE) -C tools install DESTDIR=$(stage) PREFIX=$(PREFIX)
 
-install-module: all ## the same without the command, which needs libraries
+install-module: all ## install the same without the command, which needs libraries
 	$(MAKE) -C $(KDIR) M=$(CURDIR) INSTALL_MOD_PATH=$(stage) INSTALL_MOD_DIR=updates \
 		DEPMOD=true modules_install
 	install -D -m 0644 tools/packaging/udev/60-vmemexp.rules $(udev_rule)
@@ -34,7 +34,7 @@ load_list := $(stage)$(PREFIX)/lib/modules-load.d/vmemexp.conf
 header := $(stage)$(PREFIX)/include/vmemexp.h
 release = $(or $(shell cat $(KDIR)/include/config/kernel.release),$(error no kernel in KDIR=$(KDIR)))
 
-deb: ## Debian packages for DKMS and for the command, in out/deb
+deb: ## build Debian packages for DKMS and for the command, in out/deb
 	tools/dev/deps install deb
 	tools/packaging/build-deb
 
@@ -46,41 +46,48 @@ run-rtos: ## show what a second CPU draws beside Linux, in QEMU, and compare eve
 	tools/dev/deps install arm
 	tests/rtos/run
 
-check: ## all tests that a change must pass
+check: ## before each commit: lint, the harness, all test programs on four kernels, coherency
 	tools/dev/deps install check
 	tests/suites/check
 
-check-coherency: ## devices and CPU see the same, whatever is between them: a table
+lint: ## the part of check that needs no guest: style, warnings, sparse, cocci, docs, shell
+	tools/dev/deps install check
+	tools/dev/lint
+
+check-kernels: ## run all test programs on every kernel that Debian has now: a table
+	tools/dev/deps install check
+	tests/suites/kernels
+
+check-coherency: ## compare what devices and CPU see, whatever is between them: a table
 	tools/dev/deps install check
 	tests/suites/coherency
 
-check-debug: ## all tests and the fuzzer under KASAN, lockdep, fault injection; coverage
-	tools/dev/deps install debug
-	tests/suites/debug
+check-builds: ## build all modules for every kernel that Debian has now: a table
+	tools/dev/deps install arm
+	tests/suites/builds
 
 check-install: ## install and remove it in every way, in directories and in QEMU
 	tools/dev/deps install check deb
 	tests/suites/install
 
-check-all: ## check and check-rest: all tests on every kernel, and a table
-	$(MAKE) check
-	$(MAKE) check-rest
+check-debug: ## run all tests and a fuzzer under KASAN, lockdep and fault injection: coverage
+	tools/dev/deps install debug
+	tests/suites/debug
 
-check-rest: ## the other kernels and machines, matrix, check-install, check-debug
+check-rest: ## run all of the other five check-... that check leaves out, in some three hours
 	tools/dev/deps install check deb debug
 	tests/suites/rest
 
-bench: ## what it costs, beside all that could be done instead, in QEMU: tables, plots, goals
+check-all: ## before a release: check, then check-rest
+	$(MAKE) check
+	$(MAKE) check-rest
+
+# What check-builds was called.
+matrix: check-builds
+
+bench: ## measure what it costs, beside all that could be done instead, in QEMU
 	tools/dev/deps install bench
 	tests/bench/run
-
-matrix: ## build for every kernel that Debian has now: a table
-	tools/dev/deps install arm
-	tests/suites/builds
-
-lint: ## the tests that need no guest: style, warnings, sparse, cocci, docs, shell
-	tools/dev/deps install check
-	tools/dev/lint
 
 doc: ## regenerate the reference from the header, tables of numbers, and the manual page
 	tools/dev/deps install doc
@@ -96,7 +103,9 @@ clean: ## remove what was built
 distclean-cache: ## remove the kernels and packages that the tests have fetched
 	rm -rf $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vmemexp
 
-help: ## this list
+help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
-.PHONY: all install install-module uninstall deb run run-rtos check check-coherency check-debug check-install check-all check-rest bench matrix lint doc clean distclean-cache help
+.PHONY: all install install-module uninstall deb run run-rtos check lint check-kernels \
+	check-coherency check-builds check-install check-debug check-rest check-all matrix bench doc \
+	clean distclean-cache help

@@ -43,7 +43,7 @@ guest_row()
 	esac
 }
 
-# What may be skipped on ARCH/KERNEL, as run_tests takes it.
+# What may be skipped on ARCH/KERNEL, as lines of its log for results.py.
 may_skip()
 {
 	local where pattern config
@@ -56,6 +56,6 @@ may_skip()
 			# shellcheck disable=SC2053  # a pattern
 			[[ $1 == $where ]] || continue
 		fi
-		echo "^skipped $pattern"
+		echo "# may skip: $pattern"
 	done
 }
