@@ -16,8 +16,8 @@
  *   vmemexp_buf         one exported range. Built by the ioctl; once
  *     extents[]         dma_buf_export() has succeeded its dma_buf owns it, and
  *     attachments       all that the ioctl may do on an error is dma_buf_put().
- *                       Its release is the only place where pages are unpinned
- *                       and the user is given back what was charged.
+ *                       Its release and a revoke are the only places where pages
+ *                       are unpinned and the user is given back what was charged.
  *
  *   vmemexp_attach      one attached device: its own scatterlist, and while it
  *     segments[]        is mapped the DMA addresses that syncs go to
