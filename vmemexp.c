@@ -880,7 +880,8 @@ static int vmemexp_pin_batch(struct vmemexp_buf *buf, unsigned long addr, unsign
 		clear_bit_unlock(turn, vmemexp_turns);
 	if (ret <= 0 && fatal_signal_pending(current))
 		return -EINTR;
-	return ret ?: -EFAULT;
+	/* -EEXIST says that there is a page frame, without a page. */
+	return ret && ret != -EEXIST ? ret : -EFAULT;
 }
 
 /*
@@ -3227,6 +3228,9 @@ static int vmemexp_sync_rows(struct vmemexp_buf *buf, const struct vmemexp_sync 
 		} else {
 			devices = vmemexp_sync_for_cpu(buf, offset, arg->length);
 		}
+		/* Not all of it was synced if the driver has taken it away meanwhile. */
+		if (!ret && vmemexp_is_gone(buf))
+			ret = -ENODEV;
 		mutex_unlock(&buf->lock);
 		if (ret || ++row >= arg->rows)
 			break;

@@ -1039,6 +1039,9 @@ struct refusal {
 	size_t bad;		/* offset that err_addr is expected to name */
 	bool read_only_works;	/* on this kernel, if not by the variant */
 	bool works;		/* on this kernel, also for writing */
+	int file;		/* behind it, or 0; closed by the test */
+	bool hole;		/* it has no contents, and is to get none */
+	blkcnt_t blocks;	/* that it has all the same */
 };
 
 FIXTURE(refusal)
@@ -1463,8 +1466,20 @@ static void make_file_on_dax(struct __test_metadata *_metadata, struct refusal *
 	ASSERT_EQ(0, ftruncate(fd, SMALL));
 	r->size = SMALL;
 	r->addr = map(r->size, RW, MAP_SHARED, fd);
-	close(fd);
 	fill(r->addr, r->size, 1);
+	r->file = fd;
+}
+
+/* A write fault would fill it. */
+static void make_hole_on_dax(struct __test_metadata *_metadata, struct refusal *r)
+{
+	struct stat stat;
+
+	make_file_on_dax(_metadata, r);
+	ASSERT_EQ(0, fallocate(r->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, r->size));
+	ASSERT_EQ(0, fstat(r->file, &stat));
+	r->blocks = stat.st_blocks;
+	r->hole = true;
 }
 
 static void make_shared_file(struct __test_metadata *_metadata,
@@ -1679,6 +1694,11 @@ FIXTURE_VARIANT_ADD(refusal, file_on_dax) {
 	.reason = VMEMEXP_REASON_UNPINNABLE,
 };
 
+FIXTURE_VARIANT_ADD(refusal, hole_on_dax) {
+	.make = make_hole_on_dax, .missing = need_fsdax, .error = EOPNOTSUPP,
+	.reason = VMEMEXP_REASON_UNPINNABLE,
+};
+
 FIXTURE_VARIANT_ADD(refusal, taken_away) {
 	.make = make_taken_away, .missing = need_carveout, NO_BACKING,
 };
@@ -1736,6 +1756,7 @@ FIXTURE_TEARDOWN(refusal)
 TEST_F(refusal, names_errno_reason_and_address_and_leaves_nothing_behind)
 {
 	struct refusal r = { .fd = self->fd };
+	struct stat stat;
 
 	variant->make(_metadata, &r);
 	if (variant->mapped_read_only)
@@ -1755,6 +1776,12 @@ TEST_F(refusal, names_errno_reason_and_address_and_leaves_nothing_behind)
 	if (r.bad)
 		close(test_export(r.addr, r.bad, variant->mapped_read_only ? O_RDONLY : O_RDWR));
 	munmap(r.addr, r.size);
+	if (r.file) {
+		ASSERT_EQ(0, fstat(r.file, &stat));
+		if (r.hole)
+			EXPECT_EQ(r.blocks, stat.st_blocks);
+		close(r.file);
+	}
 }
 
 /* --- a dma-buf's mappings and extents --- */

@@ -289,6 +289,26 @@ static void __export_often(struct __test_metadata *_metadata, struct scene *self
 
 #define export_often(starts)	__export_often(_metadata, self, starts, ARRAY_SIZE(starts))
 
+/* It comes from elsewhere, and need not be moved then. */
+MOVABLE_TEST(memory_is_not_taken_for_pages_that_the_export_brings_in)
+{
+	int flags = MAP_ANONYMOUS | (self->shared ? MAP_SHARED : MAP_PRIVATE);
+	unsigned char *range = map(RANGE, RW, flags, -1);
+	long moved = read_counter("/proc/vmstat", "pgmigrate_success");
+	int dmabuf;
+
+	ASSERT_EQ(0, forbid_thp(range, RANGE));
+	/* By itself it would be there. */
+	self->moved += count_movable(make_range(PAGE), PAGE);
+	dmabuf = test_export(range, RANGE, O_RDWR);
+	EXPECT_EQ(0, LEAVES_MOVABLE ? count_movable(range, RANGE) : 0);
+	/* The kernel may move some for reasons of its own. */
+	EXPECT_GT((long)(RANGE / PAGE / 4),
+		  read_counter("/proc/vmstat", "pgmigrate_success") - moved);
+	close(dmabuf);
+	munmap(range, RANGE);
+}
+
 MOVABLE_TEST(memory_is_exported_by_threads_that_want_the_same)
 {
 	static const unsigned int starts[NR_THREADS] = { 0, 0, 0, 0 };

@@ -16,7 +16,9 @@
 #include <linux/file.h>
 #include <linux/highmem.h>
 #include <linux/iommu.h>
+#include <linux/fs.h>
 #include <linux/mm.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/user.h>
 #include <linux/uaccess.h>
 #include <linux/version.h>
@@ -349,31 +351,6 @@ static inline unsigned int vmemexp_gup_read_flags(struct mm_struct *mm, unsigned
 }
 #endif
 
-/*
- * Before "mm/gup: have internal functions get the mmap_read_lock()" (v6.3), what pins for
- * long cannot be killed while it waits for an absent page, which may be a FUSE server's to
- * send, and does not wait for a userfaultfd. A fault that can be killed comes first.
- */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
-static inline int vmemexp_pin_user_pages(unsigned long addr, int count, unsigned int flags,
-					 struct page **pages)
-{
-	int ret = pin_user_pages_fast_only(addr, count, flags, pages);
-
-	if (ret > 0)
-		return ret;
-	/* Without an array it takes no references: they would keep others' pages from moving. */
-	ret = get_user_pages_unlocked(addr, count, NULL, flags & ~FOLL_LONGTERM);
-	return ret > 0 ? pin_user_pages_fast(addr, ret, flags, pages) : ret;
-}
-#else
-static inline int vmemexp_pin_user_pages(unsigned long addr, int count, unsigned int flags,
-					 struct page **pages)
-{
-	return pin_user_pages_fast(addr, count, flags, pages);
-}
-#endif
-
 /* 7bc80a5462c3 (v5.19) replaced the "wait for all" argument by a usage. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(5, 19, 0)
 #define dma_resv_usage_rw(write)	(write)
@@ -414,6 +391,87 @@ static inline struct vm_area_struct *vma_lookup(struct mm_struct *mm, unsigned l
 /* 54d020692b34 (v6.5) dropped the argument for mappings. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
 #define pin_user_pages(start, nr, flags, pages)	pin_user_pages(start, nr, flags, pages, NULL)
+#endif
+
+/* "mm cma: rename PF_MEMALLOC_NOCMA to PF_MEMALLOC_PIN" (v5.13) */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 13, 0)
+#define memalloc_pin_save		memalloc_nocma_save
+#define memalloc_pin_restore		memalloc_nocma_restore
+#endif
+
+/*
+ * Before "mm/gup: have internal functions get the mmap_read_lock()" (v6.3), what pins for
+ * long cannot be killed while it waits for an absent page, which may be a FUSE server's to
+ * send, and does not wait for a userfaultfd. A fault that can be killed comes first.
+ *
+ * Before "mm/gup: follow_pfn_pte(): -EEXIST cleanup" (v5.18), a page frame among the pages of
+ * a VM_MIXEDMAP mapping counts as pinned, but no page is stored: each is asked for by a
+ * reference before, which fails.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+static inline int vmemexp_prefault(unsigned long addr, unsigned long count, unsigned int flags)
+{
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+	unsigned int saved;
+	bool is_fsdax;
+	int ret;
+
+	/* A long pin refuses it: leave it alone. */
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	vma = vma_lookup(mm, addr);
+	is_fsdax = vma && vma_is_fsdax(vma);
+	mmap_read_unlock(mm);
+	if (is_fsdax)
+		return -EOPNOTSUPP;
+
+	/* Fresh pages come from where they may stay, as in a long pin. */
+	saved = memalloc_pin_save();
+	/* Without an array no references are taken: they would keep others' pages from moving. */
+	ret = get_user_pages_unlocked(addr, count, NULL, flags & ~FOLL_LONGTERM);
+	memalloc_pin_restore(saved);
+	return ret;
+}
+
+static inline int vmemexp_pin_user_pages(unsigned long addr, unsigned long count,
+					 unsigned int flags, struct page **pages)
+{
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+	int ret = pin_user_pages_fast_only(addr, count, flags, pages);
+
+	if (ret <= 0)
+		ret = vmemexp_prefault(addr, count, flags);
+	else
+		return ret;
+	if (ret <= 0)
+		return ret;
+	count = ret;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	vma = vma_lookup(mm, addr);
+	ret = vma ? 1 : -EFAULT;
+	if (vma)
+		count = min(count, (vma->vm_end - addr) >> PAGE_SHIFT);
+	if (vma && LINUX_VERSION_CODE < KERNEL_VERSION(5, 18, 0) && vma->vm_flags & VM_MIXEDMAP) {
+		count = 1;
+		ret = get_user_pages(addr, 1, flags & ~FOLL_LONGTERM, pages, NULL);
+		if (ret == 1)
+			put_page(pages[0]);
+	}
+	if (ret == 1)
+		ret = pin_user_pages(addr, count, flags, pages);
+	mmap_read_unlock(mm);
+	return ret;
+}
+#else
+static inline int vmemexp_pin_user_pages(unsigned long addr, unsigned long count,
+					 unsigned int flags, struct page **pages)
+{
+	return pin_user_pages_fast(addr, count, flags, pages);
+}
 #endif
 
 /* "mm/gup: add a range variant of unpin_user_pages_dirty_lock()" (v5.13) */

@@ -397,6 +397,15 @@ static inline pid_t fork_child(void)
 	return child;
 }
 
+/* A child that has ended and was not waited for, or 0. */
+static inline pid_t ended_child(void)
+{
+	siginfo_t info = {};
+
+	waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT);
+	return info.si_pid;
+}
+
 /* Exit status of a child, or 128 plus the signal that killed it. */
 static inline int wait_for_child(pid_t pid)
 {

@@ -56,6 +56,15 @@ static void vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
 }
 #endif
 
+/* "mm: remove the remaining pfn_t types" (v6.17) */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#include <linux/pfn_t.h>
+#define carveout_insert_mixed(vma, addr, pfn)	\
+	vmf_insert_mixed(vma, addr, __pfn_to_pfn_t(pfn, PFN_DEV))
+#else
+#define carveout_insert_mixed			vmf_insert_mixed
+#endif
+
 /* --- regions --- */
 
 struct carveout_region {
@@ -206,6 +215,14 @@ static vm_fault_t carveout_fault(struct vm_fault *vmf)
 	return vmf_insert_pfn(vmf->vma, vmf->address, pfn);
 }
 
+static vm_fault_t carveout_mixed_fault(struct vm_fault *vmf)
+{
+	struct carveout_file *cf = vmf->vma->vm_file->private_data;
+
+	return carveout_insert_mixed(vmf->vma, vmf->address,
+				     PHYS_PFN(cf->region->base) + vmf->pgoff);
+}
+
 static vm_fault_t carveout_refuse_write(struct vm_fault *vmf)
 {
 	return VM_FAULT_SIGBUS;
@@ -242,6 +259,10 @@ static const struct vm_operations_struct carveout_read_only_vm_ops = {
 static const struct vm_operations_struct carveout_tracked_vm_ops = {
 	.fault = carveout_page_fault,
 	.page_mkwrite = carveout_notice_write,
+};
+
+static const struct vm_operations_struct carveout_mixed_vm_ops = {
+	.fault = carveout_mixed_fault,
 };
 
 static int carveout_insert_pages(struct vm_area_struct *vma, unsigned long pfn)
@@ -289,6 +310,10 @@ static int carveout_map_region(struct carveout_file *cf,
 		vma->vm_ops = &carveout_tracked_vm_ops;
 		vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
 		return 0;
+	case CARVEOUT_HOW_MIXED:
+		vma->vm_ops = &carveout_mixed_vm_ops;
+		vm_flags_set(vma, VM_MIXEDMAP | VM_DONTEXPAND | VM_DONTDUMP);
+		return 0;
 	default:
 		vm_flags_set(vma, VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
 		return 0;
@@ -316,7 +341,7 @@ static int carveout_check_setup(const struct carveout_setup *setup)
 
 	if (setup->cache < CARVEOUT_CACHED || setup->cache > CARVEOUT_UNCACHED)
 		return -EINVAL;
-	if (setup->how > CARVEOUT_HOW_PAGES || setup->reserved)
+	if (setup->how > CARVEOUT_HOW_MIXED || setup->reserved)
 		return -EINVAL;
 	if (setup->flags & ~(CARVEOUT_READ_ONLY | CARVEOUT_THEN_REFUSE |
 			     CARVEOUT_THEN_TAKE_AWAY | CARVEOUT_TRACKED))

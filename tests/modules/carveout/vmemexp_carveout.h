@@ -41,6 +41,7 @@
 #define CARVEOUT_HOW_REMAP	0	/* page frames, at mmap(): VM_PFNMAP */
 #define CARVEOUT_HOW_FAULT	1	/* page frames, one by one as they are touched */
 #define CARVEOUT_HOW_PAGES	2	/* refcounted pages, at mmap(): VM_MIXEDMAP */
+#define CARVEOUT_HOW_MIXED	3	/* page frames where pages may be: VM_MIXEDMAP */
 
 /* Write accesses are refused although the mapping has PROT_WRITE (HOW_FAULT). */
 #define CARVEOUT_READ_ONLY	0x1
