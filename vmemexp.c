@@ -7,7 +7,7 @@
  *
  * A program gives an address range of its own to VMEMEXP_IOC_EXPORT. The pages
  * behind it are charged, pinned and judged, and what is left of them is a list
- * of extents: runs of consecutive page frames. From then on the address range
+ * of extents: consecutive page frames. From then on the address range
  * does not matter any more; everything a dma-buf can do is derived from the
  * extents:
  *
@@ -19,18 +19,18 @@
  *                       Its release and a revoke are the only places where pages
  *                       are unpinned and the user is given back what was charged.
  *
- *   vmemexp_attach      one attached device: its own scatterlist, and while it
+ *   vmemexp_attachment  one attached device: its own scatterlist, and while it
  *     segments[]        is mapped the DMA addresses that syncs go to
  *
  * There are three sources of extents:
  *
- *   pages               pinned; mm/ keeps them for us (vmemexp_pin())
+ *   pages               pinned; mm/ keeps them for us (vmemexp_collect_pages())
  *   page frames         that a driver mapped without page accounting, above all
  *                       the carve-out of another processor: nothing can be
  *                       pinned, so only memory that the administrator lists as
- *                       permanent may be exported (vmemexp_walk())
+ *                       permanent may be exported (vmemexp_collect_pfns())
  *   another dma-buf     whose mapping it is: that one is handed out, no second
- *                       one is made (vmemexp_reuse()), and only to callers that
+ *                       one is made (vmemexp_find_dmabuf()), and only to callers that
  *                       have all of it already
  *
  * Memory outside of System RAM (!is_ram) is not in the kernel's linear map. The
@@ -39,18 +39,18 @@
  * Nothing can fail after the file descriptor has been installed: user space may
  * have closed it before the ioctl returns.
  *
- * Pages, not mappings, decide what may be exported (vmemexp_take()): a mapping
+ * Pages, not mappings, decide what may be exported (vmemexp_add_pages()): a mapping
  * can be replaced between a look at it and the pinning, a pinned page stays
  * what it is. Mappings are looked at before, to refuse early and to name the
  * reason (vmemexp_check_range()).
  *
  * A buffer of pages that were pinned for reading is read-only for ever, at all
- * four doors: the file's mode, mmap, vmap, and the direction of DMA.
+ * four access paths: the file's mode, mmap, vmap, and the direction of DMA.
  *
  * A buffer can be revoked: by an administrator, or by the driver that takes its
  * page frames away. Nothing gets at the memory any more then, but for the devices
  * and kernel mappings that use it at that moment; when the last of them is gone,
- * the memory is let go (vmemexp_revoke()).
+ * the memory is let go (vmemexp_revoke_buf()).
  *
  * Locks, outermost first:
  *
@@ -226,16 +226,16 @@ struct vmemexp_carveout {
 	u64 size;
 };
 
-struct vmemexp_carveouts {
+struct vmemexp_carveout_list {
 	struct vmemexp_carveout ranges[VMEMEXP_MAX_CARVEOUTS];
 	unsigned int count;
 };
 
-static struct vmemexp_carveouts vmemexp_carveouts;
+static struct vmemexp_carveout_list vmemexp_carveouts;
 static DEFINE_SPINLOCK(vmemexp_carveouts_lock);
 
 /* Adds "base:size" to @list. */
-static int vmemexp_add_carveout(struct vmemexp_carveouts *list, const char *text)
+static int vmemexp_add_carveout(struct vmemexp_carveout_list *list, const char *text)
 {
 	struct vmemexp_carveout new, *old;
 	char *end;
@@ -265,7 +265,7 @@ static int vmemexp_add_carveout(struct vmemexp_carveouts *list, const char *text
 static int vmemexp_carveouts_set(const char *val, const struct kernel_param *kp)
 {
 	char *copy = kstrdup(val, GFP_KERNEL);
-	struct vmemexp_carveouts list = {};
+	struct vmemexp_carveout_list list = {};
 	char *rest, *text;
 	int ret = 0;
 
@@ -562,7 +562,7 @@ static bool vmemexp_tracks_writes(const struct vm_area_struct *vma)
 }
 
 /* Tries to make the page at @addr present, and returns the errno of that. */
-static int vmemexp_provide(struct vmemexp_buf *buf, unsigned long addr)
+static int vmemexp_fault_in(struct vmemexp_buf *buf, unsigned long addr)
 {
 	unsigned int fault_flags = buf->writable ? FAULT_FLAG_WRITE : 0;
 	unsigned int gup_flags = FOLL_HWPOISON | (buf->writable ? FOLL_WRITE : 0);
@@ -603,7 +603,7 @@ static int vmemexp_pin_failed(struct vmemexp_buf *buf, unsigned long addr, int r
 	if (err)
 		return err;
 
-	err = ret == -EFAULT ? vmemexp_provide(buf, addr) : 0;
+	err = ret == -EFAULT ? vmemexp_fault_in(buf, addr) : 0;
 	if (err == -EINTR)
 		return err;
 	if (err == -EHWPOISON)
@@ -615,19 +615,19 @@ static int vmemexp_pin_failed(struct vmemexp_buf *buf, unsigned long addr, int r
 
 /* --- pinning: pages become extents --- */
 
-/* Where @run begins in the buffer, in bytes. */
-static size_t vmemexp_run_begin(const struct vmemexp_run *run)
+/* Where @extent begins in the buffer, in bytes. */
+static size_t vmemexp_extent_offset(const struct vmemexp_extent *extent)
 {
-	return (size_t)run->start << PAGE_SHIFT;
+	return (size_t)extent->start << PAGE_SHIFT;
 }
 
 /*
  * kmalloc() rounds up to a power of two; this array lives as long as the buffer, so do
  * not waste half of it.
  */
-static struct vmemexp_run *vmemexp_alloc_runs(unsigned long count)
+static struct vmemexp_extent *vmemexp_alloc_extents(unsigned long nr)
 {
-	size_t size = array_size(count, sizeof(struct vmemexp_run));
+	size_t size = array_size(nr, sizeof(struct vmemexp_extent));
 
 	if (size > PAGE_SIZE && !is_power_of_2(PAGE_ALIGN(size)))
 		return __vmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
@@ -635,9 +635,9 @@ static struct vmemexp_run *vmemexp_alloc_runs(unsigned long count)
 }
 
 /* Moves the extents to an array of @max entries, at least those in use. */
-static int vmemexp_resize(struct vmemexp_buf *buf, unsigned long max)
+static int vmemexp_resize_extents(struct vmemexp_buf *buf, unsigned long max)
 {
-	struct vmemexp_run *extents = vmemexp_alloc_runs(max);
+	struct vmemexp_extent *extents = vmemexp_alloc_extents(max);
 
 	if (!extents)
 		return -ENOMEM;
@@ -653,7 +653,7 @@ static int vmemexp_resize(struct vmemexp_buf *buf, unsigned long max)
  * Makes room for the extents of @count more pages, so that recording them cannot fail;
  * and for all the rest, if that is as scattered as what has been recorded.
  */
-static int vmemexp_reserve(struct vmemexp_buf *buf, unsigned long count)
+static int vmemexp_reserve_extents(struct vmemexp_buf *buf, unsigned long count)
 {
 	unsigned long most = buf->nr_extents + (buf->npages - buf->nr_recorded);
 	unsigned long max = buf->nr_extents + count, likely = 0;
@@ -662,7 +662,7 @@ static int vmemexp_reserve(struct vmemexp_buf *buf, unsigned long count)
 		return 0;
 	if (buf->nr_recorded)
 		likely = count + div64_u64((u64)buf->nr_extents * buf->npages, buf->nr_recorded);
-	return vmemexp_resize(buf, min(most, max3(max, likely, 2 * buf->max_extents)));
+	return vmemexp_resize_extents(buf, min(most, max3(max, likely, 2 * buf->max_extents)));
 }
 
 static unsigned long vmemexp_extent_pages(const struct vmemexp_buf *buf, unsigned long i)
@@ -679,12 +679,12 @@ static phys_addr_t vmemexp_extent_phys(const struct vmemexp_buf *buf, unsigned l
 
 static unsigned long vmemexp_extent_addr(const struct vmemexp_buf *buf, unsigned long i)
 {
-	return buf->start + vmemexp_run_begin(&buf->extents[i]);
+	return buf->start + vmemexp_extent_offset(&buf->extents[i]);
 }
 
-static void vmemexp_record(struct vmemexp_buf *buf, unsigned long pfn, unsigned long pages)
+static void vmemexp_add_extent(struct vmemexp_buf *buf, unsigned long pfn, unsigned long pages)
 {
-	struct vmemexp_run *extent;
+	struct vmemexp_extent *extent;
 
 	if (pfn != buf->next_pfn || !buf->nr_extents) {
 		extent = &buf->extents[buf->nr_extents++];
@@ -720,19 +720,19 @@ static u32 vmemexp_memory_kind(struct folio *folio, bool large)
 }
 
 /* The number of @pages that follow each other in @folio, at most @count. */
-static unsigned long vmemexp_folio_run(struct folio *folio, struct page **pages,
-				       unsigned long count)
+static unsigned long vmemexp_nr_in_folio(struct folio *folio, struct page **pages,
+					 unsigned long count)
 {
-	unsigned long left = folio_nr_pages(folio) - folio_page_idx(folio, pages[0]), run;
+	unsigned long left = folio_nr_pages(folio) - folio_page_idx(folio, pages[0]), nr;
 
 	left = min(left, count);
-	for (run = 1; run < left && pages[run] == pages[0] + run; run++)
+	for (nr = 1; nr < left && pages[nr] == pages[0] + nr; nr++)
 		;
-	return run;
+	return nr;
 }
 
 /* The number of pages from @first on in its huge page, at most @count. */
-static unsigned long vmemexp_hugetlb_run(struct page *first, unsigned long count)
+static unsigned long vmemexp_nr_in_hugetlb(struct page *first, unsigned long count)
 {
 	struct folio *folio = page_folio(first);
 	unsigned long left = folio_nr_pages(folio) - folio_page_idx(folio, first);
@@ -748,19 +748,19 @@ static unsigned long vmemexp_hugetlb_run(struct page *first, unsigned long count
  * There is one pin for the begin of each extent, and one for each huge page that
  * begins further on in it: by that rule, they are given back.
  */
-static unsigned long vmemexp_record_hugetlb(struct vmemexp_buf *buf, struct page *page,
-					    unsigned long pins, bool whole)
+static unsigned long vmemexp_add_hugetlb(struct vmemexp_buf *buf, struct page *page,
+					 unsigned long pins, bool whole)
 {
-	unsigned long extents = buf->nr_extents, run = pins, surplus = pins;
+	unsigned long extents = buf->nr_extents, nr = pins, surplus = pins;
 
 	if (whole)
-		run = vmemexp_hugetlb_run(page, buf->npages - buf->nr_recorded);
-	vmemexp_record(buf, page_to_pfn(page), run);
+		nr = vmemexp_nr_in_hugetlb(page, buf->npages - buf->nr_recorded);
+	vmemexp_add_extent(buf, page_to_pfn(page), nr);
 	if (buf->nr_extents > extents || page == compound_head(page))
 		surplus--;
 	if (surplus)
 		unpin_user_page_range_dirty_lock(page, surplus, false);
-	return run;
+	return nr;
 }
 
 static int vmemexp_refuse_kind(u32 kind, unsigned long addr, struct vmemexp_error *error)
@@ -776,12 +776,12 @@ static int vmemexp_refuse_kind(u32 kind, unsigned long addr, struct vmemexp_erro
  * neither split nor freed, so it is counted whole, and once more if it is met again behind
  * another one: see vmemexp_survey().
  */
-static int vmemexp_take(struct vmemexp_buf *buf, struct page **pages, unsigned long count,
-			bool whole, unsigned long addr, struct vmemexp_error *error)
+static int vmemexp_add_pages(struct vmemexp_buf *buf, struct page **pages, unsigned long count,
+			     bool whole, unsigned long addr, struct vmemexp_error *error)
 {
 	u32 kind = 0, memory = 0, allowed = READ_ONCE(vmemexp_allow);
 	const struct folio *last = buf->last_folio;
-	unsigned long i, run, held = 0;
+	unsigned long i, nr, folio_pages = 0;
 	struct folio *folio;
 	bool large;
 	int ret = 0;
@@ -796,27 +796,27 @@ static int vmemexp_take(struct vmemexp_buf *buf, struct page **pages, unsigned l
 	if (vmemexp_is_memory_encrypted())
 		allowed &= ~VMEMEXP_MEMORY_DRIVER;
 
-	for (i = 0; i < count; i += run) {
+	for (i = 0; i < count; i += nr) {
 		folio = page_folio(pages[i]);
 		large = folio_test_large(folio);
 		kind = vmemexp_memory_kind(folio, large);
 		memory |= kind;
-		/* It may go on where the run or the batch before ended. */
+		/* It may go on where the extent or the batch before ended. */
 		if (folio != last)
-			held += large ? folio_nr_pages(folio) : 1;
+			folio_pages += large ? folio_nr_pages(folio) : 1;
 		last = folio;
 
 		/* Also after an error: what is recorded is unpinned then. */
-		run = large ? vmemexp_folio_run(folio, pages + i, count - i) : 1;
+		nr = large ? vmemexp_nr_in_folio(folio, pages + i, count - i) : 1;
 		if (kind == VMEMEXP_MEMORY_HUGETLB)
-			run = vmemexp_record_hugetlb(buf, pages[i], run, whole);
+			nr = vmemexp_add_hugetlb(buf, pages[i], nr, whole);
 		else
-			vmemexp_record(buf, page_to_pfn(pages[i]), run);
+			vmemexp_add_extent(buf, page_to_pfn(pages[i]), nr);
 		if (unlikely(!(kind & allowed)) && !ret)
 			ret = vmemexp_refuse_kind(kind, addr + (i << PAGE_SHIFT), error);
 	}
 	buf->memory |= memory;
-	buf->nr_held += held;
+	buf->nr_folio_pages += folio_pages;
 	buf->last_folio = last;
 	buf->in_hugetlb = kind == VMEMEXP_MEMORY_HUGETLB;
 	return ret;
@@ -905,18 +905,18 @@ static bool vmemexp_pin_hugetlb(struct vmemexp_buf *buf, unsigned long addr, str
 }
 
 /* Pins and judges pages from @addr on, at most @count; @pages is scratch. */
-static int vmemexp_pin(struct vmemexp_buf *buf, unsigned long addr, unsigned long count,
-		       struct page **pages, struct vmemexp_error *error)
+static int vmemexp_collect_pages(struct vmemexp_buf *buf, unsigned long addr, unsigned long count,
+				 struct page **pages, struct vmemexp_error *error)
 {
 	int ret;
 
 	/* Huge pages rarely come alone, and one of its pages stands for all. */
 	if (buf->in_hugetlb && vmemexp_pin_hugetlb(buf, addr, pages))
-		return vmemexp_take(buf, pages, 1, true, addr, error);
+		return vmemexp_add_pages(buf, pages, 1, true, addr, error);
 	ret = vmemexp_pin_batch(buf, addr, count, pages);
 	if (ret < 0)
 		return vmemexp_pin_failed(buf, addr, ret, error);
-	return vmemexp_take(buf, pages, ret, false, addr, error);
+	return vmemexp_add_pages(buf, pages, ret, false, addr, error);
 }
 
 /* An extent with huge pages of hugetlb in it, of which one page each is pinned. */
@@ -924,14 +924,14 @@ static void vmemexp_unpin_hugetlb(unsigned long pfn, unsigned long pages, bool d
 {
 	struct page *first;
 	struct folio *folio;
-	unsigned long run;
+	unsigned long nr;
 
-	for (; pages; pages -= run, pfn += run) {
+	for (; pages; pages -= nr, pfn += nr) {
 		first = pfn_to_page(pfn);
 		folio = page_folio(first);
-		run = 1;
+		nr = 1;
 		if (vmemexp_is_hugetlb(folio, folio_test_large(folio)))
-			run = vmemexp_hugetlb_run(first, pages);
+			nr = vmemexp_nr_in_hugetlb(first, pages);
 		unpin_user_page_range_dirty_lock(first, 1, dirty);
 		cond_resched();
 	}
@@ -940,8 +940,8 @@ static void vmemexp_unpin_hugetlb(unsigned long pfn, unsigned long pages, bool d
 static void vmemexp_unpin(struct vmemexp_buf *buf)
 {
 	bool dirty = buf->dirty, hugetlb = buf->memory & VMEMEXP_MEMORY_HUGETLB;
-	const struct vmemexp_run *extent = buf->extents;
-	const struct vmemexp_run *end = extent + buf->nr_extents;
+	const struct vmemexp_extent *extent = buf->extents;
+	const struct vmemexp_extent *end = extent + buf->nr_extents;
 	unsigned long pages, last = 0;
 	struct page *page;
 
@@ -964,7 +964,7 @@ static void vmemexp_unpin(struct vmemexp_buf *buf)
 
 /* --- walking: page frames that mm/ does not count become extents --- */
 
-static int vmemexp_judge_pfn(struct vmemexp_buf *buf, unsigned long pfn, unsigned long addr,
+static int vmemexp_check_pfn(struct vmemexp_buf *buf, unsigned long pfn, unsigned long addr,
 			     struct vmemexp_error *error)
 {
 	if (vmemexp_is_carveout(pfn))
@@ -1029,8 +1029,8 @@ static int vmemexp_charge_extents(struct vmemexp_buf *buf, struct vmemexp_error 
 }
 
 /* Records and judges @count page frames from @addr on. */
-static int vmemexp_walk(struct vmemexp_buf *buf, unsigned long addr, unsigned long count,
-			struct vmemexp_error *error)
+static int vmemexp_collect_pfns(struct vmemexp_buf *buf, unsigned long addr, unsigned long count,
+				struct vmemexp_error *error)
 {
 	struct vmemexp_pfn found;
 	int ret = 0;
@@ -1041,7 +1041,7 @@ static int vmemexp_walk(struct vmemexp_buf *buf, unsigned long addr, unsigned lo
 		ret = vmemexp_find_pfn(buf, addr, &found, error);
 		if (ret)
 			break;
-		ret = vmemexp_judge_pfn(buf, found.pfn, addr, error);
+		ret = vmemexp_check_pfn(buf, found.pfn, addr, error);
 		if (ret)
 			break;
 		if (!buf->nr_recorded)
@@ -1050,7 +1050,7 @@ static int vmemexp_walk(struct vmemexp_buf *buf, unsigned long addr, unsigned lo
 			ret = vmemexp_fail(error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
 			break;
 		}
-		vmemexp_record(buf, found.pfn, 1);
+		vmemexp_add_extent(buf, found.pfn, 1);
 	}
 	mmap_read_unlock(buf->mm);
 	return ret ?: vmemexp_charge_extents(buf, error);
@@ -1122,7 +1122,7 @@ static bool vmemexp_has_pages(const struct vmemexp_buf *buf)
 }
 
 /* Pages that drivers insert may lie outside of System RAM as well. */
-static int vmemexp_locate(struct vmemexp_buf *buf, struct vmemexp_error *error)
+static int vmemexp_check_placement(struct vmemexp_buf *buf, struct vmemexp_error *error)
 {
 	int found, first = REGION_INTERSECTS;
 	unsigned long i;
@@ -1156,20 +1156,20 @@ static int vmemexp_compare_spans(const void *a, const void *b)
 }
 
 /* Counts pages of folios from @pfn to @end that begin behind @counted. */
-static unsigned long vmemexp_count_held(unsigned long pfn, unsigned long end,
-					unsigned long *counted)
+static unsigned long vmemexp_count_folio_pages(unsigned long pfn, unsigned long end,
+					       unsigned long *counted)
 {
-	unsigned long held = 0, pages;
+	unsigned long nr = 0, pages;
 	struct folio *folio;
 
 	for (pfn = max(pfn, *counted); pfn < end; pfn = *counted) {
 		folio = page_folio(pfn_to_page(pfn));
 		pages = folio_nr_pages(folio);
-		held += pages;
+		nr += pages;
 		*counted = pfn - folio_page_idx(folio, pfn_to_page(pfn)) + pages;
 		cond_resched();
 	}
-	return held;
+	return nr;
 }
 
 /*
@@ -1197,9 +1197,9 @@ static int vmemexp_survey(struct vmemexp_buf *buf)
 			buf->overlaps = true;
 		end = max(end, spans[i].pfn + spans[i].pages);
 		if (!buf->pfnmap)
-			held += vmemexp_count_held(spans[i].pfn, end, &counted);
+			held += vmemexp_count_folio_pages(spans[i].pfn, end, &counted);
 	}
-	buf->nr_held = held;
+	buf->nr_folio_pages = held;
 	kvfree(spans);
 	return 0;
 }
@@ -1237,13 +1237,13 @@ static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmem
 			ret = -EINTR;
 			break;
 		}
-		ret = vmemexp_reserve(buf, count);
+		ret = vmemexp_reserve_extents(buf, count);
 		if (ret)
 			break;
 		if (buf->pfnmap)
-			ret = vmemexp_walk(buf, addr, count, error);
+			ret = vmemexp_collect_pfns(buf, addr, count, error);
 		else
-			ret = vmemexp_pin(buf, addr, count, pages, error);
+			ret = vmemexp_collect_pages(buf, addr, count, pages, error);
 		if (ret)
 			break;
 		if (contiguous && buf->nr_extents > 1) {
@@ -1258,7 +1258,7 @@ static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmem
 		return ret;
 
 	if (buf->memory & (VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP)) {
-		ret = vmemexp_locate(buf, error);
+		ret = vmemexp_check_placement(buf, error);
 		if (ret)
 			return ret;
 	}
@@ -1271,7 +1271,7 @@ static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmem
 	    (buf->memory != VMEMEXP_MEMORY_ANON ||
 	     vmemexp_cache(buf->prot_cache) != VMEMEXP_CACHE_CACHED))
 		return vmemexp_fail(error, VMEMEXP_REASON_CHANGED, buf->start, -EAGAIN);
-	if (buf->nr_held > buf->npages || vmemexp_may_overlap(buf)) {
+	if (buf->nr_folio_pages > buf->npages || vmemexp_may_overlap(buf)) {
 		ret = vmemexp_survey(buf);
 		if (ret)
 			return ret;
@@ -1280,11 +1280,12 @@ static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmem
 	 * Each page was charged in advance, but one page of a huge page keeps
 	 * all of it, also when the rest is unmapped.
 	 */
-	if (buf->nr_held > buf->npages && vmemexp_charge(buf, buf->nr_held - buf->npages))
+	if (buf->nr_folio_pages > buf->npages &&
+	    vmemexp_charge(buf, buf->nr_folio_pages - buf->npages))
 		return vmemexp_fail(error, VMEMEXP_REASON_LIMIT, buf->start + buf->offset, -ENOMEM);
 	/* Give back what was reserved; too much memory is better than no buffer. */
 	if (buf->nr_extents < buf->max_extents)
-		vmemexp_resize(buf, buf->nr_extents);
+		vmemexp_resize_extents(buf, buf->nr_extents);
 	return 0;
 }
 
@@ -1301,7 +1302,7 @@ static unsigned long vmemexp_range_pages(const struct vmemexp_buf *buf,
 }
 
 /* An export that is not so far as to have @unmapped fails by @stale. */
-static void vmemexp_unmapped(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
+static void vmemexp_notify_unmap(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
 {
 	unsigned long first, end;
 
@@ -1333,7 +1334,7 @@ static bool vmemexp_was_unmapped(struct vmemexp_buf *buf, const struct mmu_notif
  * not hold where it takes something away; if it splits an entry without, as for a driver
  * that takes a part of one away, all of the entry counts as taken.
  */
-static void vmemexp_cleared(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
+static void vmemexp_notify_clear(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
 {
 	unsigned long size = range->end - range->start;
 
@@ -1361,7 +1362,7 @@ static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 	 */
 	switch (range->event) {
 	case MMU_NOTIFY_UNMAP:
-		vmemexp_unmapped(buf, range);
+		vmemexp_notify_unmap(buf, range);
 		break;
 	case MMU_NOTIFY_RELEASE:
 		WRITE_ONCE(buf->stale, true);
@@ -1369,7 +1370,7 @@ static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 		mod_delayed_work(vmemexp_wq, &buf->work, 0);
 		break;
 	case MMU_NOTIFY_CLEAR:
-		vmemexp_cleared(buf, range);
+		vmemexp_notify_clear(buf, range);
 		break;
 	default:
 		break;
@@ -1382,7 +1383,7 @@ static const struct mmu_interval_notifier_ops vmemexp_notifier_ops = {
 };
 
 /* Watches the source range in @mm, and holds that (the structure, not the memory). */
-static int vmemexp_watch(struct vmemexp_buf *buf, struct mm_struct *mm)
+static int vmemexp_register_notifier(struct vmemexp_buf *buf, struct mm_struct *mm)
 {
 	int ret = mmu_interval_notifier_insert(&buf->notifier, mm, buf->start,
 					       vmemexp_size(buf), &vmemexp_notifier_ops);
@@ -1399,7 +1400,7 @@ static int vmemexp_watch(struct vmemexp_buf *buf, struct mm_struct *mm)
 	return 0;
 }
 
-static void vmemexp_unwatch(struct vmemexp_buf *buf)
+static void vmemexp_unregister_notifier(struct vmemexp_buf *buf)
 {
 	mmu_interval_notifier_remove(&buf->notifier);
 }
@@ -1413,7 +1414,7 @@ static void vmemexp_wait_invalidated(struct vmemexp_buf *buf)
 }
 
 /* From now on it is known which of the page frames may be another mapping's. */
-static int vmemexp_watch_pages(struct vmemexp_buf *buf)
+static int vmemexp_alloc_unmapped(struct vmemexp_buf *buf)
 {
 	unsigned long *unmapped = kvzalloc(BITS_TO_LONGS(buf->npages) * sizeof(*unmapped),
 					   GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
@@ -1426,16 +1427,16 @@ static int vmemexp_watch_pages(struct vmemexp_buf *buf)
 	return 0;
 }
 #else
-static int vmemexp_watch(struct vmemexp_buf *buf, struct mm_struct *mm)
+static int vmemexp_register_notifier(struct vmemexp_buf *buf, struct mm_struct *mm)
 {
 	mmgrab(mm);
 	buf->mm = mm;
 	return 0;
 }
 
-static void vmemexp_unwatch(struct vmemexp_buf *buf) { }
+static void vmemexp_unregister_notifier(struct vmemexp_buf *buf) { }
 static void vmemexp_wait_invalidated(struct vmemexp_buf *buf) { }
-static int vmemexp_watch_pages(struct vmemexp_buf *buf) { return 0; }
+static int vmemexp_alloc_unmapped(struct vmemexp_buf *buf) { return 0; }
 #endif
 
 /*
@@ -1452,21 +1453,21 @@ static void vmemexp_leave_mm(struct vmemexp_buf *buf)
 	mutex_unlock(&buf->lock);
 	if (!mm)
 		return;
-	vmemexp_unwatch(buf);
+	vmemexp_unregister_notifier(buf);
 	mmdrop(mm);
 }
 
-/* --- runs: extents by page, segments by page --- */
+/* --- extents and segments by page --- */
 
-/* Index of the run that holds page @index; runs[0].start is 0. */
-static unsigned long vmemexp_find_run(const struct vmemexp_run *runs, unsigned long nr_runs,
-				      unsigned long index)
+/* Index of the extent that holds page @index; extents[0].start is 0. */
+static unsigned long vmemexp_find_extent(const struct vmemexp_extent *extents, unsigned long nr,
+					 unsigned long index)
 {
-	unsigned long low = 0, high = nr_runs, mid;
+	unsigned long low = 0, high = nr, mid;
 
 	while (high - low > 1) {
 		mid = low + (high - low) / 2;
-		if (runs[mid].start <= index)
+		if (extents[mid].start <= index)
 			low = mid;
 		else
 			high = mid;
@@ -1474,11 +1475,12 @@ static unsigned long vmemexp_find_run(const struct vmemexp_run *runs, unsigned l
 	return low;
 }
 
-/* The byte behind run @i. */
-static size_t vmemexp_run_end(const struct vmemexp_buf *buf, const struct vmemexp_run *runs,
-			      unsigned long nr_runs, unsigned long i)
+/* The byte behind extent @i. */
+static size_t vmemexp_extent_end(const struct vmemexp_buf *buf,
+				 const struct vmemexp_extent *extents, unsigned long nr,
+				 unsigned long i)
 {
-	return i + 1 < nr_runs ? vmemexp_run_begin(&runs[i + 1]) : vmemexp_size(buf);
+	return i + 1 < nr ? vmemexp_extent_offset(&extents[i + 1]) : vmemexp_size(buf);
 }
 
 /* --- buffer: made by the export ioctl, freed with its dma_buf --- */
@@ -1497,7 +1499,7 @@ static int vmemexp_check_gone(const struct vmemexp_buf *buf)
 /* Some device has it mapped, or there is a kernel mapping of it. */
 static bool vmemexp_is_in_use(const struct vmemexp_buf *buf)
 {
-	const struct vmemexp_attach *at;
+	const struct vmemexp_attachment *at;
 
 	lockdep_assert_held(&buf->lock);
 
@@ -1621,16 +1623,16 @@ static bool vmemexp_is_foreign(const struct vmemexp_buf *buf)
 static void vmemexp_clean_caches(const struct vmemexp_buf *buf, size_t offset, size_t length,
 				 bool keep)
 {
-	unsigned long i = vmemexp_find_run(buf->extents, buf->nr_extents, offset >> PAGE_SHIFT);
+	unsigned long i = vmemexp_find_extent(buf->extents, buf->nr_extents, offset >> PAGE_SHIFT);
 	size_t end, size, skip;
 	phys_addr_t phys;
 	void *va;
 
 	for (; length && !vmemexp_is_foreign(buf); offset += size, length -= size) {
-		end = vmemexp_run_end(buf, buf->extents, buf->nr_extents, i);
+		end = vmemexp_extent_end(buf, buf->extents, buf->nr_extents, i);
 		size = min(length, end - offset);
 		size = min_t(size_t, size, PAGE_SIZE - offset_in_page(offset));
-		skip = offset - vmemexp_run_begin(&buf->extents[i]);
+		skip = offset - vmemexp_extent_offset(&buf->extents[i]);
 		phys = vmemexp_extent_phys(buf, i) + skip;
 		if (buf->is_ram)
 			va = kmap_local_page(pfn_to_page(PHYS_PFN(phys))) + offset_in_page(offset);
@@ -1649,11 +1651,12 @@ static void vmemexp_clean_caches(const struct vmemexp_buf *buf, size_t offset, s
 /*
  * In pieces that are contiguous for the device and in memory: an IOMMU may have
  * merged scattered pages, and of each piece the DMA API translates the begin.
- * Not called where nothing lies between the device and memory (vmemexp_attach.kept).
+ * Not called where nothing lies between the device and memory
+ * (vmemexp_attachment.persistent).
  */
-static void vmemexp_sync_attach(const struct vmemexp_buf *buf, const struct vmemexp_attach *at,
-				size_t offset, size_t length, enum dma_data_direction dir,
-				bool for_cpu)
+static void vmemexp_sync_attachment(const struct vmemexp_buf *buf,
+				    const struct vmemexp_attachment *at, size_t offset,
+				    size_t length, enum dma_data_direction dir, bool for_cpu)
 {
 	unsigned long first = offset >> PAGE_SHIFT, extent, segment;
 	size_t extent_end, segment_end, size;
@@ -1670,14 +1673,14 @@ static void vmemexp_sync_attach(const struct vmemexp_buf *buf, const struct vmem
 	if (at->noncoherent && !for_cpu && dir == DMA_FROM_DEVICE)
 		vmemexp_clean_caches(buf, offset, length, true);
 
-	extent = vmemexp_find_run(buf->extents, buf->nr_extents, first);
-	segment = vmemexp_find_run(at->segments, at->nr_segments, first);
+	extent = vmemexp_find_extent(buf->extents, buf->nr_extents, first);
+	segment = vmemexp_find_extent(at->segments, at->nr_segments, first);
 	for (; length && !vmemexp_is_foreign(buf); offset += size, length -= size) {
-		extent_end = vmemexp_run_end(buf, buf->extents, buf->nr_extents, extent);
-		segment_end = vmemexp_run_end(buf, at->segments, at->nr_segments, segment);
+		extent_end = vmemexp_extent_end(buf, buf->extents, buf->nr_extents, extent);
+		segment_end = vmemexp_extent_end(buf, at->segments, at->nr_segments, segment);
 		size = min3(length, extent_end - offset, segment_end - offset);
 		addr = at->segments[segment].base +
-		       (offset - vmemexp_run_begin(&at->segments[segment]));
+		       (offset - vmemexp_extent_offset(&at->segments[segment]));
 		if (for_cpu)
 			dma_sync_single_for_cpu(at->dev, addr, size, dir);
 		else
@@ -1703,19 +1706,19 @@ static unsigned int vmemexp_sync_for_cpu(struct vmemexp_buf *buf, size_t offset,
 		DMA_TO_DEVICE, DMA_BIDIRECTIONAL, DMA_FROM_DEVICE,
 	};
 	unsigned int i, devices = 0, to_sync = 0;
-	struct vmemexp_attach *at;
+	struct vmemexp_attachment *at;
 
 	lockdep_assert_held(&buf->lock);
 
 	list_for_each_entry(at, &buf->attachments, node) {
 		devices += at->dir != DMA_NONE;
-		to_sync += at->dir != DMA_NONE && !at->kept;
+		to_sync += at->dir != DMA_NONE && !at->persistent;
 	}
 	for (i = 0; to_sync && i < ARRAY_SIZE(order); i++) {
 		list_for_each_entry(at, &buf->attachments, node) {
-			if (at->dir != order[i] || at->kept)
+			if (at->dir != order[i] || at->persistent)
 				continue;
-			vmemexp_sync_attach(buf, at, offset, length, at->dir, true);
+			vmemexp_sync_attachment(buf, at, offset, length, at->dir, true);
 			to_sync--;
 		}
 	}
@@ -1729,7 +1732,7 @@ static unsigned int vmemexp_sync_for_cpu(struct vmemexp_buf *buf, size_t offset,
 static unsigned int vmemexp_sync_for_device(struct vmemexp_buf *buf, size_t offset, size_t length,
 					    enum dma_data_direction access)
 {
-	struct vmemexp_attach *at;
+	struct vmemexp_attachment *at;
 	unsigned int devices = 0;
 
 	lockdep_assert_held(&buf->lock);
@@ -1738,9 +1741,10 @@ static unsigned int vmemexp_sync_for_device(struct vmemexp_buf *buf, size_t offs
 		if (at->dir == DMA_NONE)
 			continue;
 		devices++;
-		if (!at->kept)
-			vmemexp_sync_attach(buf, at, offset, length,
-					    at->dir == DMA_BIDIRECTIONAL ? access : at->dir, false);
+		if (!at->persistent)
+			vmemexp_sync_attachment(buf, at, offset, length,
+						at->dir == DMA_BIDIRECTIONAL ? access : at->dir,
+						false);
 	}
 	return devices;
 }
@@ -1803,7 +1807,7 @@ static bool vmemexp_has_vmap(const struct vmemexp_buf *buf)
  * at once, which is 256 KiB if it has to bounce. What is not RAM never bounces.
  * iommu-dma pads entries in 32 bits, so none gets near to 4 GiB.
  */
-static int vmemexp_alloc_sgt(const struct vmemexp_buf *buf, struct vmemexp_attach *at)
+static int vmemexp_alloc_sgt(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
 	size_t max_bytes = SZ_2G;
 	unsigned long i, nents = 0;
@@ -1819,7 +1823,7 @@ static int vmemexp_alloc_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 }
 
 /* Importers set an end of their own, and forget it there. */
-static void vmemexp_restore_end(const struct vmemexp_attach *at, struct scatterlist *sg,
+static void vmemexp_restore_end(const struct vmemexp_attachment *at, struct scatterlist *sg,
 				unsigned int entry)
 {
 	if (entry + 1 < at->nr_entries)
@@ -1829,7 +1833,7 @@ static void vmemexp_restore_end(const struct vmemexp_attach *at, struct scatterl
 }
 
 /* Describes the memory anew: importers edit what they were given the last time. */
-static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attach *at)
+static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
 	struct scatterlist *sg = at->sgt.sgl;
 	unsigned long i, pfn, pages, chunk;
@@ -1844,7 +1848,7 @@ static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 			sg_set_page(sg, buf->has_pages ? pfn_to_page(pfn) : NULL,
 				    chunk << PAGE_SHIFT, 0);
 			/* A mapping that is kept has a segment for each entry. */
-			if (at->kept) {
+			if (at->persistent) {
 				sg_dma_address(sg) = at->segments[entry].base;
 				sg_dma_len(sg) = sg->length;
 			}
@@ -1868,7 +1872,7 @@ static bool vmemexp_is_expected(const struct vmemexp_buf *buf)
 static int vmemexp_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
 {
 	struct vmemexp_buf *buf = dmabuf->priv;
-	struct vmemexp_attach *at;
+	struct vmemexp_attachment *at;
 	int ret;
 
 	at = kzalloc(sizeof(*at), GFP_KERNEL_ACCOUNT);
@@ -1909,8 +1913,8 @@ err_free:
 	return ret;
 }
 
-static void vmemexp_unmap_resources(struct vmemexp_attach *at, unsigned int nents,
-				    enum dma_data_direction dir)
+static void vmemexp_dma_unmap_resources(struct vmemexp_attachment *at, unsigned int nents,
+					enum dma_data_direction dir)
 {
 	struct scatterlist *sg;
 	unsigned int i;
@@ -1920,8 +1924,8 @@ static void vmemexp_unmap_resources(struct vmemexp_attach *at, unsigned int nent
 				   DMA_ATTR_SKIP_CPU_SYNC);
 }
 
-static int vmemexp_map_resources(const struct vmemexp_buf *buf, struct vmemexp_attach *at,
-				 enum dma_data_direction dir)
+static int vmemexp_dma_map_resources(const struct vmemexp_buf *buf, struct vmemexp_attachment *at,
+				     enum dma_data_direction dir)
 {
 	unsigned long index = 0, extent;
 	struct scatterlist *sg;
@@ -1930,7 +1934,7 @@ static int vmemexp_map_resources(const struct vmemexp_buf *buf, struct vmemexp_a
 	unsigned int i;
 
 	for_each_sgtable_sg(&at->sgt, sg, i) {
-		extent = vmemexp_find_run(buf->extents, buf->nr_extents, index);
+		extent = vmemexp_find_extent(buf->extents, buf->nr_extents, index);
 		phys = PFN_PHYS(buf->extents[extent].base + (index - buf->extents[extent].start));
 		if (!vmemexp_can_map_resource(at->dev, phys, sg->length))
 			goto err_unmap;
@@ -1945,7 +1949,7 @@ static int vmemexp_map_resources(const struct vmemexp_buf *buf, struct vmemexp_a
 	return 0;
 
 err_unmap:
-	vmemexp_unmap_resources(at, i, dir);
+	vmemexp_dma_unmap_resources(at, i, dir);
 	return -EIO;
 }
 
@@ -1980,7 +1984,8 @@ static bool vmemexp_can_reach(const struct vmemexp_buf *buf, struct device *dev)
  * Caches come between the CPUs and the device, and the DMA API does not look after all
  * of it. A resource is mapped by an IOMMU as what does not snoop, whatever the device.
  */
-static bool vmemexp_is_noncoherent(const struct vmemexp_buf *buf, const struct vmemexp_attach *at)
+static bool vmemexp_is_noncoherent(const struct vmemexp_buf *buf,
+				   const struct vmemexp_attachment *at)
 {
 	bool coherent = vmemexp_is_dma_coherent(at->dev);
 
@@ -1999,8 +2004,8 @@ static bool vmemexp_is_noncoherent(const struct vmemexp_buf *buf, const struct v
  * Bouncing goes through the linear map even so. What is not RAM is mapped as a
  * resource where it might happen: a resource is mapped as it is or not at all.
  */
-static int vmemexp_map_attach(struct vmemexp_buf *buf, struct vmemexp_attach *at,
-			      enum dma_data_direction dir)
+static int vmemexp_dma_map_sgt(struct vmemexp_buf *buf, struct vmemexp_attachment *at,
+			       enum dma_data_direction dir)
 {
 	int ret;
 
@@ -2018,13 +2023,13 @@ static int vmemexp_map_attach(struct vmemexp_buf *buf, struct vmemexp_attach *at
 			return ret;
 	}
 	if (at->resource)
-		return vmemexp_map_resources(buf, at, dir);
+		return vmemexp_dma_map_resources(buf, at, dir);
 	/* Bounce buffers may run out, which is for the importer to report. */
 	return dma_map_sgtable(at->dev, &at->sgt, dir, DMA_ATTR_SKIP_CPU_SYNC | DMA_ATTR_NO_WARN);
 }
 
 /* Importers may have changed the DMA addresses that are to be unmapped. */
-static void vmemexp_restore_sgt(const struct vmemexp_buf *buf, struct vmemexp_attach *at)
+static void vmemexp_restore_sgt(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
 	struct scatterlist *sg = at->sgt.sgl;
 	size_t start, end;
@@ -2034,8 +2039,8 @@ static void vmemexp_restore_sgt(const struct vmemexp_buf *buf, struct vmemexp_at
 	for (i = 0; i < at->nr_entries; i++, sg = sg_next(sg)) {
 		vmemexp_restore_end(at, sg, i);
 		if (i < at->nr_segments) {
-			start = vmemexp_run_begin(&at->segments[i]);
-			end = vmemexp_run_end(buf, at->segments, at->nr_segments, i);
+			start = vmemexp_extent_offset(&at->segments[i]);
+			end = vmemexp_extent_end(buf, at->segments, at->nr_segments, i);
 			sg_dma_address(sg) = at->segments[i].base;
 			sg_dma_len(sg) = end - start;
 		} else {
@@ -2045,22 +2050,22 @@ static void vmemexp_restore_sgt(const struct vmemexp_buf *buf, struct vmemexp_at
 	}
 }
 
-static void vmemexp_unmap_attach(const struct vmemexp_buf *buf, struct vmemexp_attach *at)
+static void vmemexp_dma_unmap(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
 	vmemexp_restore_sgt(buf, at);
 	/* The direction that was mapped, whatever the importer says now. */
 	if (at->resource)
-		vmemexp_unmap_resources(at, at->nr_segments, at->mapped_dir);
+		vmemexp_dma_unmap_resources(at, at->nr_segments, at->mapped_dir);
 	else if (at->nr_segments)
 		dma_unmap_sgtable(at->dev, &at->sgt, at->mapped_dir, DMA_ATTR_SKIP_CPU_SYNC);
 	at->nr_segments = 0;
 	at->nr_bounced = 0;
-	at->kept = false;
+	at->persistent = false;
 }
 
 /* The number of segments that are no part of the buffer but copies. */
 static unsigned int vmemexp_count_bounced(const struct vmemexp_buf *buf,
-					  const struct vmemexp_attach *at)
+					  const struct vmemexp_attachment *at)
 {
 	unsigned int i, bounced = 0;
 	unsigned long extent = 0;
@@ -2073,11 +2078,11 @@ static unsigned int vmemexp_count_bounced(const struct vmemexp_buf *buf,
 	if (vmemexp_is_translated(at->dev) && !buf->overlaps && !vmemexp_may_bounce(buf, at->dev))
 		return 0;
 	for (i = 0; i < at->nr_segments; i++) {
-		start = vmemexp_run_begin(&at->segments[i]);
-		while (start >= vmemexp_run_end(buf, buf->extents, buf->nr_extents, extent))
+		start = vmemexp_extent_offset(&at->segments[i]);
+		while (start >= vmemexp_extent_end(buf, buf->extents, buf->nr_extents, extent))
 			extent++;
 		phys = vmemexp_extent_phys(buf, extent) +
-		       (start - vmemexp_run_begin(&buf->extents[extent]));
+		       (start - vmemexp_extent_offset(&buf->extents[extent]));
 		bounced += vmemexp_dma_to_phys(at->dev, at->segments[i].base) != phys;
 	}
 	return bounced;
@@ -2094,8 +2099,8 @@ static bool vmemexp_is_direct(const struct vmemexp_buf *buf, struct device *dev)
 	       !vmemexp_may_bounce(buf, dev);
 }
 
-static int vmemexp_map_segments(struct vmemexp_buf *buf, struct vmemexp_attach *at,
-				enum dma_data_direction dir)
+static int vmemexp_dma_map(struct vmemexp_buf *buf, struct vmemexp_attachment *at,
+			   enum dma_data_direction dir)
 {
 	unsigned long index = 0;
 	struct scatterlist *sg;
@@ -2107,7 +2112,7 @@ static int vmemexp_map_segments(struct vmemexp_buf *buf, struct vmemexp_attach *
 		at->sgt.nents = 0;
 		return 0;
 	}
-	ret = vmemexp_map_attach(buf, at, dir);
+	ret = vmemexp_dma_map_sgt(buf, at, dir);
 	if (ret)
 		return ret;
 	at->mapped_dir = dir;
@@ -2120,16 +2125,17 @@ static int vmemexp_map_segments(struct vmemexp_buf *buf, struct vmemexp_attach *
 	at->nr_bounced = vmemexp_count_bounced(buf, at);
 	/* Two copies of one page would overwrite each other. */
 	if (buf->overlaps && at->nr_bounced) {
-		vmemexp_unmap_attach(buf, at);
+		vmemexp_dma_unmap(buf, at);
 		return -ENOTUNIQ;
 	}
 	return 0;
 }
 
-static struct sg_table *vmemexp_map(struct dma_buf_attachment *attach, enum dma_data_direction dir)
+static struct sg_table *vmemexp_map_dma_buf(struct dma_buf_attachment *attach,
+					    enum dma_data_direction dir)
 {
 	struct vmemexp_buf *buf = attach->dmabuf->priv;
-	struct vmemexp_attach *at = attach->priv;
+	struct vmemexp_attachment *at = attach->priv;
 	bool direct;
 	int ret;
 
@@ -2148,21 +2154,20 @@ static struct sg_table *vmemexp_map(struct dma_buf_attachment *attach, enum dma_
 	}
 	/* Asked each time: its driver may have changed what the device can reach. */
 	direct = vmemexp_is_direct(buf, at->dev);
-	if (at->kept && !direct)
-		vmemexp_unmap_attach(buf, at);
+	if (at->persistent && !direct)
+		vmemexp_dma_unmap(buf, at);
 	vmemexp_fill_sgt(buf, at);
-	if (!at->kept) {
+	if (!at->persistent) {
 		/* A mapping that is kept has to do for all directions to come. */
-		ret = vmemexp_map_segments(buf, at,
-					   direct && buf->writable ? DMA_BIDIRECTIONAL : dir);
+		ret = vmemexp_dma_map(buf, at, direct && buf->writable ? DMA_BIDIRECTIONAL : dir);
 		if (ret)
 			goto err_unlock;
 		/* A copy can turn up where none was to be expected. */
-		at->kept = direct && at->nr_segments && !at->nr_bounced;
+		at->persistent = direct && at->nr_segments && !at->nr_bounced;
 	}
 	at->dir = dir;
-	if (!at->kept)
-		vmemexp_sync_attach(buf, at, 0, vmemexp_size(buf), dir, false);
+	if (!at->persistent)
+		vmemexp_sync_attachment(buf, at, 0, vmemexp_size(buf), dir, false);
 	if (dir != DMA_TO_DEVICE)
 		WRITE_ONCE(buf->dirty, true);
 	trace_vmemexp_map(buf, at);
@@ -2174,18 +2179,18 @@ err_unlock:
 	return ERR_PTR(ret);
 }
 
-static void vmemexp_unmap(struct dma_buf_attachment *attach, struct sg_table *sgt,
-			  enum dma_data_direction dir)
+static void vmemexp_unmap_dma_buf(struct dma_buf_attachment *attach, struct sg_table *sgt,
+				  enum dma_data_direction dir)
 {
 	struct vmemexp_buf *buf = attach->dmabuf->priv;
-	struct vmemexp_attach *at = attach->priv;
+	struct vmemexp_attachment *at = attach->priv;
 
 	mutex_lock(&buf->lock);
 	trace_vmemexp_unmap(buf, at);
-	if (!at->kept)
-		vmemexp_sync_attach(buf, at, 0, vmemexp_size(buf), at->dir, true);
-	if (!at->kept || buf->revoked)
-		vmemexp_unmap_attach(buf, at);
+	if (!at->persistent)
+		vmemexp_sync_attachment(buf, at, 0, vmemexp_size(buf), at->dir, true);
+	if (!at->persistent || buf->revoked)
+		vmemexp_dma_unmap(buf, at);
 	at->dir = DMA_NONE;
 	if (buf->revoked)
 		mod_delayed_work(vmemexp_wq, &buf->work, 0);
@@ -2195,13 +2200,13 @@ static void vmemexp_unmap(struct dma_buf_attachment *attach, struct sg_table *sg
 static void vmemexp_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
 {
 	struct vmemexp_buf *buf = dmabuf->priv;
-	struct vmemexp_attach *at = attach->priv;
+	struct vmemexp_attachment *at = attach->priv;
 
 	mutex_lock(&buf->lock);
 	list_del(&at->node);
 	mutex_unlock(&buf->lock);
-	if (at->kept)
-		vmemexp_unmap_attach(buf, at);
+	if (at->persistent)
+		vmemexp_dma_unmap(buf, at);
 	kvfree(at->segments);
 	at->sgt.orig_nents = at->nr_entries;
 	sg_free_table(&at->sgt);
@@ -2358,7 +2363,7 @@ static void vmemexp_fill_start(struct vmemexp_fill *fill, unsigned long addr)
 	unsigned long index, i, skip;
 
 	index = fill->vma->vm_pgoff + ((addr - fill->vma->vm_start) >> PAGE_SHIFT);
-	i = vmemexp_find_run(buf->extents, buf->nr_extents, index);
+	i = vmemexp_find_extent(buf->extents, buf->nr_extents, index);
 	skip = index - buf->extents[i].start;
 	fill->extent = i;
 	fill->pfn = buf->extents[i].base + skip;
@@ -2609,8 +2614,8 @@ static void vmemexp_release(struct dma_buf *dmabuf)
 static const struct dma_buf_ops vmemexp_dma_buf_ops = {
 	.attach = vmemexp_attach,
 	.detach = vmemexp_detach,
-	.map_dma_buf = vmemexp_map,
-	.unmap_dma_buf = vmemexp_unmap,
+	.map_dma_buf = vmemexp_map_dma_buf,
+	.unmap_dma_buf = vmemexp_unmap_dma_buf,
 	.begin_cpu_access = vmemexp_begin_cpu_access,
 	.end_cpu_access = vmemexp_end_cpu_access,
 	.mmap = vmemexp_mmap,
@@ -2623,8 +2628,8 @@ static const struct dma_buf_ops vmemexp_dma_buf_ops = {
 static const struct dma_buf_ops vmemexp_no_vmap_dma_buf_ops = {
 	.attach = vmemexp_attach,
 	.detach = vmemexp_detach,
-	.map_dma_buf = vmemexp_map,
-	.unmap_dma_buf = vmemexp_unmap,
+	.map_dma_buf = vmemexp_map_dma_buf,
+	.unmap_dma_buf = vmemexp_unmap_dma_buf,
 	.begin_cpu_access = vmemexp_begin_cpu_access,
 	.end_cpu_access = vmemexp_end_cpu_access,
 	.mmap = vmemexp_mmap,
@@ -2655,15 +2660,15 @@ static struct dma_buf *vmemexp_get_dmabuf(int fd)
 /* --- revoke: the memory is taken back from all who have it --- */
 
 /* Mappings for DMA that are kept from one map to the next have no use any more. */
-static void vmemexp_unmap_kept(struct vmemexp_buf *buf)
+static void vmemexp_dma_unmap_persistent(struct vmemexp_buf *buf)
 {
-	struct vmemexp_attach *at;
+	struct vmemexp_attachment *at;
 
 	lockdep_assert_held(&buf->lock);
 
 	list_for_each_entry(at, &buf->attachments, node)
-		if (at->kept && at->dir == DMA_NONE)
-			vmemexp_unmap_attach(buf, at);
+		if (at->persistent && at->dir == DMA_NONE)
+			vmemexp_dma_unmap(buf, at);
 }
 
 /*
@@ -2675,7 +2680,7 @@ static void vmemexp_unmap_kept(struct vmemexp_buf *buf)
  * at once: its driver promised that the page frames stay, and may itself be the
  * importer, in a circle that nothing else would break.
  */
-static int vmemexp_revoke(struct vmemexp_buf *buf, bool interruptible)
+static int vmemexp_revoke_buf(struct vmemexp_buf *buf, bool interruptible)
 {
 	struct dma_buf *dmabuf = buf->dmabuf;
 	struct file *file;
@@ -2700,7 +2705,7 @@ static int vmemexp_revoke(struct vmemexp_buf *buf, bool interruptible)
 	dma_resv_unlock(dmabuf->resv);
 
 	mutex_lock(&buf->lock);
-	vmemexp_unmap_kept(buf);
+	vmemexp_dma_unmap_persistent(buf);
 	buf->emptied = true;
 	file = buf->file;
 	buf->file = NULL;
@@ -2763,7 +2768,7 @@ static void vmemexp_work(struct work_struct *work)
 	if (!exported)
 		return;
 	if (vmemexp_is_gone(buf))
-		vmemexp_revoke(buf, false);
+		vmemexp_revoke_buf(buf, false);
 	if (!vmemexp_put_unused_memory(buf))
 		queue_delayed_work(vmemexp_wq, &buf->work, VMEMEXP_FENCE_INTERVAL);
 	vmemexp_put_buf(buf);
@@ -2863,8 +2868,8 @@ static bool vmemexp_may_have(struct vm_area_struct *vma, const struct dma_buf *d
  * If the range is a mapping of a dma-buf: that one, with a reference, and in
  * @offset where the range begins in it. NULL if it is not.
  */
-static struct dma_buf *vmemexp_reuse(const struct vmemexp_export *arg, u64 *offset,
-				     struct vmemexp_error *error)
+static struct dma_buf *vmemexp_find_dmabuf(const struct vmemexp_export *arg, u64 *offset,
+					   struct vmemexp_error *error)
 {
 	bool write = (arg->fd_flags & O_ACCMODE) == O_RDWR;
 	unsigned long addr = arg->vaddr & PAGE_MASK;
@@ -2996,7 +3001,7 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 	init_completion(&buf->unreferenced);
 
 	/* Before anything is looked at, so that no unmapping goes unseen. */
-	ret = vmemexp_watch(buf, current->mm);
+	ret = vmemexp_register_notifier(buf, current->mm);
 	if (ret)
 		goto err_destroy;
 
@@ -3016,7 +3021,7 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 
 	/* Carve-outs are reserved already: what is charged is their description. */
 	if (buf->pfnmap) {
-		ret = vmemexp_charge_extents(buf, error) ?: vmemexp_watch_pages(buf);
+		ret = vmemexp_charge_extents(buf, error) ?: vmemexp_alloc_unmapped(buf);
 		if (ret)
 			goto err_destroy;
 	} else {
@@ -3037,7 +3042,8 @@ err_destroy:
 	return ERR_PTR(ret);
 }
 
-static struct dma_buf *vmemexp_export(const struct vmemexp_export *arg, struct vmemexp_error *error)
+static struct dma_buf *vmemexp_create_dmabuf(const struct vmemexp_export *arg,
+					     struct vmemexp_error *error)
 {
 	DEFINE_DMA_BUF_EXPORT_INFO(info);
 	struct vmemexp_buf *buf;
@@ -3136,12 +3142,12 @@ static long vmemexp_ioctl_export(void __user *uarg, size_t usize, void *karg)
 		goto err_report;
 
 	arg->memory = VMEMEXP_MEMORY_DMABUF;
-	dmabuf = vmemexp_reuse(arg, &offset, &error);
+	dmabuf = vmemexp_find_dmabuf(arg, &offset, &error);
 	if (!dmabuf) {
 		known = false;
 		arg->memory = 0;
 		offset = offset_in_page(arg->vaddr);
-		dmabuf = vmemexp_export(arg, &error);
+		dmabuf = vmemexp_create_dmabuf(arg, &error);
 	}
 	if (IS_ERR(dmabuf)) {
 		ret = PTR_ERR(dmabuf);
@@ -3273,9 +3279,9 @@ static long vmemexp_ioctl_sync(void __user *uarg, size_t usize, void *karg)
 /* --- VMEMEXP_IOC_QUERY and the list of buffers --- */
 
 /* The part of the answer to a query that changes during the life of a buffer. */
-static void vmemexp_observe(struct vmemexp_buf *buf, struct vmemexp_query *now)
+static void vmemexp_query_state(struct vmemexp_buf *buf, struct vmemexp_query *now)
 {
-	struct vmemexp_attach *at;
+	struct vmemexp_attachment *at;
 
 	lockdep_assert_held(&buf->lock);
 
@@ -3292,7 +3298,7 @@ static void vmemexp_observe(struct vmemexp_buf *buf, struct vmemexp_query *now)
 	}
 }
 
-static void vmemexp_describe(const struct vmemexp_buf *buf, struct vmemexp_query *arg)
+static void vmemexp_query_info(const struct vmemexp_buf *buf, struct vmemexp_query *arg)
 {
 	unsigned long i, pages, min_pages = ULONG_MAX, max_pages = 0;
 	u64 last = 0;
@@ -3332,10 +3338,10 @@ static long vmemexp_ioctl_query(void __user *uarg, size_t usize, void *karg)
 	ret = mutex_lock_interruptible(&buf->lock);
 	if (ret)
 		goto put;
-	vmemexp_observe(buf, arg);
+	vmemexp_query_state(buf, arg);
 	mutex_unlock(&buf->lock);
 
-	vmemexp_describe(buf, arg);
+	vmemexp_query_info(buf, arg);
 	if (copy_to_user(uarg, arg, min(usize, sizeof(*arg))))
 		ret = -EFAULT;
 put:
@@ -3360,7 +3366,7 @@ static int vmemexp_buffers_show(struct seq_file *m, void *unused)
 	mutex_lock(&vmemexp_buffers_lock);
 	list_for_each_entry(buf, &vmemexp_buffers, node) {
 		mutex_lock(&buf->lock);
-		vmemexp_observe(buf, &now);
+		vmemexp_query_state(buf, &now);
 		mutex_unlock(&buf->lock);
 		vmemexp_print_memory(memory, sizeof(memory), buf->memory);
 		seq_printf(m, "%lu %zu %s %s %lu %u %u %u %u %s%s %u %d ",
@@ -3408,9 +3414,9 @@ static struct vmemexp_buf *vmemexp_get_buf(u64 ino)
  * Writes the names of the devices that have it mapped to @names, a line each, as far as
  * they fit, and returns the number of bytes that all of them take.
  */
-static size_t vmemexp_name_users(struct vmemexp_buf *buf, char *names, size_t size)
+static size_t vmemexp_name_devices(struct vmemexp_buf *buf, char *names, size_t size)
 {
-	const struct vmemexp_attach *at;
+	const struct vmemexp_attachment *at;
 	size_t len = 0;
 
 	lockdep_assert_held(&buf->lock);
@@ -3423,8 +3429,8 @@ static size_t vmemexp_name_users(struct vmemexp_buf *buf, char *names, size_t si
 }
 
 /* Tells who is left. @names is for their names, @names_size bytes to be freed. */
-static int vmemexp_list_users(struct vmemexp_buf *buf, struct vmemexp_revoke *arg, char **names,
-			      size_t *names_size)
+static int vmemexp_list_devices(struct vmemexp_buf *buf, struct vmemexp_revoke *arg, char **names,
+				size_t *names_size)
 {
 	struct vmemexp_query now;
 	size_t size = 0;
@@ -3434,7 +3440,7 @@ static int vmemexp_list_users(struct vmemexp_buf *buf, struct vmemexp_revoke *ar
 	if (ret)
 		return ret;
 	if (arg->names_size)
-		size = min_t(size_t, arg->names_size, vmemexp_name_users(buf, NULL, 0));
+		size = min_t(size_t, arg->names_size, vmemexp_name_devices(buf, NULL, 0));
 	mutex_unlock(&buf->lock);
 
 	if (size) {
@@ -3448,8 +3454,8 @@ static int vmemexp_list_users(struct vmemexp_buf *buf, struct vmemexp_revoke *ar
 	if (ret)
 		return ret;
 	/* Nobody can have come, so that is enough. */
-	arg->names_size = vmemexp_name_users(buf, *names, size);
-	vmemexp_observe(buf, &now);
+	arg->names_size = vmemexp_name_devices(buf, *names, size);
+	vmemexp_query_state(buf, &now);
 	mutex_unlock(&buf->lock);
 	arg->mappings = now.mappings;
 	arg->vmaps = now.vmaps;
@@ -3473,9 +3479,9 @@ static long vmemexp_ioctl_revoke(void __user *uarg, size_t usize, void *karg)
 	if (IS_ERR(buf))
 		return PTR_ERR(buf);
 
-	ret = vmemexp_revoke(buf, true);
+	ret = vmemexp_revoke_buf(buf, true);
 	if (!ret)
-		ret = vmemexp_list_users(buf, arg, &names, &names_size);
+		ret = vmemexp_list_devices(buf, arg, &names, &names_size);
 	/* It has begun, so it must come to its end. */
 	if (!vmemexp_put_unused_memory(buf) || ret)
 		mod_delayed_work(vmemexp_wq, &buf->work, 0);

@@ -19,14 +19,15 @@
 #include <vmemexp/compat.h>
 
 /**
- * struct vmemexp_run - pages of a buffer that are contiguous for somebody
- * @base: page frame number (in an extent) or DMA address (in a segment)
- * @start: index of the first page in the buffer; the run ends where the next
+ * struct vmemexp_extent - consecutive pages of a buffer that are contiguous elsewhere
+ * @base: where: page frame number, in vmemexp_buf.extents; DMA address, in
+ *	vmemexp_attachment.segments, since a segment is an extent in DMA addresses
+ * @start: index of the first page in the buffer; the extent ends where the next
  *	one starts, the last one ends with the buffer
  *
  * There may be as many as pages, which are fewer than INT_MAX: no padding.
  */
-struct vmemexp_run {
+struct vmemexp_extent {
 	u64 base;
 	u32 start;
 } __packed __aligned(4);
@@ -84,17 +85,17 @@ struct vmemexp_user {
  * @file: the file that @pfnmap memory was mapped from, held until revoked; may be
  *	NULL. Protected by @lock once exported.
  * @nr_vmas: mappings that the source range had when it was first looked at
- * @extents: physically contiguous runs of pages, in buffer order
+ * @extents: where the pages are, physically, in buffer order
  * @nr_extents: entries used in @extents
  * @max_extents: entries allocated in @extents
  * @nr_recorded: pages described by @extents
  * @next_pfn: page frame that would go on with the last of @extents
- * @nr_held: pages of the folios that they belong to, if pinned
+ * @nr_folio_pages: pages of the folios that they belong to, if pinned
  * @last_folio: the folio of the last page pinned, for comparison only
  * @in_hugetlb: and that was a huge page of hugetlb
  * @waited: how long the export has waited for its turn, in jiffies
- * @charged: pages charged to the user: the larger of @npages and @nr_held if they are
- *	pinned, else what the kernel needs to describe them; 0 when @dropped
+ * @charged: pages charged to the user: the larger of @npages and @nr_folio_pages if they
+ *	are pinned, else what the kernel needs to describe them; 0 when @dropped
  * @user: who is charged, and outlives the process
  * @mm: the exporter's, held by mmgrab(): pinned_vm is shown there. NULL when it has
  *	ended. Protected by @lock once exported.
@@ -116,7 +117,7 @@ struct vmemexp_user {
  *	fields above that say so. Taken inside the mmap_lock (mmap), the reservation
  *	lock (map, unmap, vmap, vunmap) and vmemexp_buffers_lock. Nothing that takes
  *	one of these, or waits for a fence, may run under it.
- * @attachments: list of vmemexp_attach
+ * @attachments: list of vmemexp_attachment
  * @vaddr: the kernel mapping while there is one
  * @blank: the page that @vaddr shows instead of the memory, if that was @revoked
  * @windows: kernel addresses of the extents, for cache maintenance of memory
@@ -153,12 +154,12 @@ struct vmemexp_buf {
 	struct file *file;
 	unsigned long nr_vmas;
 
-	struct vmemexp_run *extents;
+	struct vmemexp_extent *extents;
 	unsigned long nr_extents;
 	unsigned long max_extents;
 	unsigned long nr_recorded;
 	unsigned long next_pfn;
-	unsigned long nr_held;
+	unsigned long nr_folio_pages;
 	const void *last_folio;
 	bool in_hugetlb;
 	unsigned long waited;
@@ -189,7 +190,7 @@ struct vmemexp_buf {
 };
 
 /**
- * struct vmemexp_attach - one device attached to a buffer
+ * struct vmemexp_attachment - one device attached to a buffer
  * @dev: the device
  * @may_map: the importer was allowed to map it when it attached
  * @max_pages: pages that one entry of @sgt may have
@@ -200,8 +201,8 @@ struct vmemexp_buf {
  * @sgt: this device's own scatterlist of the whole buffer
  * @dir: direction that the importer has mapped it in, DMA_NONE while it has not
  * @mapped_dir: direction that it is mapped in for the DMA API
- * @kept: the DMA API's mapping is kept from the first map to detach, because it is
- *	nothing but the addresses of the memory (vmemexp_is_direct())
+ * @persistent: the DMA API's mapping is kept from the first map to detach, because it
+ *	is nothing but the addresses of the memory (vmemexp_is_direct())
  * @resource: mapped by dma_map_resource()
  * @segments: the mapping's contiguous DMA ranges. Importers may edit the
  *	scatterlist that they got; syncs go by this copy.
@@ -211,7 +212,7 @@ struct vmemexp_buf {
  * Protected by vmemexp_buf.lock, apart from @dev, @may_map, @max_pages and @nr_entries,
  * which are constant.
  */
-struct vmemexp_attach {
+struct vmemexp_attachment {
 	struct device *dev;
 	bool may_map;
 	unsigned long max_pages;
@@ -221,9 +222,9 @@ struct vmemexp_attach {
 	struct sg_table sgt;
 	enum dma_data_direction dir;
 	enum dma_data_direction mapped_dir;
-	bool kept;
+	bool persistent;
 	bool resource;
-	struct vmemexp_run *segments;
+	struct vmemexp_extent *segments;
 	unsigned int nr_segments;
 	unsigned int nr_bounced;
 };
