@@ -333,6 +333,8 @@ static int vmemexp_is_system_ram(unsigned long pfn, unsigned long pages)
 				 IORES_DESC_NONE);
 }
 
+/* --- errors of an export --- */
+
 /* What user space is told when an export fails, as netlink's extack does. */
 struct vmemexp_error {
 	u32 reason;
@@ -357,6 +359,112 @@ static bool vmemexp_map_without_pages;
 module_param_named(map_without_pages, vmemexp_map_without_pages, bool, 0644);
 MODULE_PARM_DESC(map_without_pages,
 		 "let importers without CAP_SYS_RAWIO map carve-outs for DMA that have no struct page; drivers that look for pages map other memory instead, or crash the kernel (default: N)");
+
+/* --- extents: where the pages of a buffer are, and the segments of a device --- */
+
+/* Where @extent begins in the buffer, in bytes. */
+static size_t vmemexp_extent_offset(const struct vmemexp_extent *extent)
+{
+	return (size_t)extent->start << PAGE_SHIFT;
+}
+
+static unsigned long vmemexp_extent_pages(const struct vmemexp_buf *buf, unsigned long i)
+{
+	unsigned long end = i + 1 < buf->nr_extents ? buf->extents[i + 1].start : buf->nr_recorded;
+
+	return end - buf->extents[i].start;
+}
+
+static phys_addr_t vmemexp_extent_phys(const struct vmemexp_buf *buf, unsigned long i)
+{
+	return PFN_PHYS(buf->extents[i].base);
+}
+
+static unsigned long vmemexp_extent_addr(const struct vmemexp_buf *buf, unsigned long i)
+{
+	return buf->start + vmemexp_extent_offset(&buf->extents[i]);
+}
+
+/* Index of the extent that holds page @index; extents[0].start is 0. */
+static unsigned long vmemexp_find_extent(const struct vmemexp_extent *extents, unsigned long nr,
+					 unsigned long index)
+{
+	unsigned long low = 0, high = nr, mid;
+
+	while (high - low > 1) {
+		mid = low + (high - low) / 2;
+		if (extents[mid].start <= index)
+			low = mid;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+/* The byte behind extent @i. */
+static size_t vmemexp_extent_end(const struct vmemexp_buf *buf,
+				 const struct vmemexp_extent *extents, unsigned long nr,
+				 unsigned long i)
+{
+	return i + 1 < nr ? vmemexp_extent_offset(&extents[i + 1]) : vmemexp_size(buf);
+}
+
+/*
+ * kmalloc() rounds up to a power of two; this array lives as long as the buffer, so do
+ * not waste half of it.
+ */
+static struct vmemexp_extent *vmemexp_alloc_extents(unsigned long nr)
+{
+	size_t size = array_size(nr, sizeof(struct vmemexp_extent));
+
+	if (size > PAGE_SIZE && !is_power_of_2(PAGE_ALIGN(size)))
+		return __vmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	return kvmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+}
+
+/* Moves the extents to an array of @max entries, at least those in use. */
+static int vmemexp_resize_extents(struct vmemexp_buf *buf, unsigned long max)
+{
+	struct vmemexp_extent *extents = vmemexp_alloc_extents(max);
+
+	if (!extents)
+		return -ENOMEM;
+	if (buf->nr_extents)
+		memcpy(extents, buf->extents, buf->nr_extents * sizeof(*extents));
+	kvfree(buf->extents);
+	buf->extents = extents;
+	buf->max_extents = max;
+	return 0;
+}
+
+/*
+ * Makes room for the extents of @count more pages, so that recording them cannot fail;
+ * and for all the rest, if that is as scattered as what has been recorded.
+ */
+static int vmemexp_reserve_extents(struct vmemexp_buf *buf, unsigned long count)
+{
+	unsigned long most = buf->nr_extents + (buf->npages - buf->nr_recorded);
+	unsigned long max = buf->nr_extents + count, likely = 0;
+
+	if (max <= buf->max_extents)
+		return 0;
+	if (buf->nr_recorded)
+		likely = count + div64_u64((u64)buf->nr_extents * buf->npages, buf->nr_recorded);
+	return vmemexp_resize_extents(buf, min(most, max3(max, likely, 2 * buf->max_extents)));
+}
+
+static void vmemexp_add_extent(struct vmemexp_buf *buf, unsigned long pfn, unsigned long pages)
+{
+	struct vmemexp_extent *extent;
+
+	if (pfn != buf->next_pfn || !buf->nr_extents) {
+		extent = &buf->extents[buf->nr_extents++];
+		extent->base = pfn;
+		extent->start = buf->nr_recorded;
+	}
+	buf->nr_recorded += pages;
+	buf->next_pfn = pfn + pages;
+}
 
 /* --- accounting: refuse before doing, on a user that outlives the process --- */
 
@@ -613,87 +721,7 @@ static int vmemexp_pin_failed(struct vmemexp_buf *buf, unsigned long addr, int r
 	return vmemexp_fail(error, VMEMEXP_REASON_UNPINNABLE, addr, ret);
 }
 
-/* --- pinning: pages become extents --- */
-
-/* Where @extent begins in the buffer, in bytes. */
-static size_t vmemexp_extent_offset(const struct vmemexp_extent *extent)
-{
-	return (size_t)extent->start << PAGE_SHIFT;
-}
-
-/*
- * kmalloc() rounds up to a power of two; this array lives as long as the buffer, so do
- * not waste half of it.
- */
-static struct vmemexp_extent *vmemexp_alloc_extents(unsigned long nr)
-{
-	size_t size = array_size(nr, sizeof(struct vmemexp_extent));
-
-	if (size > PAGE_SIZE && !is_power_of_2(PAGE_ALIGN(size)))
-		return __vmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-	return kvmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-}
-
-/* Moves the extents to an array of @max entries, at least those in use. */
-static int vmemexp_resize_extents(struct vmemexp_buf *buf, unsigned long max)
-{
-	struct vmemexp_extent *extents = vmemexp_alloc_extents(max);
-
-	if (!extents)
-		return -ENOMEM;
-	if (buf->nr_extents)
-		memcpy(extents, buf->extents, buf->nr_extents * sizeof(*extents));
-	kvfree(buf->extents);
-	buf->extents = extents;
-	buf->max_extents = max;
-	return 0;
-}
-
-/*
- * Makes room for the extents of @count more pages, so that recording them cannot fail;
- * and for all the rest, if that is as scattered as what has been recorded.
- */
-static int vmemexp_reserve_extents(struct vmemexp_buf *buf, unsigned long count)
-{
-	unsigned long most = buf->nr_extents + (buf->npages - buf->nr_recorded);
-	unsigned long max = buf->nr_extents + count, likely = 0;
-
-	if (max <= buf->max_extents)
-		return 0;
-	if (buf->nr_recorded)
-		likely = count + div64_u64((u64)buf->nr_extents * buf->npages, buf->nr_recorded);
-	return vmemexp_resize_extents(buf, min(most, max3(max, likely, 2 * buf->max_extents)));
-}
-
-static unsigned long vmemexp_extent_pages(const struct vmemexp_buf *buf, unsigned long i)
-{
-	unsigned long end = i + 1 < buf->nr_extents ? buf->extents[i + 1].start : buf->nr_recorded;
-
-	return end - buf->extents[i].start;
-}
-
-static phys_addr_t vmemexp_extent_phys(const struct vmemexp_buf *buf, unsigned long i)
-{
-	return PFN_PHYS(buf->extents[i].base);
-}
-
-static unsigned long vmemexp_extent_addr(const struct vmemexp_buf *buf, unsigned long i)
-{
-	return buf->start + vmemexp_extent_offset(&buf->extents[i]);
-}
-
-static void vmemexp_add_extent(struct vmemexp_buf *buf, unsigned long pfn, unsigned long pages)
-{
-	struct vmemexp_extent *extent;
-
-	if (pfn != buf->next_pfn || !buf->nr_extents) {
-		extent = &buf->extents[buf->nr_extents++];
-		extent->base = pfn;
-		extent->start = buf->nr_recorded;
-	}
-	buf->nr_recorded += pages;
-	buf->next_pfn = pfn + pages;
-}
+/* --- collecting pages: they are pinned --- */
 
 /* Whether @folio, with several pages or not, is a page of hugetlb's: never a small one. */
 static bool vmemexp_is_hugetlb(struct folio *folio, bool large)
@@ -962,7 +990,7 @@ static void vmemexp_unpin(struct vmemexp_buf *buf)
 	}
 }
 
-/* --- walking: page frames that mm/ does not count become extents --- */
+/* --- collecting page frames, which mm/ does not count: they are looked up --- */
 
 static int vmemexp_check_pfn(struct vmemexp_buf *buf, unsigned long pfn, unsigned long addr,
 			     struct vmemexp_error *error)
@@ -1056,55 +1084,7 @@ static int vmemexp_collect_pfns(struct vmemexp_buf *buf, unsigned long addr, uns
 	return ret ?: vmemexp_charge_extents(buf, error);
 }
 
-/* --- windows: kernel addresses of cached memory that the linear map lacks --- */
-
-/* Whether caches come between the CPUs and what sees memory only. */
-static bool vmemexp_needs_cache_ops(const struct vmemexp_buf *buf)
-{
-	return VMEMEXP_HAS_CACHE_OPS && vmemexp_cache(buf->prot_cache) == VMEMEXP_CACHE_CACHED;
-}
-
-static void vmemexp_close_windows(struct vmemexp_buf *buf)
-{
-	unsigned long i;
-
-	if (!buf->windows)
-		return;
-	for (i = 0; i < buf->nr_extents && buf->windows[i]; i++)
-		memunmap(buf->windows[i]);
-	kvfree(buf->windows);
-	buf->windows = NULL;
-}
-
-/*
- * Once opened they stay open until the buffer goes, because unmap must not fail.
- * Until somebody needs them they would only use up address space.
- */
-static int vmemexp_open_windows(struct vmemexp_buf *buf)
-{
-	u32 cache = vmemexp_cache(buf->prot_cache);
-	unsigned long i;
-
-	if (buf->windows)
-		return 0;
-	buf->windows = kvcalloc(buf->nr_extents, sizeof(*buf->windows),
-				GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-	if (!buf->windows)
-		return -ENOMEM;
-	for (i = 0; i < buf->nr_extents; i++) {
-		cond_resched();
-		buf->windows[i] = vmemexp_remap(vmemexp_extent_phys(buf, i),
-						vmemexp_extent_pages(buf, i) << PAGE_SHIFT, cache);
-		if (!buf->windows[i]) {
-			buf->caching_lost = true;
-			vmemexp_close_windows(buf);
-			return -ENOMEM;
-		}
-	}
-	return 0;
-}
-
-/* --- extents: from either source --- */
+/* --- collecting: either, and what is asked of all of it --- */
 
 static bool vmemexp_has_pages(const struct vmemexp_buf *buf)
 {
@@ -1289,6 +1269,54 @@ static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmem
 	return 0;
 }
 
+/* --- windows: kernel addresses of cached memory that the linear map lacks --- */
+
+/* Whether caches come between the CPUs and what sees memory only. */
+static bool vmemexp_needs_cache_ops(const struct vmemexp_buf *buf)
+{
+	return VMEMEXP_HAS_CACHE_OPS && vmemexp_cache(buf->prot_cache) == VMEMEXP_CACHE_CACHED;
+}
+
+static void vmemexp_close_windows(struct vmemexp_buf *buf)
+{
+	unsigned long i;
+
+	if (!buf->windows)
+		return;
+	for (i = 0; i < buf->nr_extents && buf->windows[i]; i++)
+		memunmap(buf->windows[i]);
+	kvfree(buf->windows);
+	buf->windows = NULL;
+}
+
+/*
+ * Once opened they stay open until the buffer goes, because unmap must not fail.
+ * Until somebody needs them they would only use up address space.
+ */
+static int vmemexp_open_windows(struct vmemexp_buf *buf)
+{
+	u32 cache = vmemexp_cache(buf->prot_cache);
+	unsigned long i;
+
+	if (buf->windows)
+		return 0;
+	buf->windows = kvcalloc(buf->nr_extents, sizeof(*buf->windows),
+				GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!buf->windows)
+		return -ENOMEM;
+	for (i = 0; i < buf->nr_extents; i++) {
+		cond_resched();
+		buf->windows[i] = vmemexp_remap(vmemexp_extent_phys(buf, i),
+						vmemexp_extent_pages(buf, i) << PAGE_SHIFT, cache);
+		if (!buf->windows[i]) {
+			buf->caching_lost = true;
+			vmemexp_close_windows(buf);
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
 /* --- notifier: the source range goes away --- */
 
 #ifdef CONFIG_MMU_NOTIFIER
@@ -1457,33 +1485,7 @@ static void vmemexp_leave_mm(struct vmemexp_buf *buf)
 	mmdrop(mm);
 }
 
-/* --- extents and segments by page --- */
-
-/* Index of the extent that holds page @index; extents[0].start is 0. */
-static unsigned long vmemexp_find_extent(const struct vmemexp_extent *extents, unsigned long nr,
-					 unsigned long index)
-{
-	unsigned long low = 0, high = nr, mid;
-
-	while (high - low > 1) {
-		mid = low + (high - low) / 2;
-		if (extents[mid].start <= index)
-			low = mid;
-		else
-			high = mid;
-	}
-	return low;
-}
-
-/* The byte behind extent @i. */
-static size_t vmemexp_extent_end(const struct vmemexp_buf *buf,
-				 const struct vmemexp_extent *extents, unsigned long nr,
-				 unsigned long i)
-{
-	return i + 1 < nr ? vmemexp_extent_offset(&extents[i + 1]) : vmemexp_size(buf);
-}
-
-/* --- buffer: made by the export ioctl, freed with its dma_buf --- */
+/* --- buffer: what ends with it, and its user --- */
 
 static bool vmemexp_is_gone(const struct vmemexp_buf *buf)
 {
@@ -1564,6 +1566,55 @@ static void vmemexp_free_work(struct work_struct *work)
 	spin_unlock(&vmemexp_users_lock);
 	/* With the last one, the user goes. */
 	vmemexp_free(buf);
+}
+
+static struct vmemexp_user *vmemexp_find_user(const struct user_struct *user)
+{
+	struct vmemexp_user *entry;
+
+	lockdep_assert_held(&vmemexp_users_lock);
+
+	list_for_each_entry(entry, &vmemexp_users, node)
+		if (entry->user == user)
+			return entry;
+	return NULL;
+}
+
+/* Counts one more buffer of the calling user, and holds that user for it. */
+static struct vmemexp_user *vmemexp_get_user(u64 addr, struct vmemexp_error *error)
+{
+	struct vmemexp_user *new = vmemexp_alloc_user(), *user;
+	unsigned long end = jiffies + VMEMEXP_FREE_TIMEOUT;
+	bool unlimited = false, full, dying;
+
+	if (!new)
+		return ERR_PTR(-ENOMEM);
+	INIT_LIST_HEAD(&new->dying);
+	INIT_WORK(&new->free_work, vmemexp_free_work);
+again:
+	spin_lock(&vmemexp_users_lock);
+	user = vmemexp_find_user(new->user) ?: new;
+	full = user->buffers >= READ_ONCE(vmemexp_max_buffers) && !unlimited;
+	dying = !list_empty(&user->dying) || work_busy(&user->free_work);
+	if (!full && !user->buffers++)
+		list_add(&user->node, &vmemexp_users);
+	spin_unlock(&vmemexp_users_lock);
+
+	/* Asked only if it matters, since that leaves traces. */
+	if (full && capable(CAP_SYS_RESOURCE)) {
+		unlimited = true;
+		goto again;
+	}
+	/* Those that are closed are about to go. */
+	if (full && dying && time_before(jiffies, end) && !fatal_signal_pending(current)) {
+		schedule_timeout_killable(1);
+		goto again;
+	}
+	if (full || user != new)
+		vmemexp_free_user(new);
+	if (full)
+		return ERR_PTR(vmemexp_fail(error, VMEMEXP_REASON_QUOTA, addr, -EDQUOT));
+	return user;
 }
 
 /* Gives back what the export has got, but for what vmemexp_free() does. */
@@ -1773,7 +1824,7 @@ static int vmemexp_wait_fences(struct dma_buf *dmabuf, bool write)
 	return ret < 0 ? ret : 0;
 }
 
-/* --- dma_buf_ops --- */
+/* --- dma_buf_ops: attach --- */
 
 /* One extent in low memory has a kernel address already. */
 static bool vmemexp_has_kernel_addr(const struct vmemexp_buf *buf)
@@ -1820,43 +1871,6 @@ static int vmemexp_alloc_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 		nents += DIV_ROUND_UP(vmemexp_extent_pages(buf, i), at->max_pages);
 	at->nr_entries = nents;
 	return sg_alloc_table(&at->sgt, nents, GFP_KERNEL_ACCOUNT);
-}
-
-/* Importers set an end of their own, and forget it there. */
-static void vmemexp_restore_end(const struct vmemexp_attachment *at, struct scatterlist *sg,
-				unsigned int entry)
-{
-	if (entry + 1 < at->nr_entries)
-		sg_unmark_end(sg);
-	else
-		sg_mark_end(sg);
-}
-
-/* Describes the memory anew: importers edit what they were given the last time. */
-static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
-{
-	struct scatterlist *sg = at->sgt.sgl;
-	unsigned long i, pfn, pages, chunk;
-	unsigned int entry = 0;
-
-	at->sgt.orig_nents = at->nr_entries;
-	at->sgt.nents = at->nr_entries;
-	for (i = 0; i < buf->nr_extents; i++) {
-		pfn = buf->extents[i].base;
-		for (pages = vmemexp_extent_pages(buf, i); pages; pages -= chunk) {
-			chunk = min(pages, at->max_pages);
-			sg_set_page(sg, buf->has_pages ? pfn_to_page(pfn) : NULL,
-				    chunk << PAGE_SHIFT, 0);
-			/* A mapping that is kept has a segment for each entry. */
-			if (at->persistent) {
-				sg_dma_address(sg) = at->segments[entry].base;
-				sg_dma_len(sg) = sg->length;
-			}
-			vmemexp_restore_end(at, sg, entry++);
-			pfn += chunk;
-			sg = sg_next(sg);
-		}
-	}
 }
 
 /*
@@ -1911,6 +1925,45 @@ err_free_sgt:
 err_free:
 	kfree(at);
 	return ret;
+}
+
+/* --- dma_buf_ops: map_dma_buf, unmap_dma_buf; and detach, which may unmap --- */
+
+/* Importers set an end of their own, and forget it there. */
+static void vmemexp_restore_end(const struct vmemexp_attachment *at, struct scatterlist *sg,
+				unsigned int entry)
+{
+	if (entry + 1 < at->nr_entries)
+		sg_unmark_end(sg);
+	else
+		sg_mark_end(sg);
+}
+
+/* Describes the memory anew: importers edit what they were given the last time. */
+static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
+{
+	struct scatterlist *sg = at->sgt.sgl;
+	unsigned long i, pfn, pages, chunk;
+	unsigned int entry = 0;
+
+	at->sgt.orig_nents = at->nr_entries;
+	at->sgt.nents = at->nr_entries;
+	for (i = 0; i < buf->nr_extents; i++) {
+		pfn = buf->extents[i].base;
+		for (pages = vmemexp_extent_pages(buf, i); pages; pages -= chunk) {
+			chunk = min(pages, at->max_pages);
+			sg_set_page(sg, buf->has_pages ? pfn_to_page(pfn) : NULL,
+				    chunk << PAGE_SHIFT, 0);
+			/* A mapping that is kept has a segment for each entry. */
+			if (at->persistent) {
+				sg_dma_address(sg) = at->segments[entry].base;
+				sg_dma_len(sg) = sg->length;
+			}
+			vmemexp_restore_end(at, sg, entry++);
+			pfn += chunk;
+			sg = sg_next(sg);
+		}
+	}
 }
 
 static void vmemexp_dma_unmap_resources(struct vmemexp_attachment *at, unsigned int nents,
@@ -2213,6 +2266,8 @@ static void vmemexp_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *at
 	kfree(at);
 }
 
+/* --- dma_buf_ops: begin_cpu_access, end_cpu_access --- */
+
 static void vmemexp_trace_access(const struct vmemexp_buf *buf, enum dma_data_direction access,
 				 u32 flags, unsigned int devices)
 {
@@ -2257,6 +2312,8 @@ static int vmemexp_end_cpu_access(struct dma_buf *dmabuf, enum dma_data_directio
 	mutex_unlock(&buf->lock);
 	return 0;
 }
+
+/* --- dma_buf_ops: mmap, and the faults of its mappings --- */
 
 /*
  * vm_private_data is not ours: importers that forward their mmap use it. The
@@ -2478,6 +2535,8 @@ static int vmemexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 	return 0;
 }
 
+/* --- dma_buf_ops: vmap, vunmap --- */
+
 /* Charged to nobody, so that no limit makes it fail: the core warns about that. */
 static struct page **vmemexp_alloc_vmap_array(const struct vmemexp_buf *buf)
 {
@@ -2590,6 +2649,8 @@ static void vmemexp_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
 }
 
 VMEMEXP_LEGACY_VMAP_OPS(vmemexp_vmap, vmemexp_vunmap);
+
+/* --- dma_buf_ops: release, and the tables --- */
 
 static void vmemexp_put_buf(struct vmemexp_buf *buf)
 {
@@ -2774,6 +2835,8 @@ static void vmemexp_work(struct work_struct *work)
 	vmemexp_put_buf(buf);
 }
 
+/* --- the state of a buffer, as ioctls report it --- */
+
 /* VMEMEXP_STATE_*, without what depends on attachments. */
 static u32 vmemexp_state(const struct vmemexp_buf *buf)
 {
@@ -2921,55 +2984,6 @@ static struct dma_buf *vmemexp_find_dmabuf(const struct vmemexp_export *arg, u64
 unlock:
 	mmap_read_unlock(mm);
 	return ret ? ERR_PTR(ret) : dmabuf;
-}
-
-static struct vmemexp_user *vmemexp_find_user(const struct user_struct *user)
-{
-	struct vmemexp_user *entry;
-
-	lockdep_assert_held(&vmemexp_users_lock);
-
-	list_for_each_entry(entry, &vmemexp_users, node)
-		if (entry->user == user)
-			return entry;
-	return NULL;
-}
-
-/* Counts one more buffer of the calling user, and holds that user for it. */
-static struct vmemexp_user *vmemexp_get_user(u64 addr, struct vmemexp_error *error)
-{
-	struct vmemexp_user *new = vmemexp_alloc_user(), *user;
-	unsigned long end = jiffies + VMEMEXP_FREE_TIMEOUT;
-	bool unlimited = false, full, dying;
-
-	if (!new)
-		return ERR_PTR(-ENOMEM);
-	INIT_LIST_HEAD(&new->dying);
-	INIT_WORK(&new->free_work, vmemexp_free_work);
-again:
-	spin_lock(&vmemexp_users_lock);
-	user = vmemexp_find_user(new->user) ?: new;
-	full = user->buffers >= READ_ONCE(vmemexp_max_buffers) && !unlimited;
-	dying = !list_empty(&user->dying) || work_busy(&user->free_work);
-	if (!full && !user->buffers++)
-		list_add(&user->node, &vmemexp_users);
-	spin_unlock(&vmemexp_users_lock);
-
-	/* Asked only if it matters, since that leaves traces. */
-	if (full && capable(CAP_SYS_RESOURCE)) {
-		unlimited = true;
-		goto again;
-	}
-	/* Those that are closed are about to go. */
-	if (full && dying && time_before(jiffies, end) && !fatal_signal_pending(current)) {
-		schedule_timeout_killable(1);
-		goto again;
-	}
-	if (full || user != new)
-		vmemexp_free_user(new);
-	if (full)
-		return ERR_PTR(vmemexp_fail(error, VMEMEXP_REASON_QUOTA, addr, -EDQUOT));
-	return user;
 }
 
 static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
