@@ -630,31 +630,47 @@ static int vmemexp_check_vma(const struct vmemexp_buf *buf, struct vm_area_struc
 	return 0;
 }
 
-static int vmemexp_check_range(struct vmemexp_buf *buf, struct vmemexp_error *error)
+/* The first mapping of the range decides how its memory is collected. */
+static void vmemexp_choose_source(struct vmemexp_buf *buf, struct vm_area_struct *vma)
+{
+	WRITE_ONCE(buf->pfnmap, vmemexp_is_pfnmap(vma));
+	buf->memory = buf->pfnmap ? VMEMEXP_MEMORY_PFNMAP : 0;
+	buf->prot_cache = vmemexp_prot_cache(vma->vm_page_prot);
+	/* The driver behind it must stay, since nothing else is held. */
+	if (buf->pfnmap && vma->vm_file)
+		buf->file = get_file(vma->vm_file);
+}
+
+/* Checks all mappings of the range, and counts them in @nr_vmas. */
+static int vmemexp_check_range(const struct vmemexp_buf *buf, unsigned long *nr_vmas,
+			       struct vmemexp_error *error)
 {
 	unsigned long addr = buf->start, end = addr + vmemexp_size(buf);
 	struct vm_area_struct *vma;
-	int ret = 0;
+	int ret;
+
+	for (; addr < end; addr = vma->vm_end) {
+		vma = vma_lookup(buf->mm, addr);
+		ret = vmemexp_check_vma(buf, vma, addr, error);
+		if (ret)
+			return ret;
+		++*nr_vmas;
+	}
+	return 0;
+}
+
+/* Under one mmap_lock: what was chosen by the first mapping is checked for all. */
+static int vmemexp_inspect_range(struct vmemexp_buf *buf, struct vmemexp_error *error)
+{
+	struct vm_area_struct *vma;
+	int ret;
 
 	if (mmap_read_lock_killable(buf->mm))
 		return -EINTR;
-	vma = vma_lookup(buf->mm, addr);
-	if (vma) {
-		WRITE_ONCE(buf->pfnmap, vmemexp_is_pfnmap(vma));
-		buf->memory = buf->pfnmap ? VMEMEXP_MEMORY_PFNMAP : 0;
-		buf->prot_cache = vmemexp_prot_cache(vma->vm_page_prot);
-		/* The driver behind it must stay, since nothing else is held. */
-		if (buf->pfnmap && vma->vm_file)
-			buf->file = get_file(vma->vm_file);
-	}
-	while (!ret && addr < end) {
-		vma = vma_lookup(buf->mm, addr);
-		ret = vmemexp_check_vma(buf, vma, addr, error);
-		if (!ret) {
-			addr = vma->vm_end;
-			buf->nr_vmas++;
-		}
-	}
+	vma = vma_lookup(buf->mm, buf->start);
+	if (vma)
+		vmemexp_choose_source(buf, vma);
+	ret = vmemexp_check_range(buf, &buf->nr_vmas, error);
 	mmap_read_unlock(buf->mm);
 	return ret;
 }
@@ -3019,7 +3035,7 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 	if (ret)
 		goto err_destroy;
 
-	ret = vmemexp_check_range(buf, error);
+	ret = vmemexp_inspect_range(buf, error);
 	if (ret)
 		goto err_destroy;
 	/* It was not known before that what is cleared must not be used. */
