@@ -1285,6 +1285,16 @@ static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmem
 	return 0;
 }
 
+/* Each page is charged before it is pinned; carve-outs are reserved already. */
+static int vmemexp_charge_range(struct vmemexp_buf *buf, struct vmemexp_error *error)
+{
+	if (buf->pfnmap)
+		return vmemexp_charge_extents(buf, error);
+	if (vmemexp_charge(buf, buf->npages))
+		return vmemexp_fail(error, VMEMEXP_REASON_LIMIT, buf->start + buf->offset, -ENOMEM);
+	return 0;
+}
+
 /* --- windows: kernel addresses of cached memory that the linear map lacks --- */
 
 /* Whether caches come between the CPUs and what sees memory only. */
@@ -1549,19 +1559,30 @@ static void vmemexp_put_memory(struct vmemexp_buf *buf)
 	vmemexp_uncharge(buf);
 }
 
-/* Frees what is left. Waits for what goes on in the exporter's mm. */
-static void vmemexp_free(struct vmemexp_buf *buf)
+/* The notifier uses @unmapped, so it must not be registered any more. */
+static void vmemexp_free_buf(struct vmemexp_buf *buf)
 {
-	vmemexp_leave_mm(buf);
-	/* Nothing queues it any more. */
-	cancel_delayed_work_sync(&buf->work);
-	if (buf->user)
-		vmemexp_put_user(buf->user);
-	iput(buf->inode);
 	kvfree(buf->extents);
 	kvfree(buf->unmapped);
 	mutex_destroy(&buf->lock);
 	kfree(buf);
+}
+
+/* Waits for what goes on in the exporter's mm, and for the work that it queued. */
+static void vmemexp_leave_mm_sync(struct vmemexp_buf *buf)
+{
+	vmemexp_leave_mm(buf);
+	/* Nothing queues it any more. */
+	cancel_delayed_work_sync(&buf->work);
+}
+
+/* Frees what is left. */
+static void vmemexp_free(struct vmemexp_buf *buf)
+{
+	vmemexp_leave_mm_sync(buf);
+	vmemexp_put_user(buf->user);
+	iput(buf->inode);
+	vmemexp_free_buf(buf);
 }
 
 /*
@@ -1650,7 +1671,7 @@ static void vmemexp_put_resources(struct vmemexp_buf *buf)
 		fput(file);
 }
 
-/* Of an export that failed. */
+/* Undoes vmemexp_create(), for an export that has no dma-buf. */
 static void vmemexp_destroy(struct vmemexp_buf *buf)
 {
 	vmemexp_put_resources(buf);
@@ -3002,17 +3023,12 @@ unlock:
 	return ret ? ERR_PTR(ret) : dmabuf;
 }
 
-static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
-					  struct vmemexp_error *error)
+static struct vmemexp_buf *vmemexp_alloc_buf(const struct vmemexp_export *arg)
 {
-	struct vmemexp_user *user;
-	struct vmemexp_buf *buf;
-	int ret;
+	struct vmemexp_buf *buf = kzalloc(sizeof(*buf), GFP_KERNEL_ACCOUNT);
 
-	buf = kzalloc(sizeof(*buf), GFP_KERNEL_ACCOUNT);
 	if (!buf)
-		return ERR_PTR(-ENOMEM);
-
+		return NULL;
 	buf->start = arg->vaddr & PAGE_MASK;
 	buf->offset = arg->vaddr - buf->start;
 	buf->length = arg->length;
@@ -3029,15 +3045,25 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 	dma_resv_init(&buf->fences);
 	refcount_set(&buf->refs, 1);
 	init_completion(&buf->unreferenced);
+	return buf;
+}
 
+static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
+					  struct vmemexp_error *error)
+{
+	struct vmemexp_buf *buf = vmemexp_alloc_buf(arg);
+	struct vmemexp_user *user;
+	int ret;
+
+	if (!buf)
+		return ERR_PTR(-ENOMEM);
 	/* Before anything is looked at, so that no unmapping goes unseen. */
 	ret = vmemexp_register_notifier(buf, current->mm);
 	if (ret)
-		goto err_destroy;
-
+		goto err_free;
 	ret = vmemexp_inspect_range(buf, error);
 	if (ret)
-		goto err_destroy;
+		goto err_put_file;
 	/* It was not known before that what is cleared must not be used. */
 	if (buf->pfnmap)
 		vmemexp_wait_invalidated(buf);
@@ -3045,30 +3071,37 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 	user = vmemexp_get_user(arg->vaddr, error);
 	if (IS_ERR(user)) {
 		ret = PTR_ERR(user);
-		goto err_destroy;
+		goto err_put_file;
 	}
 	buf->user = user;
-
-	/* Carve-outs are reserved already: what is charged is their description. */
+	ret = vmemexp_charge_range(buf, error);
+	if (ret)
+		goto err_put_user;
 	if (buf->pfnmap) {
-		ret = vmemexp_charge_extents(buf, error) ?: vmemexp_alloc_unmapped(buf);
+		ret = vmemexp_alloc_unmapped(buf);
 		if (ret)
-			goto err_destroy;
-	} else {
-		ret = vmemexp_charge(buf, buf->npages);
-		if (ret) {
-			vmemexp_fail(error, VMEMEXP_REASON_LIMIT, arg->vaddr, ret);
-			goto err_destroy;
-		}
+			goto err_uncharge;
 	}
 
 	ret = vmemexp_collect(buf, arg->flags & VMEMEXP_EXPORT_CONTIGUOUS, error);
 	if (ret)
-		goto err_destroy;
+		goto err_unpin;
 	return buf;
 
-err_destroy:
-	vmemexp_destroy(buf);
+err_unpin:
+	if (!buf->pfnmap)
+		vmemexp_unpin(buf);
+err_uncharge:
+	vmemexp_uncharge(buf);
+err_put_user:
+	vmemexp_put_user(user);
+err_put_file:
+	if (buf->file)
+		fput(buf->file);
+	vmemexp_leave_mm_sync(buf);
+err_free:
+	dma_resv_fini(&buf->fences);
+	vmemexp_free_buf(buf);
 	return ERR_PTR(ret);
 }
 
