@@ -370,7 +370,7 @@ static size_t vmemexp_extent_offset(const struct vmemexp_extent *extent)
 
 static unsigned long vmemexp_extent_pages(const struct vmemexp_buf *buf, unsigned long i)
 {
-	unsigned long end = i + 1 < buf->nr_extents ? buf->extents[i + 1].start : buf->nr_recorded;
+	unsigned long end = i + 1 < buf->nr_extents ? buf->extents[i + 1].start : buf->npages;
 
 	return end - buf->extents[i].start;
 }
@@ -423,9 +423,10 @@ static struct vmemexp_extent *vmemexp_alloc_extents(unsigned long nr)
 }
 
 /* Moves the extents to an array of @max entries, at least those in use. */
-static int vmemexp_resize_extents(struct vmemexp_buf *buf, unsigned long max)
+static int vmemexp_resize_extents(struct vmemexp_collect *collect, unsigned long max)
 {
 	struct vmemexp_extent *extents = vmemexp_alloc_extents(max);
+	struct vmemexp_buf *buf = collect->buf;
 
 	if (!extents)
 		return -ENOMEM;
@@ -433,7 +434,7 @@ static int vmemexp_resize_extents(struct vmemexp_buf *buf, unsigned long max)
 		memcpy(extents, buf->extents, buf->nr_extents * sizeof(*extents));
 	kvfree(buf->extents);
 	buf->extents = extents;
-	buf->max_extents = max;
+	collect->max_extents = max;
 	return 0;
 }
 
@@ -441,29 +442,33 @@ static int vmemexp_resize_extents(struct vmemexp_buf *buf, unsigned long max)
  * Makes room for the extents of @count more pages, so that recording them cannot fail;
  * and for all the rest, if that is as scattered as what has been recorded.
  */
-static int vmemexp_reserve_extents(struct vmemexp_buf *buf, unsigned long count)
+static int vmemexp_reserve_extents(struct vmemexp_collect *collect, unsigned long count)
 {
-	unsigned long most = buf->nr_extents + (buf->npages - buf->nr_recorded);
+	const struct vmemexp_buf *buf = collect->buf;
+	unsigned long most = buf->nr_extents + (buf->npages - collect->nr_pages);
 	unsigned long max = buf->nr_extents + count, likely = 0;
 
-	if (max <= buf->max_extents)
+	if (max <= collect->max_extents)
 		return 0;
-	if (buf->nr_recorded)
-		likely = count + div64_u64((u64)buf->nr_extents * buf->npages, buf->nr_recorded);
-	return vmemexp_resize_extents(buf, min(most, max3(max, likely, 2 * buf->max_extents)));
+	if (collect->nr_pages)
+		likely = count + div64_u64((u64)buf->nr_extents * buf->npages, collect->nr_pages);
+	max = max3(max, likely, 2 * collect->max_extents);
+	return vmemexp_resize_extents(collect, min(most, max));
 }
 
-static void vmemexp_add_extent(struct vmemexp_buf *buf, unsigned long pfn, unsigned long pages)
+static void vmemexp_add_extent(struct vmemexp_collect *collect, unsigned long pfn,
+			       unsigned long pages)
 {
+	struct vmemexp_buf *buf = collect->buf;
 	struct vmemexp_extent *extent;
 
-	if (pfn != buf->next_pfn || !buf->nr_extents) {
+	if (pfn != collect->next_pfn || !buf->nr_extents) {
 		extent = &buf->extents[buf->nr_extents++];
 		extent->base = pfn;
-		extent->start = buf->nr_recorded;
+		extent->start = collect->nr_pages;
 	}
-	buf->nr_recorded += pages;
-	buf->next_pfn = pfn + pages;
+	collect->nr_pages += pages;
+	collect->next_pfn = pfn + pages;
 }
 
 /* --- accounting: refuse before doing, on a user that outlives the process --- */
@@ -660,8 +665,9 @@ static int vmemexp_check_range(const struct vmemexp_buf *buf, unsigned long *nr_
 }
 
 /* Under one mmap_lock: what was chosen by the first mapping is checked for all. */
-static int vmemexp_inspect_range(struct vmemexp_buf *buf, struct vmemexp_error *error)
+static int vmemexp_inspect_range(struct vmemexp_collect *collect)
 {
+	struct vmemexp_buf *buf = collect->buf;
 	struct vm_area_struct *vma;
 	int ret;
 
@@ -670,7 +676,7 @@ static int vmemexp_inspect_range(struct vmemexp_buf *buf, struct vmemexp_error *
 	vma = vma_lookup(buf->mm, buf->start);
 	if (vma)
 		vmemexp_choose_source(buf, vma);
-	ret = vmemexp_check_range(buf, &buf->nr_vmas, error);
+	ret = vmemexp_check_range(buf, &collect->nr_vmas, collect->error);
 	mmap_read_unlock(buf->mm);
 	return ret;
 }
@@ -792,14 +798,15 @@ static unsigned long vmemexp_nr_in_hugetlb(struct page *first, unsigned long cou
  * There is one pin for the begin of each extent, and one for each huge page that
  * begins further on in it: by that rule, they are given back.
  */
-static unsigned long vmemexp_add_hugetlb(struct vmemexp_buf *buf, struct page *page,
+static unsigned long vmemexp_add_hugetlb(struct vmemexp_collect *collect, struct page *page,
 					 unsigned long pins, bool whole)
 {
+	struct vmemexp_buf *buf = collect->buf;
 	unsigned long extents = buf->nr_extents, nr = pins, surplus = pins;
 
 	if (whole)
-		nr = vmemexp_nr_in_hugetlb(page, buf->npages - buf->nr_recorded);
-	vmemexp_add_extent(buf, page_to_pfn(page), nr);
+		nr = vmemexp_nr_in_hugetlb(page, buf->npages - collect->nr_pages);
+	vmemexp_add_extent(collect, page_to_pfn(page), nr);
 	if (buf->nr_extents > extents || page == compound_head(page))
 		surplus--;
 	if (surplus)
@@ -820,11 +827,13 @@ static int vmemexp_refuse_kind(u32 kind, unsigned long addr, struct vmemexp_erro
  * neither split nor freed, so it is counted whole, and once more if it is met again behind
  * another one: see vmemexp_survey().
  */
-static int vmemexp_add_pages(struct vmemexp_buf *buf, struct page **pages, unsigned long count,
-			     bool whole, unsigned long addr, struct vmemexp_error *error)
+static int vmemexp_add_pages(struct vmemexp_collect *collect, unsigned long count,
+			     bool whole, unsigned long addr)
 {
+	struct page **pages = collect->pages;
+	struct vmemexp_buf *buf = collect->buf;
 	u32 kind = 0, memory = 0, allowed = READ_ONCE(vmemexp_allow);
-	const struct folio *last = buf->last_folio;
+	const struct folio *last = collect->last_folio;
 	unsigned long i, nr, folio_pages = 0;
 	struct folio *folio;
 	bool large;
@@ -853,16 +862,16 @@ static int vmemexp_add_pages(struct vmemexp_buf *buf, struct page **pages, unsig
 		/* Also after an error: what is recorded is unpinned then. */
 		nr = large ? vmemexp_nr_in_folio(folio, pages + i, count - i) : 1;
 		if (kind == VMEMEXP_MEMORY_HUGETLB)
-			nr = vmemexp_add_hugetlb(buf, pages[i], nr, whole);
+			nr = vmemexp_add_hugetlb(collect, pages[i], nr, whole);
 		else
-			vmemexp_add_extent(buf, page_to_pfn(pages[i]), nr);
+			vmemexp_add_extent(collect, page_to_pfn(pages[i]), nr);
 		if (unlikely(!(kind & allowed)) && !ret)
-			ret = vmemexp_refuse_kind(kind, addr + (i << PAGE_SHIFT), error);
+			ret = vmemexp_refuse_kind(kind, addr + (i << PAGE_SHIFT), collect->error);
 	}
 	buf->memory |= memory;
-	buf->nr_folio_pages += folio_pages;
-	buf->last_folio = last;
-	buf->in_hugetlb = kind == VMEMEXP_MEMORY_HUGETLB;
+	collect->nr_folio_pages += folio_pages;
+	collect->last_folio = last;
+	collect->in_hugetlb = kind == VMEMEXP_MEMORY_HUGETLB;
 	return ret;
 }
 
@@ -879,13 +888,13 @@ static unsigned int vmemexp_turn_of(const struct mm_struct *mm)
 	return hash_ptr((void *)mm, ilog2(BITS_PER_TYPE(vmemexp_turns)));
 }
 
-static bool vmemexp_take_turn(struct vmemexp_buf *buf, unsigned int turn)
+static bool vmemexp_take_turn(struct vmemexp_collect *collect, unsigned int turn)
 {
 	while (test_and_set_bit_lock(turn, vmemexp_turns)) {
-		if (fatal_signal_pending(current) || buf->waited >= VMEMEXP_TURN_TIMEOUT)
+		if (fatal_signal_pending(current) || collect->waited >= VMEMEXP_TURN_TIMEOUT)
 			return false;
 		schedule_timeout_killable(1);
-		buf->waited++;
+		collect->waited++;
 	}
 	return true;
 }
@@ -899,9 +908,10 @@ static unsigned int vmemexp_gup_flags(struct vmemexp_buf *buf, unsigned long add
 	return vmemexp_gup_read_flags(buf->mm, addr, count);
 }
 
-static int vmemexp_pin_batch(struct vmemexp_buf *buf, unsigned long addr, unsigned long count,
-			     struct page **pages)
+static int vmemexp_pin_batch(struct vmemexp_collect *collect, unsigned long addr,
+			     unsigned long count)
 {
+	struct vmemexp_buf *buf = collect->buf;
 	unsigned int flags = vmemexp_gup_flags(buf, addr, &count);
 	unsigned int turn = vmemexp_turn_of(buf->mm);
 	unsigned long pause = 0;
@@ -909,13 +919,13 @@ static int vmemexp_pin_batch(struct vmemexp_buf *buf, unsigned long addr, unsign
 	int tries, ret;
 
 	for (tries = 1;; tries++) {
-		ret = vmemexp_pin_user_pages(addr, count, flags, pages);
+		ret = vmemexp_pin_user_pages(addr, count, flags, collect->pages);
 		if (ret > 0 || fatal_signal_pending(current) || tries == VMEMEXP_PIN_TRIES)
 			break;
 		if (ret != -EAGAIN && ret != -EBUSY && ret != -ENOMEM)
 			break;
 		if (!my_turn)
-			my_turn = vmemexp_take_turn(buf, turn);
+			my_turn = vmemexp_take_turn(collect, turn);
 		if (pause)
 			schedule_timeout_killable(pause);
 		pause = min(2 * pause + 1, VMEMEXP_PIN_PAUSE);
@@ -932,8 +942,9 @@ static int vmemexp_pin_batch(struct vmemexp_buf *buf, unsigned long addr, unsign
  * userfaultfd cannot be waited for under that, nor is it tried again: where this fails,
  * vmemexp_pin_batch() follows.
  */
-static bool vmemexp_pin_hugetlb(struct vmemexp_buf *buf, unsigned long addr, struct page **page)
+static bool vmemexp_pin_hugetlb(struct vmemexp_collect *collect, unsigned long addr)
 {
+	struct vmemexp_buf *buf = collect->buf;
 	unsigned long count = 1;
 	unsigned int flags = vmemexp_gup_flags(buf, addr, &count);
 	struct vm_area_struct *vma;
@@ -943,24 +954,24 @@ static bool vmemexp_pin_hugetlb(struct vmemexp_buf *buf, unsigned long addr, str
 		return false;
 	vma = vma_lookup(buf->mm, addr);
 	pinned = vma && is_vm_hugetlb_page(vma) && !userfaultfd_armed(vma) &&
-		 pin_user_pages(addr, 1, flags, page) == 1;
+		 pin_user_pages(addr, 1, flags, collect->pages) == 1;
 	mmap_read_unlock(buf->mm);
 	return pinned;
 }
 
-/* Pins and judges pages from @addr on, at most @count; @pages is scratch. */
-static int vmemexp_collect_pages(struct vmemexp_buf *buf, unsigned long addr, unsigned long count,
-				 struct page **pages, struct vmemexp_error *error)
+/* Pins and adds pages from @addr on, at most @count. */
+static int vmemexp_collect_pages(struct vmemexp_collect *collect, unsigned long addr,
+				 unsigned long count)
 {
 	int ret;
 
 	/* Huge pages rarely come alone, and one of its pages stands for all. */
-	if (buf->in_hugetlb && vmemexp_pin_hugetlb(buf, addr, pages))
-		return vmemexp_add_pages(buf, pages, 1, true, addr, error);
-	ret = vmemexp_pin_batch(buf, addr, count, pages);
+	if (collect->in_hugetlb && vmemexp_pin_hugetlb(collect, addr))
+		return vmemexp_add_pages(collect, 1, true, addr);
+	ret = vmemexp_pin_batch(collect, addr, count);
 	if (ret < 0)
-		return vmemexp_pin_failed(buf, addr, ret, error);
-	return vmemexp_add_pages(buf, pages, ret, false, addr, error);
+		return vmemexp_pin_failed(collect->buf, addr, ret, collect->error);
+	return vmemexp_add_pages(collect, ret, false, addr);
 }
 
 /* An extent with huge pages of hugetlb in it, of which one page each is pinned. */
@@ -981,7 +992,8 @@ static void vmemexp_unpin_hugetlb(unsigned long pfn, unsigned long pages, bool d
 	}
 }
 
-static void vmemexp_unpin(struct vmemexp_buf *buf)
+/* Unpins the first @nr_pages pages of the buffer, which are all that its extents have. */
+static void vmemexp_unpin(struct vmemexp_buf *buf, unsigned long nr_pages)
 {
 	bool dirty = buf->dirty, hugetlb = buf->memory & VMEMEXP_MEMORY_HUGETLB;
 	const struct vmemexp_extent *extent = buf->extents;
@@ -990,7 +1002,7 @@ static void vmemexp_unpin(struct vmemexp_buf *buf)
 	struct page *page;
 
 	for (; extent < end; extent++) {
-		pages = (extent + 1 < end ? extent[1].start : buf->nr_recorded) - extent->start;
+		pages = (extent + 1 < end ? extent[1].start : nr_pages) - extent->start;
 		page = pfn_to_page(extent->base);
 		if (hugetlb)
 			vmemexp_unpin_hugetlb(extent->base, pages, dirty);
@@ -1073,9 +1085,11 @@ static int vmemexp_charge_extents(struct vmemexp_buf *buf, struct vmemexp_error 
 }
 
 /* Records and judges @count page frames from @addr on. */
-static int vmemexp_collect_pfns(struct vmemexp_buf *buf, unsigned long addr, unsigned long count,
-				struct vmemexp_error *error)
+static int vmemexp_collect_pfns(struct vmemexp_collect *collect, unsigned long addr,
+				unsigned long count)
 {
+	struct vmemexp_error *error = collect->error;
+	struct vmemexp_buf *buf = collect->buf;
 	struct vmemexp_pfn found;
 	int ret = 0;
 
@@ -1088,13 +1102,13 @@ static int vmemexp_collect_pfns(struct vmemexp_buf *buf, unsigned long addr, uns
 		ret = vmemexp_check_pfn(buf, found.pfn, addr, error);
 		if (ret)
 			break;
-		if (!buf->nr_recorded)
+		if (!collect->nr_pages)
 			buf->prot_cache = found.prot_cache;
 		if (found.prot_cache != buf->prot_cache) {
 			ret = vmemexp_fail(error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
 			break;
 		}
-		vmemexp_add_extent(buf, found.pfn, 1);
+		vmemexp_add_extent(collect, found.pfn, 1);
 	}
 	mmap_read_unlock(buf->mm);
 	return ret ?: vmemexp_charge_extents(buf, error);
@@ -1173,9 +1187,10 @@ static unsigned long vmemexp_count_folio_pages(unsigned long pfn, unsigned long 
  * more than once, and which folios are there? A pinned one is held once, however
  * often its pages alternate with those of others.
  */
-static int vmemexp_survey(struct vmemexp_buf *buf)
+static int vmemexp_survey(struct vmemexp_collect *collect)
 {
-	unsigned long i, end = 0, counted = 0, held = 0;
+	struct vmemexp_buf *buf = collect->buf;
+	unsigned long i, end = 0, counted = 0, nr = 0;
 	struct vmemexp_span *spans;
 
 	spans = kvmalloc_array(buf->nr_extents, sizeof(*spans),
@@ -1193,9 +1208,9 @@ static int vmemexp_survey(struct vmemexp_buf *buf)
 			buf->overlaps = true;
 		end = max(end, spans[i].pfn + spans[i].pages);
 		if (!buf->pfnmap)
-			held += vmemexp_count_folio_pages(spans[i].pfn, end, &counted);
+			nr += vmemexp_count_folio_pages(spans[i].pfn, end, &counted);
 	}
-	buf->nr_folio_pages = held;
+	collect->nr_folio_pages = nr;
 	kvfree(spans);
 	return 0;
 }
@@ -1205,56 +1220,66 @@ static int vmemexp_survey(struct vmemexp_buf *buf)
  * each mapping of it. Drivers may map as they like, and mappings that have changed
  * meanwhile tell nothing.
  */
-static bool vmemexp_may_overlap(const struct vmemexp_buf *buf)
+static bool vmemexp_may_overlap(const struct vmemexp_collect *collect)
 {
+	const struct vmemexp_buf *buf = collect->buf;
+
 	if (buf->nr_extents == 1)
 		return false;
 	if (READ_ONCE(buf->stale) ||
 	    buf->memory & (VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP))
 		return true;
-	return buf->nr_vmas > 1 && buf->memory != VMEMEXP_MEMORY_ANON;
+	return collect->nr_vmas > 1 && buf->memory != VMEMEXP_MEMORY_ANON;
 }
 
-static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmemexp_error *error)
+static int vmemexp_collect_batch(struct vmemexp_collect *collect)
 {
-	struct page **pages = kmalloc_array(min_t(unsigned long, buf->npages, VMEMEXP_BATCH),
-					    sizeof(*pages), GFP_KERNEL);
-	unsigned long addr, count;
-	int ret = 0;
+	struct vmemexp_buf *buf = collect->buf;
+	unsigned long addr = buf->start + (collect->nr_pages << PAGE_SHIFT);
+	unsigned long count = min_t(unsigned long, buf->npages - collect->nr_pages, VMEMEXP_BATCH);
+	int ret;
 
-	if (!pages)
-		return -ENOMEM;
-
-	while (buf->nr_recorded < buf->npages) {
-		addr = buf->start + (buf->nr_recorded << PAGE_SHIFT);
-		count = min_t(unsigned long, buf->npages - buf->nr_recorded, VMEMEXP_BATCH);
-
-		if (fatal_signal_pending(current)) {
-			ret = -EINTR;
-			break;
-		}
-		ret = vmemexp_reserve_extents(buf, count);
-		if (ret)
-			break;
-		if (buf->pfnmap)
-			ret = vmemexp_collect_pfns(buf, addr, count, error);
-		else
-			ret = vmemexp_collect_pages(buf, addr, count, pages, error);
-		if (ret)
-			break;
-		if (contiguous && buf->nr_extents > 1) {
-			ret = vmemexp_fail(error, VMEMEXP_REASON_NOT_CONTIGUOUS,
-					   vmemexp_extent_addr(buf, 1), -ERANGE);
-			break;
-		}
-		cond_resched();
-	}
-	kfree(pages);
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	ret = vmemexp_reserve_extents(collect, count);
 	if (ret)
 		return ret;
+	if (buf->pfnmap)
+		ret = vmemexp_collect_pfns(collect, addr, count);
+	else
+		ret = vmemexp_collect_pages(collect, addr, count);
+	if (ret)
+		return ret;
+	if (collect->contiguous && buf->nr_extents > 1)
+		return vmemexp_fail(collect->error, VMEMEXP_REASON_NOT_CONTIGUOUS,
+				    vmemexp_extent_addr(buf, 1), -ERANGE);
+	cond_resched();
+	return 0;
+}
+
+static int vmemexp_collect(struct vmemexp_collect *collect)
+{
+	unsigned long npages = collect->buf->npages;
+	int ret = 0;
+
+	collect->pages = kmalloc_array(min_t(unsigned long, npages, VMEMEXP_BATCH),
+				       sizeof(*collect->pages), GFP_KERNEL);
+	if (!collect->pages)
+		return -ENOMEM;
+	while (!ret && collect->nr_pages < npages)
+		ret = vmemexp_collect_batch(collect);
+	kfree(collect->pages);
+	return ret;
+}
+
+/* What can only be said of all of the buffer. */
+static int vmemexp_check_collected(const struct vmemexp_collect *collect)
+{
+	struct vmemexp_buf *buf = collect->buf;
+	int ret;
 
 	if (buf->memory & (VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP)) {
-		ret = vmemexp_check_placement(buf, error);
+		ret = vmemexp_check_placement(buf, collect->error);
 		if (ret)
 			return ret;
 	}
@@ -1266,23 +1291,36 @@ static int vmemexp_collect(struct vmemexp_buf *buf, bool contiguous, struct vmem
 	if (READ_ONCE(buf->stale) &&
 	    (buf->memory != VMEMEXP_MEMORY_ANON ||
 	     vmemexp_cache(buf->prot_cache) != VMEMEXP_CACHE_CACHED))
-		return vmemexp_fail(error, VMEMEXP_REASON_CHANGED, buf->start, -EAGAIN);
-	if (buf->nr_folio_pages > buf->npages || vmemexp_may_overlap(buf)) {
-		ret = vmemexp_survey(buf);
+		return vmemexp_fail(collect->error, VMEMEXP_REASON_CHANGED, buf->start, -EAGAIN);
+	return 0;
+}
+
+/*
+ * Each page was charged in advance, but one page of a huge page keeps all of it, also when
+ * the rest is unmapped.
+ */
+static int vmemexp_charge_folios(struct vmemexp_collect *collect)
+{
+	struct vmemexp_buf *buf = collect->buf;
+	int ret;
+
+	if (collect->nr_folio_pages > buf->npages || vmemexp_may_overlap(collect)) {
+		ret = vmemexp_survey(collect);
 		if (ret)
 			return ret;
 	}
-	/*
-	 * Each page was charged in advance, but one page of a huge page keeps
-	 * all of it, also when the rest is unmapped.
-	 */
-	if (buf->nr_folio_pages > buf->npages &&
-	    vmemexp_charge(buf, buf->nr_folio_pages - buf->npages))
-		return vmemexp_fail(error, VMEMEXP_REASON_LIMIT, buf->start + buf->offset, -ENOMEM);
-	/* Give back what was reserved; too much memory is better than no buffer. */
-	if (buf->nr_extents < buf->max_extents)
-		vmemexp_resize_extents(buf, buf->nr_extents);
+	if (collect->nr_folio_pages > buf->npages &&
+	    vmemexp_charge(buf, collect->nr_folio_pages - buf->npages))
+		return vmemexp_fail(collect->error, VMEMEXP_REASON_LIMIT, buf->start + buf->offset,
+				    -ENOMEM);
 	return 0;
+}
+
+/* Gives back what was reserved; too much memory is better than no buffer. */
+static void vmemexp_trim_extents(struct vmemexp_collect *collect)
+{
+	if (collect->buf->nr_extents < collect->max_extents)
+		vmemexp_resize_extents(collect, collect->buf->nr_extents);
 }
 
 /* Each page is charged before it is pinned; carve-outs are reserved already. */
@@ -1555,7 +1593,7 @@ static void vmemexp_put_memory(struct vmemexp_buf *buf)
 		return;
 	vmemexp_close_windows(buf);
 	if (!buf->pfnmap)
-		vmemexp_unpin(buf);
+		vmemexp_unpin(buf, buf->npages);
 	vmemexp_uncharge(buf);
 }
 
@@ -3052,7 +3090,11 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 					  struct vmemexp_error *error)
 {
 	struct vmemexp_buf *buf = vmemexp_alloc_buf(arg);
-	struct vmemexp_user *user;
+	struct vmemexp_collect collect = {
+		.buf = buf,
+		.error = error,
+		.contiguous = arg->flags & VMEMEXP_EXPORT_CONTIGUOUS,
+	};
 	int ret;
 
 	if (!buf)
@@ -3061,40 +3103,43 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 	ret = vmemexp_register_notifier(buf, current->mm);
 	if (ret)
 		goto err_free;
-	ret = vmemexp_inspect_range(buf, error);
+	ret = vmemexp_inspect_range(&collect);
 	if (ret)
 		goto err_put_file;
 	/* It was not known before that what is cleared must not be used. */
 	if (buf->pfnmap)
 		vmemexp_wait_invalidated(buf);
 
-	user = vmemexp_get_user(arg->vaddr, error);
-	if (IS_ERR(user)) {
-		ret = PTR_ERR(user);
+	buf->user = vmemexp_get_user(arg->vaddr, error);
+	ret = PTR_ERR_OR_ZERO(buf->user);
+	if (ret)
 		goto err_put_file;
-	}
-	buf->user = user;
 	ret = vmemexp_charge_range(buf, error);
 	if (ret)
 		goto err_put_user;
-	if (buf->pfnmap) {
-		ret = vmemexp_alloc_unmapped(buf);
-		if (ret)
-			goto err_uncharge;
-	}
+	ret = buf->pfnmap ? vmemexp_alloc_unmapped(buf) : 0;
+	if (ret)
+		goto err_uncharge;
 
-	ret = vmemexp_collect(buf, arg->flags & VMEMEXP_EXPORT_CONTIGUOUS, error);
+	ret = vmemexp_collect(&collect);
 	if (ret)
 		goto err_unpin;
+	ret = vmemexp_check_collected(&collect);
+	if (ret)
+		goto err_unpin;
+	ret = vmemexp_charge_folios(&collect);
+	if (ret)
+		goto err_unpin;
+	vmemexp_trim_extents(&collect);
 	return buf;
 
 err_unpin:
 	if (!buf->pfnmap)
-		vmemexp_unpin(buf);
+		vmemexp_unpin(buf, collect.nr_pages);
 err_uncharge:
 	vmemexp_uncharge(buf);
 err_put_user:
-	vmemexp_put_user(user);
+	vmemexp_put_user(buf->user);
 err_put_file:
 	if (buf->file)
 		fput(buf->file);

@@ -84,18 +84,11 @@ struct vmemexp_user {
  *	cached (vmemexp_prot_cache())
  * @file: the file that @pfnmap memory was mapped from, held until revoked; may be
  *	NULL. Protected by @lock once exported.
- * @nr_vmas: mappings that the source range had when it was first looked at
  * @extents: where the pages are, physically, in buffer order
  * @nr_extents: entries used in @extents
- * @max_extents: entries allocated in @extents
- * @nr_recorded: pages described by @extents
- * @next_pfn: page frame that would go on with the last of @extents
- * @nr_folio_pages: pages of the folios that they belong to, if pinned
- * @last_folio: the folio of the last page pinned, for comparison only
- * @in_hugetlb: and that was a huge page of hugetlb
- * @waited: how long the export has waited for its turn, in jiffies
- * @charged: pages charged to the user: the larger of @npages and @nr_folio_pages if they
- *	are pinned, else what the kernel needs to describe them; 0 when @dropped
+ * @charged: pages charged to the user: if they are pinned, the larger of @npages and
+ *	vmemexp_collect.nr_folio_pages, else what the kernel needs to describe them; 0 when
+ *	@dropped
  * @user: who is charged, and outlives the process
  * @mm: the exporter's, held by mmgrab(): pinned_vm is shown there. NULL when it has
  *	ended. Protected by @lock once exported.
@@ -152,17 +145,9 @@ struct vmemexp_buf {
 	u32 memory;
 	u64 prot_cache;
 	struct file *file;
-	unsigned long nr_vmas;
 
 	struct vmemexp_extent *extents;
 	unsigned long nr_extents;
-	unsigned long max_extents;
-	unsigned long nr_recorded;
-	unsigned long next_pfn;
-	unsigned long nr_folio_pages;
-	const void *last_folio;
-	bool in_hugetlb;
-	unsigned long waited;
 	unsigned long charged;
 
 	struct vmemexp_user *user;
@@ -187,6 +172,40 @@ struct vmemexp_buf {
 	struct page *blank;
 	void **windows;
 	atomic_t cpu_mappings;
+};
+
+struct vmemexp_error;
+
+/**
+ * struct vmemexp_collect - what an export needs while it collects the memory of a buffer
+ * @buf: the buffer, of which it fills in @extents and what the memory is
+ * @error: what user space is told if this fails
+ * @contiguous: fail if there is more than one extent
+ * @nr_vmas: mappings that the source range had when they were checked
+ * @pages: scratch: what is pinned in one go
+ * @nr_pages: pages that the extents describe
+ * @max_extents: entries allocated in vmemexp_buf.extents
+ * @next_pfn: page frame that would go on with the last extent
+ * @nr_folio_pages: pages of the folios that the pages belong to, if pinned
+ * @last_folio: the folio of the last page pinned, for comparison only
+ * @in_hugetlb: and that was a huge page of hugetlb
+ * @waited: how long the export has waited for its turn, in jiffies
+ *
+ * Lives on the stack of vmemexp_create(). No other thread knows it, so it has no lock.
+ */
+struct vmemexp_collect {
+	struct vmemexp_buf *buf;
+	struct vmemexp_error *error;
+	bool contiguous;
+	unsigned long nr_vmas;
+	struct page **pages;
+	unsigned long nr_pages;
+	unsigned long max_extents;
+	unsigned long next_pfn;
+	unsigned long nr_folio_pages;
+	const void *last_folio;
+	bool in_hugetlb;
+	unsigned long waited;
 };
 
 /**
