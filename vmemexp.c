@@ -3625,17 +3625,6 @@ static const struct vmemexp_ioctl_op vmemexp_ioctl_ops[] = {
 	  vmemexp_ioctl_revoke },
 };
 
-/*
- * A sync may have little else to do. Hardened kernels look at where a copy goes, unless
- * its size is known when this is compiled.
- */
-static int vmemexp_copy_argument(void *karg, size_t size, const void __user *uarg, size_t usize)
-{
-	if (size == sizeof(struct vmemexp_sync) && usize == size)
-		return copy_from_user(karg, uarg, sizeof(struct vmemexp_sync)) ? -EFAULT : 0;
-	return copy_struct_from_user(karg, size, uarg, usize);
-}
-
 static long vmemexp_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	void __user *uarg = (void __user *)arg;
@@ -3662,7 +3651,7 @@ static long vmemexp_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 		return -EINVAL;
 	if (usize > PAGE_SIZE)
 		return -E2BIG;
-	ret = vmemexp_copy_argument(&karg, op->size, uarg, usize);
+	ret = copy_struct_from_user(&karg, op->size, uarg, usize);
 	if (ret)
 		return ret;
 	/* It may have been changed between the two reads; the first one counts. */
