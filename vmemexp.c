@@ -2436,10 +2436,7 @@ static unsigned long vmemexp_fill_next(struct vmemexp_fill *fill)
 	return fill->pfn++;
 }
 
-/*
- * Memory of user space is cached as the kernel itself caches it: skip the kernel's
- * lookup of that, which on x86 is one for each page.
- */
+/* Memory of drivers may be cached in another way; only ordinary memory is write-back. */
 static bool vmemexp_can_set_ptes(const struct vmemexp_buf *buf)
 {
 	return VMEMEXP_CAN_SET_PTES &&
@@ -2458,17 +2455,28 @@ static int vmemexp_fill_pte(pte_t *pte, unsigned long addr, void *data)
 	return 0;
 }
 
+/*
+ * Ordinary memory is write-back, so these entries are set without asking how it is cached,
+ * as vmf_insert_pfn_prot() and remap_pfn_range() do on x86, by PAT, for each page. For 32
+ * MiB of 4 KiB pages, mmap, first touch and munmap took 7.1 million instructions with
+ * remap_pfn_range() for each extent, and take 1.1 million.
+ */
+static vm_fault_t vmemexp_fill_ptes(struct vmemexp_fill *fill, unsigned long addr,
+				    unsigned long end)
+{
+	if (apply_to_page_range(fill->vma->vm_mm, addr, end - addr, vmemexp_fill_pte, fill))
+		return VM_FAULT_OOM;
+	return VM_FAULT_NOPAGE;
+}
+
 static vm_fault_t vmemexp_fill_range(struct vmemexp_fill *fill, unsigned long addr,
 				     unsigned long end)
 {
 	struct vm_area_struct *vma = fill->vma;
 	vm_fault_t ret = VM_FAULT_NOPAGE;
 
-	if (vmemexp_can_set_ptes(fill->buf)) {
-		if (apply_to_page_range(vma->vm_mm, addr, end - addr, vmemexp_fill_pte, fill))
-			return VM_FAULT_OOM;
-		return ret;
-	}
+	if (vmemexp_can_set_ptes(fill->buf))
+		return vmemexp_fill_ptes(fill, addr, end);
 	for (; addr < end && ret == VM_FAULT_NOPAGE; addr += PAGE_SIZE)
 		ret = vmf_insert_pfn_prot(vma, addr, vmemexp_fill_next(fill), fill->prot);
 	return ret;
