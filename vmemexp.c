@@ -5,72 +5,82 @@
  * The model
  * =========
  *
- * A program gives an address range of its own to VMEMEXP_IOC_EXPORT. The pages
- * behind it are charged, pinned and judged, and what is left of them is a list
- * of extents: consecutive page frames. From then on the address range
- * does not matter any more; everything a dma-buf can do is derived from the
- * extents:
+ * A program gives a range of its addresses to VMEMEXP_IOC_EXPORT. The driver charges the
+ * pages behind it to the user, pins them, checks what they are, and keeps a list of
+ * extents: consecutive page frames. From then on the range of addresses does not matter.
+ * The driver derives everything that a dma-buf can do from the extents:
  *
  *   /dev/vmemexp fd     keeps no state
  *
- *   vmemexp_buf         one exported range. Built by the ioctl; once
- *     extents[]         dma_buf_export() has succeeded its dma_buf owns it, and
- *     attachments       all that the ioctl may do on an error is dma_buf_put().
- *                       Its release and a revoke are the only places where pages
- *                       are unpinned and the user is given back what was charged.
+ *   vmemexp_buf         one exported range. The ioctl builds it. Once dma_buf_export()
+ *     extents[]         has succeeded, the dma_buf owns it, and all that the ioctl may
+ *     attachments       do on an error is dma_buf_put(). From then on, only its release
+ *                       and a revoke unpin the pages and uncharge the user.
  *
- *   vmemexp_attachment  one attached device: its own scatterlist, and while it
- *     segments[]        is mapped the DMA addresses that syncs go to
+ *   vmemexp_attachment  one attached device: its own scatterlist, and while it is
+ *     segments[]        mapped the DMA addresses that syncs go to
  *
- * There are three sources of extents:
+ * A buffer has one of three sources:
  *
- *   pages               pinned; mm/ keeps them for us (vmemexp_collect_pages())
- *   page frames         that a driver mapped without page accounting, above all
- *                       the carve-out of another processor: nothing can be
- *                       pinned, so only memory that the administrator lists as
- *                       permanent may be exported (vmemexp_collect_pfns())
- *   another dma-buf     whose mapping it is: that one is handed out, no second
- *                       one is made (vmemexp_find_dmabuf()), and only to callers that
- *                       have all of it already
+ *   pages               The driver pins them, so mm/ keeps them
+ *                       (vmemexp_collect_pages()).
+ *   page frames         that a driver mapped without page accounting, above all the
+ *                       carve-out of another processor. They cannot be pinned, so an
+ *                       export needs the administrator's word that they are never freed,
+ *                       or CAP_SYS_RAWIO outside of System RAM (vmemexp_collect_pfns()).
+ *   another dma-buf     that the range maps. The driver hands that one out, makes no
+ *                       second one, and does so only for callers that have all of it
+ *                       already (vmemexp_find_dmabuf()).
  *
- * Memory outside of System RAM (!is_ram) is not in the kernel's linear map. The
- * DMA API's cache maintenance and bounce buffers, which go there, never see it.
+ * Memory outside of System RAM (!is_ram) is not in the kernel's linear map. The DMA API's
+ * cache maintenance and bounce buffers go there, so they never get to see such memory.
  *
- * Nothing can fail after the file descriptor has been installed: user space may
- * have closed it before the ioctl returns.
+ * Nothing can fail after the file descriptor has been installed: user space may have
+ * closed it before the ioctl returns.
  *
- * Pages, not mappings, decide what may be exported (vmemexp_add_pages()): a mapping
- * can be replaced between a look at it and the pinning, a pinned page stays
- * what it is. Mappings are looked at before, to refuse early and to name the
- * reason (vmemexp_check_range()).
+ * Pages, not mappings, decide what may be exported (vmemexp_add_pages()). Another thread
+ * can replace a mapping between a look at it and the pinning; a pinned page stays what it
+ * is. The driver checks mappings before, to refuse early and to name the reason
+ * (vmemexp_check_range()).
  *
- * A buffer of pages that were pinned for reading is read-only for ever, at all
- * four access paths: the file's mode, mmap, vmap, and the direction of DMA.
+ * A buffer whose pages were pinned for reading is read-only for ever, on all four access
+ * paths: the file's mode, mmap, vmap, and the direction of DMA.
  *
- * A buffer can be revoked: by an administrator, or by the driver that takes its
- * page frames away. Nothing gets at the memory any more then, but for the devices
- * and kernel mappings that use it at that moment; when the last of them is gone,
- * the memory is let go (vmemexp_revoke_buf()).
+ * A buffer can be revoked: by an administrator, or by the driver that takes its page
+ * frames away. After that, only the devices and kernel mappings that used the memory at
+ * that moment can get at it. When the last of them has gone, the driver releases the
+ * memory (vmemexp_revoke_buf()).
  *
- * Locks, outermost first:
+ * Locks
+ * =====
  *
- *   mmap_lock                 taken by the ioctl while it looks at mappings and
- *                             while it pins; the core holds it around mmap and
- *                             faults
- *   dma_resv                  the core holds it around map, unmap, vmap, vunmap
- *                             (since 6.2); a revoke, while it tells importers
- *   vmemexp_buffers_lock      the list of buffers
- *   vmemexp_buf.lock          attachments, what they map, kernel mappings,
- *                             whether the buffer is revoked
- *   vmemexp_carveouts_lock,   the list of carve-outs, the users with buffers;
- *   vmemexp_users_lock        spinlocks, nothing is taken inside
+ * This is the one order, outermost first. No function takes a lock while it holds one
+ * from further down.
  *
- * vmemexp_faults (SRCU) is entered inside of the mmap_lock by faults of the
- * dma-buf's mappings, and waited for by a revoke under no lock.
+ *   mmap_lock                   The ioctl takes it, and holds no other lock then: to check
+ *                               mappings, to look up page frames, and to pin hugetlb
+ *                               pages; GUP takes it to pin others. The core holds it
+ *                               around mmap and faults.
+ *   dma_resv of the dma-buf     The core holds it around map, unmap, vmap and vunmap
+ *                               (since 6.2). A revoke takes it to tell importers.
+ *   vmemexp_buffers_lock        the list of buffers
+ *   vmemexp_buf.lock            attachments and what they map, kernel mappings, and if
+ *                               the buffer is revoked. A sync takes it for one row at a
+ *                               time, since importers wait for it uninterruptibly.
+ *   vmemexp_carveouts_lock,     spinlocks, with no other lock of the driver inside: the
+ *   vmemexp_users_lock,         list of carve-outs; the users with buffers; what has been
+ *   vmemexp_buf.unmapped_lock   unmapped, for the notifier
  *
- * Pages are pinned under none of these but the mmap_lock. The notifier callback runs
- * under locks of mm/ and takes none but a spinlock of its own; it sets flags, and leaves
- * the rest to a work item.
+ * The driver unpins pages, lets files go, empties mappings and waits for fences under
+ * none of these. It pins pages under none but the mmap_lock.
+ *
+ * The dma_resv of vmemexp_buf.fences is held alone.
+ *
+ * A fault of a dma-buf's mapping enters vmemexp_faults (SRCU) inside of the mmap_lock. A
+ * revoke waits for these faults under no lock.
+ *
+ * The notifier callback runs under locks of mm/, and takes no lock but unmapped_lock. It
+ * sets flags, and leaves the rest to a work item.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -109,46 +119,60 @@
 #define CREATE_TRACE_POINTS
 #include <vmemexp/trace.h>
 
-/* One page of page pointers: what is pinned in one go and kept in scratch. */
+/*
+ * A batch: as many pages as one page of page pointers describes. They are pinned in one
+ * call.
+ */
 #define VMEMEXP_BATCH		(PAGE_SIZE / sizeof(struct page *))
 
 /*
- * Pages that have to be moved before they can stay may be in use for a moment. How
- * often to try, with pauses of up to VMEMEXP_PIN_PAUSE: for a second, or as long as a
- * busy machine takes. And how long an export waits, in all, for others that try as well.
+ * A page that GUP must migrate first may be in use for a moment. An export tries again
+ * VMEMEXP_PIN_TRIES times, with pauses of up to VMEMEXP_PIN_PAUSE: for a second, or
+ * longer on a busy machine. It waits no longer than VMEMEXP_TURN_TIMEOUT, in all, for
+ * other exports that try again as well.
  */
 #define VMEMEXP_PIN_TRIES	20
 #define VMEMEXP_PIN_PAUSE	(HZ / 20UL)
 #define VMEMEXP_TURN_TIMEOUT	HZ
 
-/* How long an export waits for what its user has closed and is not freed yet. */
+/*
+ * An export that finds max_buffers= reached waits this long for buffers that its user
+ * has closed and that are not freed yet.
+ */
 #define VMEMEXP_FREE_TIMEOUT	(HZ / 10)
 
-/* One fault may bring a page, another one write access to it. */
+/* One fault may bring a page, and another one write access to it. */
 #define VMEMEXP_FAULT_TRIES	4
 
-/* How often fences are looked at that a revoked buffer's memory waits for. */
+/*
+ * While the memory of a revoked buffer waits for fences, the work item polls them this
+ * often.
+ */
 #define VMEMEXP_FENCE_INTERVAL	(HZ / 10)
 
-/* Kernel memory for the description of one extent, as it is charged to the user. */
+/* The kernel memory that describes one extent, as it is charged to the user, in bytes. */
 #define VMEMEXP_EXTENT_COST	512
 
 static LIST_HEAD(vmemexp_buffers);
 static DEFINE_MUTEX(vmemexp_buffers_lock);
 
-/* Entered by faults of the dma-bufs' mappings while they look at vmemexp_buf.revoked. */
+/*
+ * Faults of a dma-buf's mappings read vmemexp_buf.revoked and fill page tables inside
+ * of this.
+ */
 DEFINE_STATIC_SRCU(vmemexp_faults);
 
 /*
- * For vmemexp_buf.work; and for vmemexp_user.free_work, which the user's processes can
- * delay by what they do to their address spaces.
+ * vmemexp_wq runs vmemexp_buf.work, and vmemexp_free_wq runs vmemexp_user.free_work.
+ * The latter can take long: a user's processes can delay it by what they do to their
+ * address spaces.
  */
 static struct workqueue_struct *vmemexp_wq;
 static struct workqueue_struct *vmemexp_free_wq;
 
 /* --- allow=: which kinds of memory the administrator lets users export --- */
 
-/* The names of the VMEMEXP_MEMORY_* bits, in their order. */
+/* These name the VMEMEXP_MEMORY_* bits, in the order of the bits. */
 static const char * const vmemexp_memory_names[] = {
 	"anon", "shmem", "hugetlb", "file", "driver", "pfnmap", "dmabuf",
 };
@@ -157,7 +181,7 @@ static unsigned int vmemexp_allow = VMEMEXP_MEMORY_ANON | VMEMEXP_MEMORY_SHMEM |
 				    VMEMEXP_MEMORY_HUGETLB | VMEMEXP_MEMORY_DRIVER |
 				    VMEMEXP_MEMORY_PFNMAP | VMEMEXP_MEMORY_DMABUF;
 
-/* Writes the names of the bits in @mask, separated by commas, to @buffer. */
+/* Write the names of the bits in @mask to @buffer, separated by commas. Return the length. */
 static int vmemexp_print_memory(char *buffer, size_t size, unsigned int mask)
 {
 	int len = 0;
@@ -212,12 +236,12 @@ static const struct kernel_param_ops vmemexp_allow_ops = {
 	.get = vmemexp_allow_get,
 };
 
-/* Writable at run time: it concerns exports to come, and nothing is cached. */
+/* It is writable at run time: it decides for future exports, and nothing caches it. */
 module_param_cb(allow, &vmemexp_allow_ops, &vmemexp_allow, 0644);
 MODULE_PARM_DESC(allow,
 		 "kinds of memory that may be exported: any of anon,shmem,hugetlb,file,driver,pfnmap,dmabuf (default: all but file; file is read-only)");
 
-/* --- carveouts=: page frames that, the administrator says, are never freed --- */
+/* --- carveouts=: page frames that are never freed, as the administrator says --- */
 
 #define VMEMEXP_MAX_CARVEOUTS	16
 
@@ -234,7 +258,7 @@ struct vmemexp_carveout_list {
 static struct vmemexp_carveout_list vmemexp_carveouts;
 static DEFINE_SPINLOCK(vmemexp_carveouts_lock);
 
-/* Adds "base:size" to @list. */
+/* Add a range, written as "base:size", to @list. */
 static int vmemexp_add_carveout(struct vmemexp_carveout_list *list, const char *text)
 {
 	struct vmemexp_carveout new, *old;
@@ -293,7 +317,7 @@ static int vmemexp_carveouts_get(char *buffer, const struct kernel_param *kp)
 	unsigned int i;
 	int len = 0;
 
-	/* Nobody writes meanwhile: parameters have a lock of their own. */
+	/* No lock is needed: the parameter lock of the kernel keeps writers away. */
 	for (i = 0; i < vmemexp_carveouts.count; i++) {
 		range = &vmemexp_carveouts.ranges[i];
 		len += scnprintf(buffer + len, PAGE_SIZE - len, "%s0x%llx:0x%llx",
@@ -307,7 +331,7 @@ static const struct kernel_param_ops vmemexp_carveouts_ops = {
 	.get = vmemexp_carveouts_get,
 };
 
-/* Physical addresses are not for everybody to read. */
+/* Only root may read physical addresses. */
 module_param_cb(carveouts, &vmemexp_carveouts_ops, NULL, 0600);
 MODULE_PARM_DESC(carveouts,
 		 "physical memory that is reserved for good and may be exported where a driver maps it without page accounting: base:size,... in bytes (default: none)");
@@ -326,16 +350,23 @@ static bool vmemexp_is_carveout(unsigned long pfn)
 	return found;
 }
 
-/* REGION_INTERSECTS: all of it is System RAM, REGION_DISJOINT: nothing, or REGION_MIXED. */
+/*
+ * Return REGION_INTERSECTS if all of it is System RAM, REGION_DISJOINT if none is, else
+ * REGION_MIXED.
+ */
 static int vmemexp_is_system_ram(unsigned long pfn, unsigned long pages)
 {
 	return region_intersects(PFN_PHYS(pfn), pages << PAGE_SHIFT, IORESOURCE_SYSTEM_RAM,
 				 IORES_DESC_NONE);
 }
 
-/* --- errors of an export --- */
+/* --- errors: what an export that fails reports --- */
 
-/* What user space is told when an export fails, as netlink's extack does. */
+/*
+ * Why an export fails, and at which address: user space gets both beside the errno.
+ * This is what netlink calls extack; vmemexp_fail() fills it in and passes the errno
+ * on.
+ */
 struct vmemexp_error {
 	u32 reason;
 	u64 addr;
@@ -348,7 +379,7 @@ static int vmemexp_fail(struct vmemexp_error *error, u32 reason, u64 addr, int r
 	return ret;
 }
 
-/* --- map_without_...=: buffers that some importing drivers do not expect --- */
+/* --- map_without_...=: let importers map buffers that some drivers do not expect --- */
 
 static bool vmemexp_map_without_vmap;
 module_param_named(map_without_vmap, vmemexp_map_without_vmap, bool, 0644);
@@ -360,9 +391,9 @@ module_param_named(map_without_pages, vmemexp_map_without_pages, bool, 0644);
 MODULE_PARM_DESC(map_without_pages,
 		 "let importers without CAP_SYS_RAWIO map carve-outs for DMA that have no struct page; drivers that look for pages map other memory instead, or crash the kernel (default: N)");
 
-/* --- extents: where the pages of a buffer are, and the segments of a device --- */
+/* --- extents of a buffer, and segments of an attachment --- */
 
-/* Where @extent begins in the buffer, in bytes. */
+/* Return the offset of @extent in the buffer, in bytes. */
 static size_t vmemexp_extent_offset(const struct vmemexp_extent *extent)
 {
 	return (size_t)extent->start << PAGE_SHIFT;
@@ -385,7 +416,10 @@ static unsigned long vmemexp_extent_addr(const struct vmemexp_buf *buf, unsigned
 	return buf->start + vmemexp_extent_offset(&buf->extents[i]);
 }
 
-/* Index of the extent that holds page @index; extents[0].start is 0. */
+/*
+ * Return the index of the extent that holds page @index of the buffer. extents[0].start
+ * is 0.
+ */
 static unsigned long vmemexp_find_extent(const struct vmemexp_extent *extents, unsigned long nr,
 					 unsigned long index)
 {
@@ -401,7 +435,7 @@ static unsigned long vmemexp_find_extent(const struct vmemexp_extent *extents, u
 	return low;
 }
 
-/* The byte behind extent @i. */
+/* Return the offset in the buffer of the byte behind extent @i of @nr, in bytes. */
 static size_t vmemexp_extent_end(const struct vmemexp_buf *buf,
 				 const struct vmemexp_extent *extents, unsigned long nr,
 				 unsigned long i)
@@ -422,7 +456,7 @@ static struct vmemexp_extent *vmemexp_alloc_extents(unsigned long nr)
 	return kvmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 }
 
-/* Moves the extents to an array of @max entries, at least those in use. */
+/* Move the extents to an array of @max entries, at least as many as are in use. */
 static int vmemexp_resize_extents(struct vmemexp_collect *collect, unsigned long max)
 {
 	struct vmemexp_extent *extents = vmemexp_alloc_extents(max);
@@ -439,8 +473,9 @@ static int vmemexp_resize_extents(struct vmemexp_collect *collect, unsigned long
 }
 
 /*
- * Makes room for the extents of @count more pages, so that recording them cannot fail;
- * and for all the rest, if that is as scattered as what has been recorded.
+ * Make room for the extents of @count more pages, so that vmemexp_add_extent() cannot
+ * fail. If the rest of the pages is as scattered as those so far, there is room for all
+ * of it.
  */
 static int vmemexp_reserve_extents(struct vmemexp_collect *collect, unsigned long count)
 {
@@ -456,6 +491,7 @@ static int vmemexp_reserve_extents(struct vmemexp_collect *collect, unsigned lon
 	return vmemexp_resize_extents(collect, min(most, max));
 }
 
+/* Add @pages page frames: to the last extent if they continue it, else as a new one. */
 static void vmemexp_add_extent(struct vmemexp_collect *collect, unsigned long pfn,
 			       unsigned long pages)
 {
@@ -473,7 +509,10 @@ static void vmemexp_add_extent(struct vmemexp_collect *collect, unsigned long pf
 
 /* --- accounting: refuse before doing, on a user that outlives the process --- */
 
-/* A buffer gives back what it was charged to the user that it was charged to. */
+/*
+ * Allocate the entry that a buffer holds, so that it can uncharge the user that it has
+ * charged.
+ */
 static struct vmemexp_user *vmemexp_alloc_user(void)
 {
 	struct vmemexp_user *new = kzalloc(sizeof(*new), GFP_KERNEL_ACCOUNT);
@@ -523,8 +562,8 @@ static int vmemexp_charge(struct vmemexp_buf *buf, unsigned long pages)
 	unsigned long wanted;
 
 	/*
-	 * pinned_vm alone would be no limit: it belongs to the mm, and a
-	 * dma-buf outlives that. The user is what a limit can be held against.
+	 * pinned_vm belongs to the mm, and a dma-buf outlives that, so it cannot be the
+	 * limit. The user's locked_vm can.
 	 */
 	do {
 		wanted = charged + pages;
@@ -541,7 +580,7 @@ static void vmemexp_uncharge(struct vmemexp_buf *buf)
 {
 	if (!buf->charged)
 		return;
-	/* The mm may be gone, or go at this moment: vmemexp_leave_mm(). */
+	/* The mm may have ended, or end at this moment: see vmemexp_leave_mm(). */
 	mutex_lock(&buf->lock);
 	if (buf->mm)
 		atomic64_sub(buf->charged, &buf->mm->pinned_vm);
@@ -557,7 +596,7 @@ static int vmemexp_check_access(const struct vm_area_struct *vma, bool write, un
 {
 	if (!vma)
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_MAPPED, addr, -EFAULT);
-	/* Also for O_RDWR: no dma-buf is write-only. */
+	/* O_RDWR needs it, too: no dma-buf is write-only. */
 	if (!(vma->vm_flags & VM_READ))
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_READABLE, addr, -EFAULT);
 	if (write && !(vma->vm_flags & VM_WRITE))
@@ -573,14 +612,15 @@ static bool vmemexp_is_pfnmap(const struct vm_area_struct *vma)
 static struct vmemexp_buf *vmemexp_buf_of(const struct dma_buf *dmabuf);
 
 /*
- * DRM drivers leave in vm_pgoff the offset by which they find their objects
- * (DRM_FILE_PAGE_OFFSET_START and more), instead of where in the dma-buf it is.
+ * In vm_pgoff, DRM drivers leave the offset by which they find their objects
+ * (DRM_FILE_PAGE_OFFSET_START and more), and not the offset in the dma-buf.
  */
 #define VMEMEXP_DRM_PGOFF	((BITS_PER_LONG == 64 ? SZ_4G : SZ_256M) >> PAGE_SHIFT)
 
 /*
- * The dma-buf that @vma maps, or NULL if it maps none. An error pointer: it maps one, but
- * does not tell which part; or it has grown beyond the end, where nothing is.
+ * Return the dma-buf that @vma maps, or NULL if it maps none. Return an error pointer
+ * if it maps one, but does not tell which part, or has grown beyond the end of the
+ * dma-buf.
  */
 static struct dma_buf *vmemexp_vma_dmabuf(struct vm_area_struct *vma)
 {
@@ -600,7 +640,7 @@ static struct dma_buf *vmemexp_vma_dmabuf(struct vm_area_struct *vma)
 	return dmabuf;
 }
 
-/* Whether @vma fits to what was found at the begin of the range. */
+/* Check @vma against the first VMA of the range. */
 static int vmemexp_check_vma(const struct vmemexp_buf *buf, struct vm_area_struct *vma,
 			     unsigned long addr, struct vmemexp_error *error)
 {
@@ -609,11 +649,14 @@ static int vmemexp_check_vma(const struct vmemexp_buf *buf, struct vm_area_struc
 
 	if (ret)
 		return ret;
-	/* A range that begins in a known part of a dma-buf does not come here. */
+	/*
+	 * vmemexp_find_dmabuf() has taken every range that starts in a known part of a
+	 * dma-buf.
+	 */
 	dmabuf = vmemexp_vma_dmabuf(vma);
 	if (vmemexp_is_pfnmap(vma) != buf->pfnmap || !IS_ERR_OR_NULL(dmabuf))
 		return vmemexp_fail(error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
-	/* It is not wrapped into a second one; page frames have rules of their own. */
+	/* Do not wrap a dma-buf into a second one. Page frames have the rules below. */
 	if (dmabuf && !buf->pfnmap)
 		return vmemexp_fail(error, VMEMEXP_REASON_PARTIAL, addr, -EPERM);
 	if (!buf->pfnmap) {
@@ -626,27 +669,30 @@ static int vmemexp_check_vma(const struct vmemexp_buf *buf, struct vm_area_struc
 		return vmemexp_fail(error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
 	if (!VMEMEXP_PROT_CACHE_MASK || !(READ_ONCE(vmemexp_allow) & VMEMEXP_MEMORY_PFNMAP))
 		return vmemexp_fail(error, VMEMEXP_REASON_KIND, addr, -EPERM);
-	/* A mapping in clear text and one that is not are not interchangeable. */
+	/* Mappings in clear text and encrypted ones are not interchangeable. */
 	if (vmemexp_is_memory_encrypted())
 		return vmemexp_fail(error, VMEMEXP_REASON_ENCRYPTED, addr, -EOPNOTSUPP);
-	/* What was copied on write there is an anonymous page, and nobody keeps it. */
+	/* Copy-on-write leaves an anonymous page in such a mapping, and nothing holds that. */
 	if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE)
 		return vmemexp_fail(error, VMEMEXP_REASON_PRIVATE, addr, -EPERM);
 	return 0;
 }
 
-/* The first mapping of the range decides how its memory is collected. */
+/*
+ * Decide by the first VMA of the range, @vma, whether pages are pinned or page frames
+ * looked up, and how the memory is cached.
+ */
 static void vmemexp_choose_source(struct vmemexp_buf *buf, struct vm_area_struct *vma)
 {
 	WRITE_ONCE(buf->pfnmap, vmemexp_is_pfnmap(vma));
 	buf->memory = buf->pfnmap ? VMEMEXP_MEMORY_PFNMAP : 0;
 	buf->prot_cache = vmemexp_prot_cache(vma->vm_page_prot);
-	/* The driver behind it must stay, since nothing else is held. */
+	/* Nothing but the file keeps the driver that owns the page frames. */
 	if (buf->pfnmap && vma->vm_file)
 		buf->file = get_file(vma->vm_file);
 }
 
-/* Checks all mappings of the range, and counts them in @nr_vmas. */
+/* Check all VMAs of the range, and count them in @nr_vmas. */
 static int vmemexp_check_range(const struct vmemexp_buf *buf, unsigned long *nr_vmas,
 			       struct vmemexp_error *error)
 {
@@ -664,7 +710,7 @@ static int vmemexp_check_range(const struct vmemexp_buf *buf, unsigned long *nr_
 	return 0;
 }
 
-/* Under one mmap_lock: what was chosen by the first mapping is checked for all. */
+/* Choose by the first VMA and check all of them, under one mmap_lock. */
 static int vmemexp_inspect_range(struct vmemexp_collect *collect)
 {
 	struct vmemexp_buf *buf = collect->buf;
@@ -681,7 +727,10 @@ static int vmemexp_inspect_range(struct vmemexp_collect *collect)
 	return ret;
 }
 
-/* Since 6.5 the kernel refuses to pin for long what a file system has to be told of. */
+/*
+ * Return true if a file system has to be told of writes to @vma. Since 6.5, GUP refuses
+ * FOLL_LONGTERM pins of such pages for writing.
+ */
 static bool vmemexp_tracks_writes(const struct vm_area_struct *vma)
 {
 	const struct vm_operations_struct *ops = vma->vm_ops;
@@ -691,7 +740,7 @@ static bool vmemexp_tracks_writes(const struct vm_area_struct *vma)
 		(vma->vm_file && mapping_can_writeback(vma->vm_file->f_mapping)));
 }
 
-/* Tries to make the page at @addr present, and returns the errno of that. */
+/* Try to make the page at @addr present. Return 0 or the errno of that. */
 static int vmemexp_fault_in(struct vmemexp_buf *buf, unsigned long addr)
 {
 	unsigned int fault_flags = buf->writable ? FAULT_FLAG_WRITE : 0;
@@ -700,14 +749,14 @@ static int vmemexp_fault_in(struct vmemexp_buf *buf, unsigned long addr)
 	struct page *page;
 	int ret;
 
-	/* The one way to be told of poison. */
+	/* Only FOLL_HWPOISON reports a poisoned page. */
 	ret = get_user_pages_unlocked(addr, 1, &page, gup_flags);
 	if (ret == 1)
 		put_page(page);
 	if (ret == 1 || ret == -EHWPOISON)
 		return min(ret, 0);
 
-	/* GUP refuses some pages that are there. */
+	/* GUP refuses some pages that are present. */
 	if (fatal_signal_pending(current) || mmap_read_lock_killable(buf->mm))
 		return -EINTR;
 	ret = fixup_user_fault(buf->mm, addr, fault_flags, &unlocked);
@@ -715,7 +764,7 @@ static int vmemexp_fault_in(struct vmemexp_buf *buf, unsigned long addr)
 	return ret;
 }
 
-/* Says why the page at @addr could not be pinned; @ret is the kernel's answer. */
+/* Find out why the page at @addr could not be pinned. GUP has returned @ret. */
 static int vmemexp_pin_failed(struct vmemexp_buf *buf, unsigned long addr, int ret,
 			      struct vmemexp_error *error)
 {
@@ -724,7 +773,7 @@ static int vmemexp_pin_failed(struct vmemexp_buf *buf, unsigned long addr, int r
 
 	if (ret == -EINTR || mmap_read_lock_killable(buf->mm))
 		return -EINTR;
-	/* The mapping may be another one than the one that was checked. */
+	/* Another mapping may have replaced the one that was checked. */
 	vma = vma_lookup(buf->mm, addr);
 	err = vmemexp_check_vma(buf, vma, addr, error);
 	if (!err && ret == -EFAULT && buf->writable && vmemexp_tracks_writes(vma))
@@ -743,9 +792,12 @@ static int vmemexp_pin_failed(struct vmemexp_buf *buf, unsigned long addr, int r
 	return vmemexp_fail(error, VMEMEXP_REASON_UNPINNABLE, addr, ret);
 }
 
-/* --- collecting pages: they are pinned --- */
+/* --- collecting pages: pin them, check them, add them to the extents --- */
 
-/* Whether @folio, with several pages or not, is a page of hugetlb's: never a small one. */
+/*
+ * Return true if @folio is a hugetlb page. Those are never small: @large says if it is
+ * large.
+ */
 static bool vmemexp_is_hugetlb(struct folio *folio, bool large)
 {
 	return large && folio_test_hugetlb(folio);
@@ -758,18 +810,18 @@ static u32 vmemexp_memory_kind(struct folio *folio, bool large)
 	if (folio_test_anon(folio))
 		return VMEMEXP_MEMORY_ANON;
 	/*
-	 * Page cache that may be swapped is tmpfs. It goes before the mapping,
-	 * which is taken from a page that is truncated at this moment.
+	 * Page cache that may be swapped is tmpfs. Ask this before folio->mapping,
+	 * which truncation may clear at this moment.
 	 */
 	if (folio_test_swapbacked(folio))
 		return VMEMEXP_MEMORY_SHMEM;
-	/* /dev/dax has a mapping, but no file system is behind it. */
+	/* A page of /dev/dax has a mapping, but no file system is behind it. */
 	if (folio->mapping && !is_zone_device_page(vmemexp_folio_page(folio)))
 		return VMEMEXP_MEMORY_FILE;
 	return VMEMEXP_MEMORY_DRIVER;
 }
 
-/* The number of @pages that follow each other in @folio, at most @count. */
+/* Return how many of the @count @pages follow each other in @folio, from the first one on. */
 static unsigned long vmemexp_nr_in_folio(struct folio *folio, struct page **pages,
 					 unsigned long count)
 {
@@ -781,7 +833,7 @@ static unsigned long vmemexp_nr_in_folio(struct folio *folio, struct page **page
 	return nr;
 }
 
-/* The number of pages from @first on in its huge page, at most @count. */
+/* Return how many pages follow in the hugetlb page of @first, with @first, at most @count. */
 static unsigned long vmemexp_nr_in_hugetlb(struct page *first, unsigned long count)
 {
 	struct folio *folio = page_folio(first);
@@ -791,12 +843,13 @@ static unsigned long vmemexp_nr_in_hugetlb(struct page *first, unsigned long cou
 }
 
 /*
- * Record a hugetlb page of which @pins pages from @page on are pinned; drop all pins but
- * one. Where hugetlb itself maps the page (@whole), all of it is mapped, and so its rest is
- * known. Drivers may map a part of it, as udmabuf does.
+ * Add a hugetlb page of which @pins consecutive pages from @page on are pinned; drop
+ * all pins but one, or all if the page has one already. If hugetlb itself maps the page
+ * (@whole), all of it is mapped, so the rest of it is known. Other drivers, like
+ * udmabuf, may map a part.
  *
- * There is one pin for the begin of each extent, and one for each huge page that
- * begins further on in it: by that rule, they are given back.
+ * One pin remains for the start of each extent, and one for each hugetlb page that
+ * starts further on in it. vmemexp_unpin_hugetlb() drops the pins by that rule.
  */
 static unsigned long vmemexp_add_hugetlb(struct vmemexp_collect *collect, struct page *page,
 					 unsigned long pins, bool whole)
@@ -822,10 +875,12 @@ static int vmemexp_refuse_kind(u32 kind, unsigned long addr, struct vmemexp_erro
 }
 
 /*
- * Records @count pinned pages, and decides by the pages themselves whether they may be
- * exported. @whole: it is one page, of a mapping of hugetlb's own. A pinned folio can be
- * neither split nor freed, so it is counted whole, and once more if it is met again behind
- * another one: see vmemexp_survey().
+ * Add the @count pinned pages in collect->pages to the extents, and check by the pages
+ * themselves whether they may be exported. @whole says that it is one page, and that
+ * hugetlb itself maps it.
+ *
+ * A pinned folio can be neither split nor freed, so count it whole. It is counted once
+ * more if pages of another folio come between: vmemexp_survey() corrects that.
  */
 static int vmemexp_add_pages(struct vmemexp_collect *collect, unsigned long count,
 			     bool whole, unsigned long addr)
@@ -840,12 +895,12 @@ static int vmemexp_add_pages(struct vmemexp_collect *collect, unsigned long coun
 	int ret = 0;
 
 	/*
-	 * A file system does not expect its pages to change behind its back;
-	 * writing to them through a device corrupts it.
+	 * A file system does not expect its pages to change without its knowledge. A
+	 * device that writes to them corrupts it.
 	 */
 	if (buf->writable)
 		allowed &= ~VMEMEXP_MEMORY_FILE;
-	/* A driver may have set its pages to clear text, which they do not tell. */
+	/* A driver may have set its pages to clear text, and a page does not tell. */
 	if (vmemexp_is_memory_encrypted())
 		allowed &= ~VMEMEXP_MEMORY_DRIVER;
 
@@ -854,12 +909,15 @@ static int vmemexp_add_pages(struct vmemexp_collect *collect, unsigned long coun
 		large = folio_test_large(folio);
 		kind = vmemexp_memory_kind(folio, large);
 		memory |= kind;
-		/* It may go on where the extent or the batch before ended. */
+		/*
+		 * The folio may go on from the extent or the batch before, and is
+		 * counted then.
+		 */
 		if (folio != last)
 			folio_pages += large ? folio_nr_pages(folio) : 1;
 		last = folio;
 
-		/* Also after an error: what is recorded is unpinned then. */
+		/* Go on after an error: the caller unpins all pages that have been added. */
 		nr = large ? vmemexp_nr_in_folio(folio, pages + i, count - i) : 1;
 		if (kind == VMEMEXP_MEMORY_HUGETLB)
 			nr = vmemexp_add_hugetlb(collect, pages[i], nr, whole);
@@ -876,10 +934,10 @@ static int vmemexp_add_pages(struct vmemexp_collect *collect, unsigned long coun
 }
 
 /*
- * The pins of one export may be what another one's page cannot be moved for. So of
- * those that did not succeed at once, one at a time tries again for each mm (and those
- * that share its bit). It is waited for, but not for long: its own page may depend on a
- * userfaultfd.
+ * GUP cannot migrate a page that another export has pinned. So of all exports that have
+ * to try again, only one for each mm does so at a time (the mms share 64 bits). The
+ * others wait for this turn, but not for long: the page of the one that has it may
+ * depend on a userfaultfd.
  */
 static DECLARE_BITMAP(vmemexp_turns, 64);
 
@@ -899,7 +957,10 @@ static bool vmemexp_take_turn(struct vmemexp_collect *collect, unsigned int turn
 	return true;
 }
 
-/* How to pin, for long, at most @count pages from @addr on. */
+/*
+ * Return the GUP flags for a long-term pin of @count pages from @addr on. For reading,
+ * before 6.2, vmemexp_gup_read_flags() may reduce @count: its flags hold for one VMA.
+ */
 static unsigned int vmemexp_gup_flags(struct vmemexp_buf *buf, unsigned long addr,
 				      unsigned long *count)
 {
@@ -908,6 +969,10 @@ static unsigned int vmemexp_gup_flags(struct vmemexp_buf *buf, unsigned long add
 	return vmemexp_gup_read_flags(buf->mm, addr, count);
 }
 
+/*
+ * Pin at most @count pages from @addr on. Return how many there are, or an errno. Try again
+ * while pages cannot be migrated or memory is short.
+ */
 static int vmemexp_pin_batch(struct vmemexp_collect *collect, unsigned long addr,
 			     unsigned long count)
 {
@@ -938,9 +1003,9 @@ static int vmemexp_pin_batch(struct vmemexp_collect *collect, unsigned long addr
 }
 
 /*
- * Pins the page at @addr if hugetlb maps it, under the lock that keeps the mapping. A
- * userfaultfd cannot be waited for under that, nor is it tried again: where this fails,
- * vmemexp_pin_batch() follows.
+ * Pin the page at @addr if hugetlb maps it, under the mmap_lock, which keeps the
+ * mapping. Under that lock this can neither wait for a userfaultfd nor try again. The
+ * caller goes on with vmemexp_pin_batch() if this fails.
  */
 static bool vmemexp_pin_hugetlb(struct vmemexp_collect *collect, unsigned long addr)
 {
@@ -959,13 +1024,13 @@ static bool vmemexp_pin_hugetlb(struct vmemexp_collect *collect, unsigned long a
 	return pinned;
 }
 
-/* Pins and adds pages from @addr on, at most @count. */
+/* Pin at most @count pages from @addr on, check them, and add them to the extents. */
 static int vmemexp_collect_pages(struct vmemexp_collect *collect, unsigned long addr,
 				 unsigned long count)
 {
 	int ret;
 
-	/* Huge pages rarely come alone, and one of its pages stands for all. */
+	/* After a hugetlb page comes another one, in most cases. One pin holds all of it. */
 	if (collect->in_hugetlb && vmemexp_pin_hugetlb(collect, addr))
 		return vmemexp_add_pages(collect, 1, true, addr);
 	ret = vmemexp_pin_batch(collect, addr, count);
@@ -974,7 +1039,7 @@ static int vmemexp_collect_pages(struct vmemexp_collect *collect, unsigned long 
 	return vmemexp_add_pages(collect, ret, false, addr);
 }
 
-/* An extent with huge pages of hugetlb in it, of which one page each is pinned. */
+/* Unpin an extent that has hugetlb pages in it, of each of which one page is pinned. */
 static void vmemexp_unpin_hugetlb(unsigned long pfn, unsigned long pages, bool dirty)
 {
 	struct page *first;
@@ -992,7 +1057,7 @@ static void vmemexp_unpin_hugetlb(unsigned long pfn, unsigned long pages, bool d
 	}
 }
 
-/* Unpins the first @nr_pages pages of the buffer, which are all that its extents have. */
+/* Unpin the first @nr_pages pages of the buffer. The extents have no others. */
 static void vmemexp_unpin(struct vmemexp_buf *buf, unsigned long nr_pages)
 {
 	bool dirty = buf->dirty, hugetlb = buf->memory & VMEMEXP_MEMORY_HUGETLB;
@@ -1007,7 +1072,7 @@ static void vmemexp_unpin(struct vmemexp_buf *buf, unsigned long nr_pages)
 		if (hugetlb)
 			vmemexp_unpin_hugetlb(extent->base, pages, dirty);
 		else if (pages == 1 && !dirty)
-			/* A range of one page costs twice as much. */
+			/* For one page, the call for a range costs twice as much. */
 			unpin_user_page(page);
 		else
 			unpin_user_page_range_dirty_lock(page, pages, dirty);
@@ -1018,14 +1083,17 @@ static void vmemexp_unpin(struct vmemexp_buf *buf, unsigned long nr_pages)
 	}
 }
 
-/* --- collecting page frames, which mm/ does not count: they are looked up --- */
+/* --- collecting page frames: look them up, check them, add them to the extents --- */
 
 static int vmemexp_check_pfn(struct vmemexp_buf *buf, unsigned long pfn, unsigned long addr,
 			     struct vmemexp_error *error)
 {
 	if (vmemexp_is_carveout(pfn))
 		return 0;
-	/* Nothing tells when the kernel uses it for something else. */
+	/*
+	 * Nothing would tell the driver that the kernel has given this memory to
+	 * another user.
+	 */
 	if (vmemexp_is_system_ram(pfn, 1) != REGION_DISJOINT)
 		return vmemexp_fail(error, VMEMEXP_REASON_RAM, addr, -EPERM);
 	if (!capable(CAP_SYS_RAWIO))
@@ -1034,7 +1102,7 @@ static int vmemexp_check_pfn(struct vmemexp_buf *buf, unsigned long pfn, unsigne
 	return 0;
 }
 
-/* Looks @addr up in the page table, and has it filled in if need be. */
+/* Look @addr up in the page table. If there is no entry that allows the access, fault it in. */
 static int vmemexp_find_pfn(struct vmemexp_buf *buf, unsigned long addr, struct vmemexp_pfn *found,
 			    struct vmemexp_error *error)
 {
@@ -1044,7 +1112,7 @@ static int vmemexp_find_pfn(struct vmemexp_buf *buf, unsigned long addr, struct 
 	int tries, ret;
 
 	for (tries = 0;; tries++) {
-		/* Each time anew, as a fault may have dropped the lock. */
+		/* Look the VMA up again: the fault may have dropped the mmap_lock. */
 		vma = vma_lookup(buf->mm, addr);
 		ret = vmemexp_check_vma(buf, vma, addr, error);
 		if (ret)
@@ -1063,16 +1131,16 @@ static int vmemexp_find_pfn(struct vmemexp_buf *buf, unsigned long addr, struct 
 		return ret;
 	if (ret != -EFAULT)
 		return vmemexp_fail(error, VMEMEXP_REASON_UNPINNABLE, addr, ret);
-	/* VM_WRITE is what the mapping may become, its entries are what it is. */
+	/* VM_WRITE tells what the mapping may become, its entries tell what it is. */
 	if (present)
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_WRITABLE, addr, -EACCES);
 	return vmemexp_fail(error, VMEMEXP_REASON_NO_BACKING, addr, -EFAULT);
 }
 
 /*
- * Page frames are reserved anyway and cost nothing. Their description does, by the page
- * (vmemexp_buf.unmapped) and where they are scattered, and the kernel addresses that they
- * may need.
+ * Page frames are reserved already: do not charge them. Charge what describes them: the
+ * bit for each page (vmemexp_buf.unmapped), and for each extent the entries and the
+ * kernel addresses that it may need.
  */
 static int vmemexp_charge_extents(struct vmemexp_buf *buf, struct vmemexp_error *error)
 {
@@ -1084,7 +1152,7 @@ static int vmemexp_charge_extents(struct vmemexp_buf *buf, struct vmemexp_error 
 	return 0;
 }
 
-/* Records and judges @count page frames from @addr on. */
+/* Look up @count page frames from @addr on, check them, and add them to the extents. */
 static int vmemexp_collect_pfns(struct vmemexp_collect *collect, unsigned long addr,
 				unsigned long count)
 {
@@ -1114,7 +1182,7 @@ static int vmemexp_collect_pfns(struct vmemexp_collect *collect, unsigned long a
 	return ret ?: vmemexp_charge_extents(buf, error);
 }
 
-/* --- collecting: either, and what is asked of all of it --- */
+/* --- collecting: batch by batch, and then the checks of the whole --- */
 
 static bool vmemexp_has_pages(const struct vmemexp_buf *buf)
 {
@@ -1131,7 +1199,10 @@ static bool vmemexp_has_pages(const struct vmemexp_buf *buf)
 	return true;
 }
 
-/* Pages that drivers insert may lie outside of System RAM as well. */
+/*
+ * Check that all of the memory is System RAM, or none of it. Pages that drivers insert
+ * may lie outside as well.
+ */
 static int vmemexp_check_placement(struct vmemexp_buf *buf, struct vmemexp_error *error)
 {
 	int found, first = REGION_INTERSECTS;
@@ -1150,7 +1221,7 @@ static int vmemexp_check_placement(struct vmemexp_buf *buf, struct vmemexp_error
 	return 0;
 }
 
-/* An extent, for vmemexp_survey(). */
+/* An extent, as vmemexp_survey() sorts it. */
 struct vmemexp_span {
 	unsigned long pfn;
 	unsigned long pages;
@@ -1160,12 +1231,15 @@ static int vmemexp_compare_spans(const void *a, const void *b)
 {
 	const struct vmemexp_span *left = a, *right = b;
 
-	/* There may be millions of them. */
+	/* sort() may have millions of extents to compare. */
 	cond_resched();
 	return left->pfn < right->pfn ? -1 : left->pfn > right->pfn;
 }
 
-/* Counts pages of folios from @pfn to @end that begin behind @counted. */
+/*
+ * Count the pages of all folios that have a page from @pfn to @end, except those before
+ * @counted. Move @counted behind the last of them.
+ */
 static unsigned long vmemexp_count_folio_pages(unsigned long pfn, unsigned long end,
 					       unsigned long *counted)
 {
@@ -1183,9 +1257,9 @@ static unsigned long vmemexp_count_folio_pages(unsigned long pfn, unsigned long 
 }
 
 /*
- * Looks at all extents in the order of their addresses: is any page in the buffer
- * more than once, and which folios are there? A pinned one is held once, however
- * often its pages alternate with those of others.
+ * Sort the extents by address. Find out if a page is in the buffer more than once, and
+ * count the folios: a folio is pinned once, however often its pages alternate with
+ * those of others.
  */
 static int vmemexp_survey(struct vmemexp_collect *collect)
 {
@@ -1216,9 +1290,9 @@ static int vmemexp_survey(struct vmemexp_collect *collect)
 }
 
 /*
- * A page of private memory is at one address of its program, and a file's is once in
- * each mapping of it. Drivers may map as they like, and mappings that have changed
- * meanwhile tell nothing.
+ * A program has a page of its private memory at one address, and a page of a file once
+ * in each mapping of the file. Drivers may map a page as often as they like. If a
+ * mapping has changed meanwhile, the number of mappings tells nothing.
  */
 static bool vmemexp_may_overlap(const struct vmemexp_collect *collect)
 {
@@ -1232,6 +1306,7 @@ static bool vmemexp_may_overlap(const struct vmemexp_collect *collect)
 	return collect->nr_vmas > 1 && buf->memory != VMEMEXP_MEMORY_ANON;
 }
 
+/* Collect the next pages, at most VMEMEXP_BATCH of them. */
 static int vmemexp_collect_batch(struct vmemexp_collect *collect)
 {
 	struct vmemexp_buf *buf = collect->buf;
@@ -1257,6 +1332,7 @@ static int vmemexp_collect_batch(struct vmemexp_collect *collect)
 	return 0;
 }
 
+/* Collect the memory of the range, batch by batch. */
 static int vmemexp_collect(struct vmemexp_collect *collect)
 {
 	unsigned long npages = collect->buf->npages;
@@ -1272,7 +1348,7 @@ static int vmemexp_collect(struct vmemexp_collect *collect)
 	return ret;
 }
 
-/* What can only be said of all of the buffer. */
+/* Check what only the whole buffer tells. */
 static int vmemexp_check_collected(const struct vmemexp_collect *collect)
 {
 	struct vmemexp_buf *buf = collect->buf;
@@ -1284,9 +1360,9 @@ static int vmemexp_check_collected(const struct vmemexp_collect *collect)
 			return ret;
 	}
 	/*
-	 * The cache attribute, the permission to use memory that is not pinned, and that
-	 * it is no dma-buf's, came from mappings that must have been there all the time.
-	 * Of private memory nothing is to be known but that it is cached.
+	 * The mappings said how the memory is cached, that it may be used without a
+	 * pin, and that it is not a dma-buf's. So they must have been there all the
+	 * time. For private memory they said no more than that it is cached.
 	 */
 	if (READ_ONCE(buf->stale) &&
 	    (buf->memory != VMEMEXP_MEMORY_ANON ||
@@ -1296,8 +1372,8 @@ static int vmemexp_check_collected(const struct vmemexp_collect *collect)
 }
 
 /*
- * Each page was charged in advance, but one page of a huge page keeps all of it, also when
- * the rest is unmapped.
+ * vmemexp_charge_range() has charged each page. But a pin keeps all of a large folio,
+ * also if the program unmaps the rest, so charge the rest of each folio.
  */
 static int vmemexp_charge_folios(struct vmemexp_collect *collect)
 {
@@ -1316,14 +1392,20 @@ static int vmemexp_charge_folios(struct vmemexp_collect *collect)
 	return 0;
 }
 
-/* Gives back what was reserved; too much memory is better than no buffer. */
+/*
+ * Give back the entries that are not used. If that fails, too much memory is better
+ * than no buffer.
+ */
 static void vmemexp_trim_extents(struct vmemexp_collect *collect)
 {
 	if (collect->buf->nr_extents < collect->max_extents)
 		vmemexp_resize_extents(collect, collect->buf->nr_extents);
 }
 
-/* Each page is charged before it is pinned; carve-outs are reserved already. */
+/*
+ * Charge each page before it is pinned. For page frames, which are reserved already,
+ * charge what describes them.
+ */
 static int vmemexp_charge_range(struct vmemexp_buf *buf, struct vmemexp_error *error)
 {
 	if (buf->pfnmap)
@@ -1335,7 +1417,10 @@ static int vmemexp_charge_range(struct vmemexp_buf *buf, struct vmemexp_error *e
 
 /* --- windows: kernel addresses of cached memory that the linear map lacks --- */
 
-/* Whether caches come between the CPUs and what sees memory only. */
+/*
+ * Return true if what reads memory behind the caches, like an observer, needs them
+ * written back.
+ */
 static bool vmemexp_needs_cache_ops(const struct vmemexp_buf *buf)
 {
 	return VMEMEXP_HAS_CACHE_OPS && vmemexp_cache(buf->prot_cache) == VMEMEXP_CACHE_CACHED;
@@ -1354,8 +1439,9 @@ static void vmemexp_close_windows(struct vmemexp_buf *buf)
 }
 
 /*
- * Once opened they stay open until the buffer goes, because unmap must not fail.
- * Until somebody needs them they would only use up address space.
+ * Map each extent into the kernel. The windows stay until the memory is released,
+ * because an unmap, which needs them, must not fail. They are not opened before they
+ * are needed: they take address space.
  */
 static int vmemexp_open_windows(struct vmemexp_buf *buf)
 {
@@ -1381,10 +1467,13 @@ static int vmemexp_open_windows(struct vmemexp_buf *buf)
 	return 0;
 }
 
-/* --- notifier: the source range goes away --- */
+/* --- notifier: it tells when the source range goes away --- */
 
 #ifdef CONFIG_MMU_NOTIFIER
-/* The first page of the source range that @range has, and behind the last one in @end. */
+/*
+ * Return the first page of the source range that @range has, and in @end the page
+ * behind the last one.
+ */
 static unsigned long vmemexp_range_pages(const struct vmemexp_buf *buf,
 					 const struct mmu_notifier_range *range,
 					 unsigned long *end)
@@ -1393,7 +1482,7 @@ static unsigned long vmemexp_range_pages(const struct vmemexp_buf *buf,
 	return (max(range->start, buf->start) - buf->start) >> PAGE_SHIFT;
 }
 
-/* An export that is not so far as to have @unmapped fails by @stale. */
+/* An export that has not allocated @unmapped yet fails because the buffer is stale. */
 static void vmemexp_notify_unmap(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
 {
 	unsigned long first, end;
@@ -1406,7 +1495,7 @@ static void vmemexp_notify_unmap(struct vmemexp_buf *buf, const struct mmu_notif
 	WRITE_ONCE(buf->stale, true);
 }
 
-/* There may be another mapping by now in all of @range. */
+/* Return true if all of @range was unmapped before: it may be another mapping by now. */
 static bool vmemexp_was_unmapped(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
 {
 	unsigned long first, end;
@@ -1420,11 +1509,12 @@ static bool vmemexp_was_unmapped(struct vmemexp_buf *buf, const struct mmu_notif
 }
 
 /*
- * Page frames are neither reclaimed nor migrated: the driver takes them away. But the
- * split of a mapping announces the one huge entry that may be at that place as cleared,
- * and clears nothing. mm/ does that under the mmap_lock for writing, which a driver does
- * not hold where it takes something away; if it splits an entry without, as for a driver
- * that takes a part of one away, all of the entry counts as taken.
+ * mm/ neither reclaims nor migrates page frames, so it is their driver that clears
+ * them, and takes them away. There is an exception: when mm/ splits a mapping, it
+ * announces the one huge entry that may be there as cleared, and clears nothing. It
+ * does that under the mmap_lock for writing, which a driver does not hold where it
+ * takes memory away. If mm/ splits an entry without that lock, as for a driver that
+ * takes a part of it away, all of the entry counts as taken.
  */
 static void vmemexp_notify_clear(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
 {
@@ -1446,11 +1536,14 @@ static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 	struct vmemexp_buf *buf = container_of(notifier, struct vmemexp_buf, notifier);
 
 	mmu_interval_set_seq(notifier, seq);
-	/* Whoever sets pfnmap behind the look at it waits: vmemexp_wait_invalidated(). */
+	/*
+	 * Pairs with the barrier in vmemexp_wait_invalidated(). If pfnmap is set after
+	 * it is read below, the export waits there for this callback.
+	 */
 	smp_mb();
 	/*
-	 * Every attempt to migrate or reclaim a page is announced, too, and
-	 * fails for pinned ones. Only the end of the mapping counts.
+	 * mm/ announces every attempt to migrate or reclaim a page, too; those fail for
+	 * pinned ones. Only the end of the mapping counts.
 	 */
 	switch (range->event) {
 	case MMU_NOTIFY_UNMAP:
@@ -1474,20 +1567,23 @@ static const struct mmu_interval_notifier_ops vmemexp_notifier_ops = {
 	.invalidate = vmemexp_invalidate,
 };
 
-/* Watches the source range in @mm, and holds that (the structure, not the memory). */
+/* Have the notifier watch the source range in @mm. Hold the mm_struct, not the memory. */
 static int vmemexp_register_notifier(struct vmemexp_buf *buf, struct mm_struct *mm)
 {
 	int ret = mmu_interval_notifier_insert(&buf->notifier, mm, buf->start,
 					       vmemexp_size(buf), &vmemexp_notifier_ops);
 
-	/* The first notifier of an mm takes all its locks, unless any signal is pending. */
+	/*
+	 * The first notifier of an mm takes all locks of the mm, and fails if any
+	 * signal is pending.
+	 */
 	if (ret == -EINTR && !fatal_signal_pending(current))
 		return -ERESTARTNOINTR;
 	if (ret)
 		return ret;
 	mmgrab(mm);
 	buf->mm = mm;
-	/* An invalidation that has begun before is not announced: wait for its end. */
+	/* The notifier is not told of an invalidation that started before. Wait for its end. */
 	mmu_interval_read_begin(&buf->notifier);
 	return 0;
 }
@@ -1497,15 +1593,15 @@ static void vmemexp_unregister_notifier(struct vmemexp_buf *buf)
 	mmu_interval_notifier_remove(&buf->notifier);
 }
 
-/* Waits until all that the notifier has been told of is done. */
+/* Wait until all invalidations that the notifier was told of have ended. */
 static void vmemexp_wait_invalidated(struct vmemexp_buf *buf)
 {
-	/* Pairs with that of vmemexp_invalidate(). */
+	/* Pairs with the barrier in vmemexp_invalidate(). */
 	smp_mb();
 	mmu_interval_read_begin(&buf->notifier);
 }
 
-/* From now on it is known which of the page frames may be another mapping's. */
+/* Start to keep track of the pages of the source range where another mapping may be by now. */
 static int vmemexp_alloc_unmapped(struct vmemexp_buf *buf)
 {
 	unsigned long *unmapped = kvzalloc(BITS_TO_LONGS(buf->npages) * sizeof(*unmapped),
@@ -1532,8 +1628,9 @@ static int vmemexp_alloc_unmapped(struct vmemexp_buf *buf) { return 0; }
 #endif
 
 /*
- * An address space that has ended need not be watched, nor is its count of pinned pages
- * seen by anybody. It would keep its page directory and its user namespace.
+ * Leave the address space. When it has ended, there is nothing to watch, and nothing
+ * shows its count of pinned pages. The buffer would keep its page directory and its
+ * user namespace.
  */
 static void vmemexp_leave_mm(struct vmemexp_buf *buf)
 {
@@ -1549,20 +1646,20 @@ static void vmemexp_leave_mm(struct vmemexp_buf *buf)
 	mmdrop(mm);
 }
 
-/* --- buffer: what ends with it, and its user --- */
+/* --- buffer: the release of its memory, its user, and its end --- */
 
 static bool vmemexp_is_gone(const struct vmemexp_buf *buf)
 {
 	return READ_ONCE(buf->revoked) || READ_ONCE(buf->taken);
 }
 
-/* The errno for those who want to use the memory anew: 0, if they may. */
+/* Return 0 if the memory may be put to a new use, or the errno. */
 static int vmemexp_check_gone(const struct vmemexp_buf *buf)
 {
 	return vmemexp_is_gone(buf) ? -ENODEV : 0;
 }
 
-/* Some device has it mapped, or there is a kernel mapping of it. */
+/* Return true if a device has the buffer mapped, or there is a kernel mapping of it. */
 static bool vmemexp_is_in_use(const struct vmemexp_buf *buf)
 {
 	const struct vmemexp_attachment *at;
@@ -1578,8 +1675,8 @@ static bool vmemexp_is_in_use(const struct vmemexp_buf *buf)
 }
 
 /*
- * Lets the memory go, for good: unpinning takes page locks, so under no lock of ours.
- * What describes it stays until the buffer goes, since a query may ask.
+ * Release the memory, once and for ever. Unpinning takes page locks, so hold no lock.
+ * The extents stay for as long as the buffer, since a query may ask for them.
  */
 static void vmemexp_put_memory(struct vmemexp_buf *buf)
 {
@@ -1597,7 +1694,10 @@ static void vmemexp_put_memory(struct vmemexp_buf *buf)
 	vmemexp_uncharge(buf);
 }
 
-/* The notifier uses @unmapped, so it must not be registered any more. */
+/*
+ * Free the buffer and its arrays. The notifier uses @unmapped, so it must not be
+ * registered any more.
+ */
 static void vmemexp_free_buf(struct vmemexp_buf *buf)
 {
 	kvfree(buf->extents);
@@ -1606,15 +1706,18 @@ static void vmemexp_free_buf(struct vmemexp_buf *buf)
 	kfree(buf);
 }
 
-/* Waits for what goes on in the exporter's mm, and for the work that it queued. */
+/* Leave the mm. Wait for invalidations that go on there, and for the work that they queued. */
 static void vmemexp_leave_mm_sync(struct vmemexp_buf *buf)
 {
 	vmemexp_leave_mm(buf);
-	/* Nothing queues it any more. */
+	/* Without the notifier, nothing queues the work any more. */
 	cancel_delayed_work_sync(&buf->work);
 }
 
-/* Frees what is left. */
+/*
+ * Free what vmemexp_put_resources() left. This may wait for long: see
+ * vmemexp_leave_mm_sync().
+ */
 static void vmemexp_free(struct vmemexp_buf *buf)
 {
 	vmemexp_leave_mm_sync(buf);
@@ -1624,8 +1727,8 @@ static void vmemexp_free(struct vmemexp_buf *buf)
 }
 
 /*
- * One buffer at a time, and then it is the turn of other users: what a process does to
- * its own mm, without end perhaps, must keep nobody else waiting.
+ * Free one buffer, then let other users have their turn: what a process does to its own
+ * mm, perhaps without end, must keep no other user waiting.
  */
 static void vmemexp_free_work(struct work_struct *work)
 {
@@ -1635,11 +1738,14 @@ static void vmemexp_free_work(struct work_struct *work)
 	spin_lock(&vmemexp_users_lock);
 	buf = list_first_entry(&user->dying, struct vmemexp_buf, node);
 	list_del(&buf->node);
-	/* Under the lock, as where one is added: so there is one each time. */
+	/*
+	 * vmemexp_destroy_later() adds and queues under this lock, too: so each run
+	 * finds a buffer.
+	 */
 	if (!list_empty(&user->dying))
 		queue_work(vmemexp_free_wq, work);
 	spin_unlock(&vmemexp_users_lock);
-	/* With the last one, the user goes. */
+	/* The last buffer frees @user. */
 	vmemexp_free(buf);
 }
 
@@ -1655,7 +1761,7 @@ static struct vmemexp_user *vmemexp_find_user(const struct user_struct *user)
 	return NULL;
 }
 
-/* Counts one more buffer of the calling user, and holds that user for it. */
+/* Count one more buffer of the calling user, and hold that user for it. */
 static struct vmemexp_user *vmemexp_get_user(u64 addr, struct vmemexp_error *error)
 {
 	struct vmemexp_user *new = vmemexp_alloc_user(), *user;
@@ -1675,12 +1781,12 @@ again:
 		list_add(&user->node, &vmemexp_users);
 	spin_unlock(&vmemexp_users_lock);
 
-	/* Asked only if it matters, since that leaves traces. */
+	/* Ask only if it matters: capable() leaves traces (PF_SUPERPRIV, audit). */
 	if (full && capable(CAP_SYS_RESOURCE)) {
 		unlimited = true;
 		goto again;
 	}
-	/* Those that are closed are about to go. */
+	/* Buffers that are closed will be freed soon: wait for them. */
 	if (full && dying && time_before(jiffies, end) && !fatal_signal_pending(current)) {
 		schedule_timeout_killable(1);
 		goto again;
@@ -1692,13 +1798,13 @@ again:
 	return user;
 }
 
-/* Gives back what the export has got, but for what vmemexp_free() does. */
+/* Give back what the export has got, except for what vmemexp_free() does. */
 static void vmemexp_put_resources(struct vmemexp_buf *buf)
 {
 	struct file *file;
 
 	vmemexp_put_memory(buf);
-	/* Now, since the drivers of fences may be unloaded. */
+	/* Drop the fences now: their drivers may be unloaded later. */
 	dma_resv_fini(&buf->fences);
 	mutex_lock(&buf->lock);
 	file = buf->file;
@@ -1709,14 +1815,17 @@ static void vmemexp_put_resources(struct vmemexp_buf *buf)
 		fput(file);
 }
 
-/* Undoes vmemexp_create(), for an export that has no dma-buf. */
+/* Undo vmemexp_create(), if dma_buf_export() has failed. */
 static void vmemexp_destroy(struct vmemexp_buf *buf)
 {
 	vmemexp_put_resources(buf);
 	vmemexp_free(buf);
 }
 
-/* Of one that is closed, by whomever: that one need not wait for the exporter. */
+/*
+ * Destroy a buffer that is released. Any process may close the last descriptor, and
+ * that one need not wait for the exporter's mm.
+ */
 static void vmemexp_destroy_later(struct vmemexp_buf *buf)
 {
 	vmemexp_put_resources(buf);
@@ -1729,9 +1838,9 @@ static void vmemexp_destroy_later(struct vmemexp_buf *buf)
 /* --- coherency: every mapped device, only the bytes named --- */
 
 /*
- * Page frames that were let go may be somebody else's, who would lose what is in the
- * caches, or get what a device has written to its copy. A driver takes them away without
- * vmemexp_buf.lock: looked at anew for each piece of a sync.
+ * Page frames that are revoked or taken away may belong to a new owner, who would lose
+ * what is in the caches, or get what a device has written to its copy. A driver takes
+ * them away without vmemexp_buf.lock, so a sync asks before each piece.
  */
 static bool vmemexp_is_foreign(const struct vmemexp_buf *buf)
 {
@@ -1739,12 +1848,12 @@ static bool vmemexp_is_foreign(const struct vmemexp_buf *buf)
 }
 
 /*
- * Writes the CPUs' caches back to memory, and unless @keep forgets what is in
- * them. Called with windows open, where the memory needs some.
+ * Write the CPUs' caches back to memory, and unless @keep invalidate them after that.
+ * The caller has opened windows if the memory needs them.
  *
- * They are never forgotten without having been written back: what the kernel
- * wrote to erase the pages may still be there and nowhere else, and below it is
- * what the pages held before, which is somebody else's.
+ * Never invalidate without writing back. The zeroes that the kernel wrote to erase the
+ * pages may still be only in the caches, and memory may still have what the pages held
+ * before, for another owner.
  */
 static void vmemexp_clean_caches(const struct vmemexp_buf *buf, size_t offset, size_t length,
 				 bool keep)
@@ -1775,9 +1884,10 @@ static void vmemexp_clean_caches(const struct vmemexp_buf *buf, size_t offset, s
 }
 
 /*
- * In pieces that are contiguous for the device and in memory: an IOMMU may have
- * merged scattered pages, and of each piece the DMA API translates the begin.
- * Not called where nothing lies between the device and memory
+ * Sync in pieces that are contiguous both for the device and in memory: an IOMMU may
+ * have merged scattered pages, and dma_sync_*() translates only the start address.
+ *
+ * The callers skip a device for which nothing lies between it and memory
  * (vmemexp_attachment.persistent).
  */
 static void vmemexp_sync_attachment(const struct vmemexp_buf *buf,
@@ -1788,7 +1898,7 @@ static void vmemexp_sync_attachment(const struct vmemexp_buf *buf,
 	size_t extent_end, segment_end, size;
 	dma_addr_t addr;
 
-	/* Not a device that does DMA. */
+	/* The device does no DMA. */
 	if (!at->nr_segments)
 		return;
 	if (!buf->is_ram) {
@@ -1817,14 +1927,14 @@ static void vmemexp_sync_attachment(const struct vmemexp_buf *buf,
 }
 
 /*
- * Before CPU access: fetch what devices wrote. Also before a CPU write, as it
- * may leave bytes of the range alone, and the end of the bracket hands the
+ * Before CPU access: fetch what devices wrote. A CPU that only writes needs this as
+ * well: it may leave bytes of the range alone, and the end of the access hands the
  * whole range to the device.
  *
- * Devices that are sure to write come last. Where they work on copies, one that
+ * Fetch last from devices that are sure to write. If devices work on copies, one that
  * merely may write would bring back what was there before.
  *
- * Returns the number of devices that were reached.
+ * Return the number of devices that have the buffer mapped.
  */
 static unsigned int vmemexp_sync_for_cpu(struct vmemexp_buf *buf, size_t offset, size_t length)
 {
@@ -1852,8 +1962,8 @@ static unsigned int vmemexp_sync_for_cpu(struct vmemexp_buf *buf, size_t offset,
 }
 
 /*
- * After CPU access: let devices see what the CPU wrote. A bounce buffer must
- * not be overwritten after a mere read, the device may have written to it since.
+ * After CPU access: let devices see what the CPU wrote. After a mere read, do not
+ * overwrite a bounce buffer, since the device may have written to it meanwhile.
  */
 static unsigned int vmemexp_sync_for_device(struct vmemexp_buf *buf, size_t offset, size_t length,
 					    enum dma_data_direction access)
@@ -1875,7 +1985,10 @@ static unsigned int vmemexp_sync_for_device(struct vmemexp_buf *buf, size_t offs
 	return devices;
 }
 
-/* An observer beside Linux sees memory; what is in the caches is in its way. */
+/*
+ * An observer (see vmemexp_cache_clean()) does not snoop the caches: write them back
+ * (and invalidate them) first.
+ */
 static int vmemexp_sync_observer(struct vmemexp_buf *buf, size_t offset, size_t length, bool keep)
 {
 	int ret;
@@ -1886,7 +1999,7 @@ static int vmemexp_sync_observer(struct vmemexp_buf *buf, size_t offset, size_t 
 			return ret;
 		vmemexp_clean_caches(buf, offset, length, keep);
 	}
-	/* Order it against the doorbell that will be rung or has been heard. */
+	/* Order this against the doorbell that Linux will ring, or has heard. */
 	mb();
 	return 0;
 }
@@ -1901,7 +2014,7 @@ static int vmemexp_wait_fences(struct dma_buf *dmabuf, bool write)
 
 /* --- dma_buf_ops: attach --- */
 
-/* One extent in low memory has a kernel address already. */
+/* Return true if the buffer is one extent in low memory, which has a kernel address already. */
 static bool vmemexp_has_kernel_addr(const struct vmemexp_buf *buf)
 {
 	return buf->is_ram && buf->nr_extents == 1 &&
@@ -1909,36 +2022,42 @@ static bool vmemexp_has_kernel_addr(const struct vmemexp_buf *buf)
 	       !PageHighMem(pfn_to_page(buf->extents[0].base + buf->npages - 1));
 }
 
-/* A buffer without has another table of operations: the core warns of a vmap that fails. */
+/*
+ * Return true if the kernel can map the buffer. If not, the dma-buf has the table of
+ * operations without vmap, since the core warns about a vmap that fails.
+ */
 static bool vmemexp_has_vmap(const struct vmemexp_buf *buf)
 {
-	/* A kernel mapping is writable. */
+	/* A kernel mapping would be writable. */
 	if (!buf->writable)
 		return false;
-	/* It may be the registers of a device, which a mere look may upset. */
+	/* This may be a device's registers, which speculative reads may upset. */
 	if (buf->unlisted)
 		return false;
 	if (!buf->has_pages && buf->nr_extents > 1)
 		return false;
 	if (vmemexp_has_kernel_addr(buf))
 		return true;
-	/* A 32-bit kernel has few addresses; and no kernel has a larger array of pages. */
+	/*
+	 * A 32-bit kernel has few addresses for mappings, and no kernel allocates a
+	 * larger array of pages.
+	 */
 	return vmemexp_size(buf) <= VMALLOC_TOTAL / 4 &&
 	       buf->npages <= INT_MAX / sizeof(struct page *);
 }
 
 /*
- * Contiguous memory has to arrive as one entry, since there are importers that
- * refuse anything else; but no entry may be larger than what the device can map
- * at once, which is 256 KiB if it has to bounce. What is not RAM never bounces.
- * iommu-dma pads entries in 32 bits, so none gets near to 4 GiB.
+ * Give contiguous memory to the importer as one entry, since some importers refuse
+ * anything else. But no entry may be larger than what the device can map at once, which
+ * is 256 KiB if it has to bounce; only RAM bounces. iommu-dma pads entries in 32 bits,
+ * so none may come close to 4 GiB.
  */
 static int vmemexp_alloc_sgt(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
 	size_t max_bytes = SZ_2G;
 	unsigned long i, nents = 0;
 
-	/* Without a mask it is no device that could map anything. */
+	/* A device without a DMA mask cannot map anything. */
 	if (buf->is_ram && at->dev->dma_mask)
 		max_bytes = min(max_bytes, dma_max_mapping_size(at->dev));
 	at->max_pages = max_bytes >> PAGE_SHIFT ?: 1;
@@ -1949,8 +2068,9 @@ static int vmemexp_alloc_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 }
 
 /*
- * There are drivers that look for a kernel mapping, or for pages, without checking that
- * there are any, since the exporters in the kernel's tree have them.
+ * Return false if the buffer lacks what the exporters in the kernel's tree have: a
+ * kernel mapping, or struct pages. Some importing drivers use these without checking
+ * for them. Root can allow such buffers by map_without_vmap= and map_without_pages=.
  */
 static bool vmemexp_is_expected(const struct vmemexp_buf *buf)
 {
@@ -1969,7 +2089,10 @@ static int vmemexp_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *att
 		return -ENOMEM;
 	at->dev = attach->dev;
 	at->dir = DMA_NONE;
-	/* Not asked when the importer maps: that may be done on behalf of somebody else. */
+	/*
+	 * Check the capability here and not at map: the importer may map on behalf of
+	 * another program.
+	 */
 	at->may_map = vmemexp_is_expected(buf) || capable(CAP_SYS_RAWIO);
 
 	ret = vmemexp_alloc_sgt(buf, at);
@@ -2002,9 +2125,12 @@ err_free:
 	return ret;
 }
 
-/* --- dma_buf_ops: map_dma_buf, unmap_dma_buf; and detach, which may unmap --- */
+/* --- dma_buf_ops: map_dma_buf, unmap_dma_buf, detach --- */
 
-/* Importers set an end of their own, and forget it there. */
+/*
+ * Put the end of the scatterlist where it belongs: importers set an end of their own,
+ * and leave it there.
+ */
 static void vmemexp_restore_end(const struct vmemexp_attachment *at, struct scatterlist *sg,
 				unsigned int entry)
 {
@@ -2014,7 +2140,7 @@ static void vmemexp_restore_end(const struct vmemexp_attachment *at, struct scat
 		sg_mark_end(sg);
 }
 
-/* Describes the memory anew: importers edit what they were given the last time. */
+/* Fill the scatterlist again: importers have edited what they were given the last time. */
 static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
 	struct scatterlist *sg = at->sgt.sgl;
@@ -2029,7 +2155,7 @@ static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 			chunk = min(pages, at->max_pages);
 			sg_set_page(sg, buf->has_pages ? pfn_to_page(pfn) : NULL,
 				    chunk << PAGE_SHIFT, 0);
-			/* A mapping that is kept has a segment for each entry. */
+			/* A persistent mapping has one segment for each entry. */
 			if (at->persistent) {
 				sg_dma_address(sg) = at->segments[entry].base;
 				sg_dma_len(sg) = sg->length;
@@ -2081,13 +2207,19 @@ err_unmap:
 	return -EIO;
 }
 
-/* Nothing limits the size of a mapping where nothing can bounce. */
+/*
+ * Return true if the DMA API may copy: dma_max_mapping_size() is only limited for
+ * devices that may bounce.
+ */
 static bool vmemexp_may_bounce(const struct vmemexp_buf *buf, struct device *dev)
 {
 	return buf->is_ram && dma_max_mapping_size(dev) != SIZE_MAX;
 }
 
-/* Asked before, because the DMA API would warn about it in the kernel log. */
+/*
+ * Return true if @dev can address all of the memory. The DMA API would warn in the
+ * kernel log.
+ */
 static bool vmemexp_can_reach(const struct vmemexp_buf *buf, struct device *dev)
 {
 	u64 limit = min_not_zero(dma_get_mask(dev), (u64)dev->bus_dma_limit);
@@ -2109,8 +2241,9 @@ static bool vmemexp_can_reach(const struct vmemexp_buf *buf, struct device *dev)
 }
 
 /*
- * Caches come between the CPUs and the device, and the DMA API does not look after all
- * of it. A resource is mapped by an IOMMU as what does not snoop, whatever the device.
+ * Return true if caches lie between the CPUs and the device, and the DMA API does not
+ * maintain all of them. An IOMMU maps a resource as memory that is not snooped,
+ * whatever the device can do.
  */
 static bool vmemexp_is_noncoherent(const struct vmemexp_buf *buf,
 				   const struct vmemexp_attachment *at)
@@ -2125,12 +2258,13 @@ static bool vmemexp_is_noncoherent(const struct vmemexp_buf *buf,
 }
 
 /*
- * Mapping and cache maintenance are two steps: the same pages may be mapped for
- * several devices at once, which the DMA API takes for a mistake unless it is
- * told (by DMA_ATTR_SKIP_CPU_SYNC) that somebody looks after the caches.
+ * Map the scatterlist, without cache maintenance: vmemexp_map_dma_buf() syncs
+ * explicitly. The same pages may be mapped for several devices at once. The DMA API
+ * takes that for a mistake, unless DMA_ATTR_SKIP_CPU_SYNC tells it that the caller
+ * maintains the caches.
  *
- * Bouncing goes through the linear map even so. What is not RAM is mapped as a
- * resource where it might happen: a resource is mapped as it is or not at all.
+ * Even with that attribute, bouncing goes through the linear map. So if memory that is
+ * not RAM might bounce, map it as a resource, which is mapped as it is or not at all.
  */
 static int vmemexp_dma_map_sgt(struct vmemexp_buf *buf, struct vmemexp_attachment *at,
 			       enum dma_data_direction dir)
@@ -2143,7 +2277,7 @@ static int vmemexp_dma_map_sgt(struct vmemexp_buf *buf, struct vmemexp_attachmen
 		       (!buf->has_pages || dma_max_mapping_size(at->dev) != SIZE_MAX);
 	at->noncoherent = vmemexp_is_noncoherent(buf, at);
 	if (at->noncoherent && !buf->is_ram) {
-		/* Better not mapped than stale without a word. */
+		/* An error is better than data that is silently stale. */
 		if (!VMEMEXP_HAS_CACHE_OPS)
 			return -EOPNOTSUPP;
 		ret = vmemexp_open_windows(buf);
@@ -2152,11 +2286,11 @@ static int vmemexp_dma_map_sgt(struct vmemexp_buf *buf, struct vmemexp_attachmen
 	}
 	if (at->resource)
 		return vmemexp_dma_map_resources(buf, at, dir);
-	/* Bounce buffers may run out, which is for the importer to report. */
+	/* Bounce buffers may run out. The importer reports that, so do not warn. */
 	return dma_map_sgtable(at->dev, &at->sgt, dir, DMA_ATTR_SKIP_CPU_SYNC | DMA_ATTR_NO_WARN);
 }
 
-/* Importers may have changed the DMA addresses that are to be unmapped. */
+/* Put back the DMA addresses that were mapped: importers may have changed them. */
 static void vmemexp_restore_sgt(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
 	struct scatterlist *sg = at->sgt.sgl;
@@ -2178,10 +2312,11 @@ static void vmemexp_restore_sgt(const struct vmemexp_buf *buf, struct vmemexp_at
 	}
 }
 
+/* Undo vmemexp_dma_map(). */
 static void vmemexp_dma_unmap(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
 	vmemexp_restore_sgt(buf, at);
-	/* The direction that was mapped, whatever the importer says now. */
+	/* Unmap with the direction of the map, whatever the importer says now. */
 	if (at->resource)
 		vmemexp_dma_unmap_resources(at, at->nr_segments, at->mapped_dir);
 	else if (at->nr_segments)
@@ -2191,7 +2326,7 @@ static void vmemexp_dma_unmap(const struct vmemexp_buf *buf, struct vmemexp_atta
 	at->persistent = false;
 }
 
-/* The number of segments that are no part of the buffer but copies. */
+/* Return the number of segments that are not the buffer's memory but copies of it. */
 static unsigned int vmemexp_count_bounced(const struct vmemexp_buf *buf,
 					  const struct vmemexp_attachment *at)
 {
@@ -2202,7 +2337,7 @@ static unsigned int vmemexp_count_bounced(const struct vmemexp_buf *buf,
 
 	if (!buf->is_ram)
 		return 0;
-	/* An IOMMU's table is slow to ask. */
+	/* An IOMMU's page table is slow to read. */
 	if (vmemexp_is_translated(at->dev) && !buf->overlaps && !vmemexp_may_bounce(buf, at->dev))
 		return 0;
 	for (i = 0; i < at->nr_segments; i++) {
@@ -2217,8 +2352,8 @@ static unsigned int vmemexp_count_bounced(const struct vmemexp_buf *buf,
 }
 
 /*
- * Whether mapping for the DMA API is mere arithmetic, and syncs do nothing: memory is
- * where the device sees it, and no cache, no copy and no IOMMU lies between the two.
+ * Return true if the DMA API only computes addresses, and syncs do nothing: the device
+ * sees memory where it is, with no cache, no copy and no IOMMU between.
  */
 static bool vmemexp_is_direct(const struct vmemexp_buf *buf, struct device *dev)
 {
@@ -2227,6 +2362,7 @@ static bool vmemexp_is_direct(const struct vmemexp_buf *buf, struct device *dev)
 	       !vmemexp_may_bounce(buf, dev);
 }
 
+/* Map the attachment for DMA, and keep the DMA addresses as its segments. */
 static int vmemexp_dma_map(struct vmemexp_buf *buf, struct vmemexp_attachment *at,
 			   enum dma_data_direction dir)
 {
@@ -2234,7 +2370,7 @@ static int vmemexp_dma_map(struct vmemexp_buf *buf, struct vmemexp_attachment *a
 	struct scatterlist *sg;
 	int i, ret;
 
-	/* Devices on slow buses do no DMA: their drivers map, and look at no address. */
+	/* Devices on slow buses do no DMA. Their drivers map, and use no DMA address. */
 	if (!at->dev->dma_mask) {
 		at->resource = false;
 		at->sgt.nents = 0;
@@ -2251,7 +2387,7 @@ static int vmemexp_dma_map(struct vmemexp_buf *buf, struct vmemexp_attachment *a
 		index += sg_dma_len(sg) >> PAGE_SHIFT;
 	}
 	at->nr_bounced = vmemexp_count_bounced(buf, at);
-	/* Two copies of one page would overwrite each other. */
+	/* If a page is in the buffer twice, its two copies would overwrite each other. */
 	if (buf->overlaps && at->nr_bounced) {
 		vmemexp_dma_unmap(buf, at);
 		return -ENOTUNIQ;
@@ -2280,17 +2416,17 @@ static struct sg_table *vmemexp_map_dma_buf(struct dma_buf_attachment *attach,
 		ret = -EBUSY;
 		goto err_unlock;
 	}
-	/* Asked each time: its driver may have changed what the device can reach. */
+	/* Ask at each map: the device's driver may have changed its DMA mask. */
 	direct = vmemexp_is_direct(buf, at->dev);
 	if (at->persistent && !direct)
 		vmemexp_dma_unmap(buf, at);
 	vmemexp_fill_sgt(buf, at);
 	if (!at->persistent) {
-		/* A mapping that is kept has to do for all directions to come. */
+		/* A persistent mapping has to serve later maps, in all directions. */
 		ret = vmemexp_dma_map(buf, at, direct && buf->writable ? DMA_BIDIRECTIONAL : dir);
 		if (ret)
 			goto err_unlock;
-		/* A copy can turn up where none was to be expected. */
+		/* The device may have got a copy although it was not expected to bounce. */
 		at->persistent = direct && at->nr_segments && !at->nr_bounced;
 	}
 	at->dir = dir;
@@ -2360,7 +2496,10 @@ static int vmemexp_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direct
 	struct vmemexp_buf *buf = dmabuf->priv;
 	int ret;
 
-	/* The core waits, too, but afterwards: too late for a bounce buffer. */
+	/*
+	 * The core waits for fences after this call. That is too late for a bounce
+	 * buffer, which is copied here.
+	 */
 	ret = vmemexp_wait_fences(dmabuf, access != DMA_FROM_DEVICE);
 	if (ret)
 		return ret;
@@ -2376,7 +2515,7 @@ static int vmemexp_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direct
 	return ret;
 }
 
-/* Not interruptible: in-kernel callers do not expect the end to fail. */
+/* Do not let signals interrupt this: in-kernel callers do not expect the end to fail. */
 static int vmemexp_end_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction access)
 {
 	struct vmemexp_buf *buf = dmabuf->priv;
@@ -2388,11 +2527,11 @@ static int vmemexp_end_cpu_access(struct dma_buf *dmabuf, enum dma_data_directio
 	return 0;
 }
 
-/* --- dma_buf_ops: mmap, and the faults of its mappings --- */
+/* --- dma_buf_ops: mmap and faults --- */
 
 /*
- * vm_private_data is not ours: importers that forward their mmap use it. The
- * file is the dma-buf's in any case.
+ * Importers that forward their mmap use vm_private_data. The file is the dma-buf's in
+ * any case.
  */
 static struct vmemexp_buf *vmemexp_vma_buf(const struct vm_area_struct *vma)
 {
@@ -2412,8 +2551,8 @@ static void vmemexp_vma_close(struct vm_area_struct *vma)
 }
 
 /*
- * The part of a mapping that is filled next: @left pages from @pfn on, in @extent. Of
- * the mapping's protection mm/ may not have kept how it is cached.
+ * What is filled next: @left pages of @extent, from @pfn on. @prot is computed again,
+ * since mm/ may not have kept the cache attribute in the mapping's protection.
  */
 struct vmemexp_fill {
 	const struct vmemexp_buf *buf;
@@ -2424,7 +2563,7 @@ struct vmemexp_fill {
 	unsigned long left;
 };
 
-/* Returns the next page frame. */
+/* Return the next page frame. */
 static unsigned long vmemexp_fill_next(struct vmemexp_fill *fill)
 {
 	if (!fill->left) {
@@ -2436,7 +2575,7 @@ static unsigned long vmemexp_fill_next(struct vmemexp_fill *fill)
 	return fill->pfn++;
 }
 
-/* Memory of drivers may be cached in another way; only ordinary memory is write-back. */
+/* Drivers may map their memory in another way; other memory is write-back, if it is cached. */
 static bool vmemexp_can_set_ptes(const struct vmemexp_buf *buf)
 {
 	return VMEMEXP_CAN_SET_PTES &&
@@ -2449,17 +2588,17 @@ static int vmemexp_fill_pte(pte_t *pte, unsigned long addr, void *data)
 	struct vmemexp_fill *fill = data;
 	unsigned long pfn = vmemexp_fill_next(fill);
 
-	/* Another thread may have been faster. */
+	/* Another thread may have filled the entry meanwhile. */
 	if (pte_none(*pte))
 		vmemexp_set_pte(fill->vma, addr, pte, pfn, fill->prot);
 	return 0;
 }
 
 /*
- * Ordinary memory is write-back, so these entries are set without asking how it is cached,
- * as vmf_insert_pfn_prot() and remap_pfn_range() do on x86, by PAT, for each page. For 32
- * MiB of 4 KiB pages, mmap, first touch and munmap took 7.1 million instructions with
- * remap_pfn_range() for each extent, and take 1.1 million.
+ * Ordinary memory is write-back, so set its entries without the PAT lookup that x86
+ * makes in vmf_insert_pfn_prot() and remap_pfn_range(), for each page. For 32 MiB of 4
+ * KiB pages, mmap, first touch and munmap took 7.1 million instructions with
+ * remap_pfn_range() for each extent, and take 1.1 million with this.
  */
 static vm_fault_t vmemexp_fill_ptes(struct vmemexp_fill *fill, unsigned long addr,
 				    unsigned long end)
@@ -2482,7 +2621,10 @@ static vm_fault_t vmemexp_fill_range(struct vmemexp_fill *fill, unsigned long ad
 	return ret;
 }
 
-/* A revoke of any buffer waits for it, so it must be short. */
+/*
+ * Fill one step of a mapping. A revoke of any buffer waits for the end of this, so it
+ * must be short.
+ */
 static vm_fault_t vmemexp_fill_step(struct vmemexp_fill *fill, unsigned long addr,
 				    unsigned long end)
 {
@@ -2496,7 +2638,7 @@ static vm_fault_t vmemexp_fill_step(struct vmemexp_fill *fill, unsigned long add
 	return ret;
 }
 
-/* Goes to what is mapped at @addr. */
+/* Go to the page frame that belongs at @addr. */
 static void vmemexp_fill_start(struct vmemexp_fill *fill, unsigned long addr)
 {
 	const struct vmemexp_buf *buf = fill->buf;
@@ -2510,13 +2652,13 @@ static void vmemexp_fill_start(struct vmemexp_fill *fill, unsigned long addr)
 	fill->left = vmemexp_extent_pages(buf, i) - skip;
 }
 
-/* A fault fills no more than this, so that nobody waits for long for its end. */
+/* A fault fills no more than this, so that nothing waits long for its end. */
 #define VMEMEXP_FILL_SIZE	SZ_64M
 #define VMEMEXP_FILL_STEP	SZ_2M
 
 /*
- * Fills all of the mapping, so that there is one fault and not one a page. First the page
- * that the fault is about: the rest is left if a signal kills the process.
+ * Fill the mapping around @addr, so that there is not one fault for each page. Fill the
+ * page that was touched first: if a signal kills the process, the rest is left out.
  */
 static vm_fault_t vmemexp_fill_vma(const struct vmemexp_buf *buf, struct vm_area_struct *vma,
 				   unsigned long addr)
@@ -2530,7 +2672,10 @@ static vm_fault_t vmemexp_fill_vma(const struct vmemexp_buf *buf, struct vm_area
 	unsigned long next;
 	vm_fault_t ret;
 
-	/* It is as it was when it was mapped; drivers could have changed it. */
+	/*
+	 * vmemexp_mmap() has checked this, but an importer's driver could have changed
+	 * the VMA.
+	 */
 	if (vma->vm_pgoff > buf->npages || vma_pages(vma) > buf->npages - vma->vm_pgoff)
 		return VM_FAULT_SIGBUS;
 
@@ -2540,7 +2685,7 @@ static vm_fault_t vmemexp_fill_vma(const struct vmemexp_buf *buf, struct vm_area
 	if (ret != VM_FAULT_NOPAGE)
 		return ret;
 
-	/* The rest is for later: if that fails, another fault will tell. */
+	/* Nothing needs the rest yet. If this fails, a later fault reports it. */
 	addr = max(first, vma->vm_start);
 	vmemexp_fill_start(&fill, addr);
 	for (; ret == VM_FAULT_NOPAGE && addr <= last; addr = next) {
@@ -2557,7 +2702,10 @@ static vm_fault_t vmemexp_vm_fault(struct vm_fault *vmf)
 {
 	struct vm_area_struct *vma = vmf->vma;
 
-	/* Drivers fault while they map, when a revoke cannot find the mapping yet. */
+	/*
+	 * Some drivers fault while they map. A revoke cannot find the mapping then, so
+	 * fill nothing.
+	 */
 	if (vma_lookup(vma->vm_mm, vma->vm_start) != vma)
 		return VM_FAULT_NOPAGE;
 	return vmemexp_fill_vma(vmemexp_vma_buf(vma), vma, vmf->address);
@@ -2569,7 +2717,7 @@ static const struct vm_operations_struct vmemexp_vm_ops = {
 	.fault = vmemexp_vm_fault,
 };
 
-/* PAT tracks what is not RAM only while a mapping reserves it. Keep one that does. */
+/* PAT tracks non-RAM only while a mapping reserves it. Keep one that does. */
 static int vmemexp_keep_caching(struct vmemexp_buf *buf)
 {
 	int ret = 0;
@@ -2577,7 +2725,7 @@ static int vmemexp_keep_caching(struct vmemexp_buf *buf)
 	if (!IS_ENABLED(CONFIG_X86) || buf->is_ram)
 		return 0;
 	mutex_lock(&buf->lock);
-	/* Once only, since the kernel logs it if something else is reserved by now. */
+	/* Do not try again: the kernel logs a conflict if another type is reserved by now. */
 	if (buf->caching_lost)
 		ret = -ENOMEM;
 	else if (!buf->dropped)
@@ -2592,20 +2740,23 @@ static int vmemexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 	unsigned long index = vma->vm_pgoff, pages = vma_pages(vma);
 	int ret;
 
-	/* Its callers are to check it, too; beyond it there are no extents to look at. */
+	/* The core checks this before. Beyond the end, there are no extents to look at. */
 	if (index > buf->npages || pages > buf->npages - index)
 		return -EINVAL;
-	/* Copies of page frames that mm/ does not know cannot be made. */
+	/*
+	 * mm/ cannot copy page frames that it does not count, so there are no private
+	 * mappings.
+	 */
 	if (!(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
 	if (!buf->writable && vma->vm_flags & VM_WRITE)
 		return -EACCES;
-	/* Not for good: a fault looks again. */
+	/* The buffer may be revoked after this check: a fault checks again. */
 	ret = vmemexp_check_gone(buf) ?: vmemexp_keep_caching(buf);
 	if (ret)
 		return ret;
 
-	/* The file may be an importer's, open for writing. */
+	/* VM_MAYWRITE comes from the file, which may be an importer's, open for writing. */
 	if (!buf->writable)
 		vmemexp_vm_flags_mod(vma, 0, VM_MAYWRITE);
 	vmemexp_vm_flags_mod(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP, 0);
@@ -2620,7 +2771,10 @@ static int vmemexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 
 /* --- dma_buf_ops: vmap, vunmap --- */
 
-/* Charged to nobody, so that no limit makes it fail: the core warns about that. */
+/*
+ * Do not charge this to the caller's cgroup: its limit would make vmap fail, and the
+ * core warns about that.
+ */
 static struct page **vmemexp_alloc_vmap_array(const struct vmemexp_buf *buf)
 {
 	return kvmalloc_array(buf->npages, sizeof(struct page *), GFP_KERNEL | __GFP_NOWARN);
@@ -2664,9 +2818,8 @@ static void vmemexp_kernel_unmap(const struct vmemexp_buf *buf, void *vaddr)
 }
 
 /*
- * Of a buffer that has been revoked. The core warns about a vmap that fails, and there
- * are drivers that do not expect it: they get one page instead of the memory, again
- * and again.
+ * Map one page of zeroes, again and again, instead of the memory of a revoked buffer.
+ * The core warns about a vmap that fails, and some drivers do not expect it.
  */
 static void *vmemexp_vmap_blank(struct vmemexp_buf *buf)
 {
@@ -2692,7 +2845,7 @@ free_pages:
 	return vaddr;
 }
 
-/* The core counts the users of a kernel mapping, and calls for the first only. */
+/* The core counts the users of the kernel mapping, and calls this for the first one only. */
 static int vmemexp_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 {
 	struct vmemexp_buf *buf = dmabuf->priv;
@@ -2733,7 +2886,7 @@ static void vmemexp_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
 
 VMEMEXP_LEGACY_VMAP_OPS(vmemexp_vmap, vmemexp_vunmap);
 
-/* --- dma_buf_ops: release, and the tables --- */
+/* --- dma_buf_ops: release, and the tables of operations --- */
 
 static void vmemexp_put_buf(struct vmemexp_buf *buf)
 {
@@ -2749,7 +2902,7 @@ static void vmemexp_release(struct dma_buf *dmabuf)
 	mutex_lock(&vmemexp_buffers_lock);
 	list_del(&buf->node);
 	mutex_unlock(&vmemexp_buffers_lock);
-	/* A revoke may be at work on it, and needs the dma-buf. */
+	/* Wait for a revoke that is at work on the buffer: it needs the dma-buf. */
 	vmemexp_put_buf(buf);
 	wait_for_completion(&buf->unreferenced);
 	vmemexp_destroy_later(buf);
@@ -2768,7 +2921,10 @@ static const struct dma_buf_ops vmemexp_dma_buf_ops = {
 	.release = vmemexp_release,
 };
 
-/* For what the kernel must not map: the core warns if vmap exists and fails. */
+/*
+ * For buffers that the kernel must not map: the core warns about a vmap that exists and
+ * fails.
+ */
 static const struct dma_buf_ops vmemexp_no_vmap_dma_buf_ops = {
 	.attach = vmemexp_attach,
 	.detach = vmemexp_detach,
@@ -2780,7 +2936,7 @@ static const struct dma_buf_ops vmemexp_no_vmap_dma_buf_ops = {
 	.release = vmemexp_release,
 };
 
-/* The buffer behind @dmabuf, or NULL if that is another driver's. */
+/* Return the buffer behind @dmabuf, or NULL if another driver exported it. */
 static struct vmemexp_buf *vmemexp_buf_of(const struct dma_buf *dmabuf)
 {
 	if (dmabuf->ops != &vmemexp_dma_buf_ops && dmabuf->ops != &vmemexp_no_vmap_dma_buf_ops)
@@ -2801,9 +2957,12 @@ static struct dma_buf *vmemexp_get_dmabuf(int fd)
 	return dmabuf;
 }
 
-/* --- revoke: the memory is taken back from all who have it --- */
+/* --- revoke: take the memory back from all who have it --- */
 
-/* Mappings for DMA that are kept from one map to the next have no use any more. */
+/*
+ * Undo persistent mappings of devices that do not have the buffer mapped: none maps it
+ * again.
+ */
 static void vmemexp_dma_unmap_persistent(struct vmemexp_buf *buf)
 {
 	struct vmemexp_attachment *at;
@@ -2816,13 +2975,14 @@ static void vmemexp_dma_unmap_persistent(struct vmemexp_buf *buf)
 }
 
 /*
- * The administrator, or the driver that mapped the page frames, wants the memory back.
+ * Take the buffer away from its users, for the administrator, or for the driver that
+ * mapped the page frames.
  *
- * Faults that have not seen the flag have filled their page tables when SRCU has waited
- * for them, so nothing is mapped behind unmap_mapping_range(). An importer that cannot
- * be told, or takes its time, keeps the pages pinned until it lets go. A file is let go
- * at once: its driver promised that the page frames stay, and may itself be the
- * importer, in a circle that nothing else would break.
+ * A fault that has not seen the flag has filled its page tables when synchronize_srcu()
+ * returns, and later ones fill nothing. So unmap_mapping_range() finds every mapping.
+ * An importer that cannot be told, or takes its time, keeps the pages pinned until it
+ * unmaps. Let the file go at once: its driver promised that the page frames stay, and
+ * may itself be the importer, in a circle that nothing else would break.
  */
 static int vmemexp_revoke_buf(struct vmemexp_buf *buf, bool interruptible)
 {
@@ -2860,8 +3020,9 @@ static int vmemexp_revoke_buf(struct vmemexp_buf *buf, bool interruptible)
 }
 
 /*
- * Tells if the devices that let go of a revoked buffer have ended. Only the fences count
- * that are there when the last one lets go: whoever has a descriptor can add more.
+ * Return true if the devices that unmapped a revoked buffer have finished. Only fences
+ * count that are there when the last device unmaps: any program with a descriptor can
+ * add more.
  */
 static bool vmemexp_is_idle(struct vmemexp_buf *buf)
 {
@@ -2876,9 +3037,9 @@ static bool vmemexp_is_idle(struct vmemexp_buf *buf)
 }
 
 /*
- * Lets the memory of a revoked buffer go, if nobody uses it. An importer that was told
- * may unmap while its device still works: its fences tell when that ends. Returns false
- * if that is not yet.
+ * Release the memory of a revoked buffer if nothing uses it. An importer that was told
+ * may unmap while its device still works: fences tell when the device has finished.
+ * Return false if they are not signalled yet.
  */
 static bool vmemexp_put_unused_memory(struct vmemexp_buf *buf)
 {
@@ -2887,7 +3048,10 @@ static bool vmemexp_put_unused_memory(struct vmemexp_buf *buf)
 	mutex_lock(&buf->lock);
 	unused = buf->emptied && !buf->dropped && !vmemexp_is_in_use(buf);
 	mutex_unlock(&buf->lock);
-	/* Nothing that is revoked comes into use again. */
+	/*
+	 * A revoked buffer gets no new users. When the last one unmaps or vunmaps, it
+	 * queues the work.
+	 */
 	if (!unused)
 		return true;
 	if (!vmemexp_is_idle(buf))
@@ -2896,7 +3060,7 @@ static bool vmemexp_put_unused_memory(struct vmemexp_buf *buf)
 	return true;
 }
 
-/* What must not be done where it becomes due: in the notifier, and under locks. */
+/* Do what cannot be done where it becomes due: in the notifier, and under locks. */
 static void vmemexp_work(struct work_struct *work)
 {
 	struct vmemexp_buf *buf = container_of(to_delayed_work(work), struct vmemexp_buf, work);
@@ -2908,7 +3072,10 @@ static void vmemexp_work(struct work_struct *work)
 	mutex_lock(&buf->lock);
 	exported = buf->dmabuf && refcount_inc_not_zero(&buf->refs);
 	mutex_unlock(&buf->lock);
-	/* If not, the export itself sees what has happened, or nobody needs to. */
+	/*
+	 * If there is no dma-buf yet, the export sees the flags itself. If there is
+	 * none any more, nothing is to be done.
+	 */
 	if (!exported)
 		return;
 	if (vmemexp_is_gone(buf))
@@ -2920,7 +3087,7 @@ static void vmemexp_work(struct work_struct *work)
 
 /* --- the state of a buffer, as ioctls report it --- */
 
-/* VMEMEXP_STATE_*, without what depends on attachments. */
+/* Return the VMEMEXP_STATE_* bits, except for those that depend on attachments. */
 static u32 vmemexp_state(const struct vmemexp_buf *buf)
 {
 	u32 state = IS_ENABLED(CONFIG_MMU_NOTIFIER) ? VMEMEXP_STATE_TRACKED : 0;
@@ -2964,20 +3131,23 @@ static int vmemexp_check_export(const struct vmemexp_export *arg, struct vmemexp
 	if (arg->length > TASK_SIZE - arg->vaddr)
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_MAPPED, TASK_SIZE, -EFAULT);
 
-	/* A scatterlist counts its entries in an int; at both ends, a part of a page is one. */
+	/*
+	 * A scatterlist counts its entries in an int. A part of a page at either end
+	 * needs a whole one.
+	 */
 	if ((offset_in_page(arg->vaddr) + arg->length + PAGE_SIZE - 1) >> PAGE_SHIFT >= INT_MAX)
 		return vmemexp_fail(error, VMEMEXP_REASON_LENGTH, arg->vaddr, -EINVAL);
 	return 0;
 }
 
-/* The mappings around @vma show all of @dmabuf, with the access that is wanted. */
+/* Return true if the mappings around @vma show all of @dmabuf, with the wanted access. */
 static bool vmemexp_maps_all(struct vm_area_struct *vma, const struct dma_buf *dmabuf, bool write)
 {
 	unsigned long size = dmabuf->size, offset = vma->vm_pgoff << PAGE_SHIFT;
 	struct vmemexp_error unused;
 	unsigned long start, addr;
 
-	/* No mapping shows a part of a page. */
+	/* Mappings show whole pages only. */
 	if (!PAGE_ALIGNED(size) || offset > vma->vm_start)
 		return false;
 	start = vma->vm_start - offset;
@@ -2997,11 +3167,13 @@ static int vmemexp_is_file(const void *wanted, struct file *file, unsigned int f
 }
 
 /*
- * A descriptor leads to all of a dma-buf, a mapping may show a part. So it is given only
- * to those who have one, or see all that it leads to; to the latter where security
- * modules can be asked, as for any file that is received. Of a read-only mapping, a
- * descriptor of somebody else's dma-buf makes a writable one: no importer asks for the
- * mode of the file.
+ * Return true if the caller may have a descriptor of @dmabuf. It leads to all of the
+ * dma-buf, and a mapping may show only a part. So only those get one who have one
+ * already, or who see all that it leads to. The latter need a kernel that can ask
+ * security modules, as it does for every file that a process receives.
+ *
+ * Importers do not check the mode of a file. So a read-only mapping of another
+ * exporter's dma-buf is not enough: a descriptor would allow writing.
  */
 static bool vmemexp_may_have(struct vm_area_struct *vma, const struct dma_buf *dmabuf, bool write)
 {
@@ -3011,8 +3183,8 @@ static bool vmemexp_may_have(struct vm_area_struct *vma, const struct dma_buf *d
 }
 
 /*
- * If the range is a mapping of a dma-buf: that one, with a reference, and in
- * @offset where the range begins in it. NULL if it is not.
+ * If the range is a mapping of a dma-buf, return that, with a reference, and in @offset
+ * where the range starts in it. If not, return NULL.
  */
 static struct dma_buf *vmemexp_find_dmabuf(const struct vmemexp_export *arg, u64 *offset,
 					   struct vmemexp_error *error)
@@ -3056,7 +3228,7 @@ static struct dma_buf *vmemexp_find_dmabuf(const struct vmemexp_export *arg, u64
 	if (!(READ_ONCE(vmemexp_allow) & VMEMEXP_MEMORY_DMABUF))
 		ret = vmemexp_fail(error, VMEMEXP_REASON_KIND, arg->vaddr, -EPERM);
 	else if (write != !!(dmabuf->file->f_mode & FMODE_WRITE))
-		/* The file has one mode for all its users. */
+		/* A file has one mode for all its users. */
 		ret = vmemexp_fail(error, VMEMEXP_REASON_ACCESS, arg->vaddr, -EACCES);
 	else if (!vmemexp_may_have(vma, dmabuf, write))
 		ret = vmemexp_fail(error, VMEMEXP_REASON_PARTIAL, arg->vaddr, -EPERM);
@@ -3069,6 +3241,7 @@ unlock:
 	return ret ? ERR_PTR(ret) : dmabuf;
 }
 
+/* Allocate a buffer, of which no other thread knows yet. Pairs with vmemexp_free_buf(). */
 static struct vmemexp_buf *vmemexp_alloc_buf(const struct vmemexp_export *arg)
 {
 	struct vmemexp_buf *buf = kzalloc(sizeof(*buf), GFP_KERNEL_ACCOUNT);
@@ -3094,6 +3267,7 @@ static struct vmemexp_buf *vmemexp_alloc_buf(const struct vmemexp_export *arg)
 	return buf;
 }
 
+/* Build a buffer of the range. On an error, undo in the reverse order what was done. */
 static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 					  struct vmemexp_error *error)
 {
@@ -3107,14 +3281,14 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 
 	if (!buf)
 		return ERR_PTR(-ENOMEM);
-	/* Before anything is looked at, so that no unmapping goes unseen. */
+	/* Register before anything is checked, so that no unmapping is missed. */
 	ret = vmemexp_register_notifier(buf, current->mm);
 	if (ret)
 		goto err_free;
 	ret = vmemexp_inspect_range(&collect);
 	if (ret)
 		goto err_put_file;
-	/* It was not known before that what is cleared must not be used. */
+	/* Before pfnmap was set, the notifier ignored page frames that their driver cleared. */
 	if (buf->pfnmap)
 		vmemexp_wait_invalidated(buf);
 
@@ -3158,6 +3332,7 @@ err_free:
 	return ERR_PTR(ret);
 }
 
+/* Build a buffer, and export it. */
 static struct dma_buf *vmemexp_create_dmabuf(const struct vmemexp_export *arg,
 					     struct vmemexp_error *error)
 {
@@ -3169,7 +3344,7 @@ static struct dma_buf *vmemexp_create_dmabuf(const struct vmemexp_export *arg,
 	if (IS_ERR(buf))
 		return ERR_CAST(buf);
 
-	/* The core warns of a vmap that fails, so there must be none. */
+	/* The core warns about a vmap that fails, so leave it out where it would. */
 	info.ops = vmemexp_has_vmap(buf) ? &vmemexp_dma_buf_ops : &vmemexp_no_vmap_dma_buf_ops;
 	info.size = vmemexp_size(buf);
 	info.flags = arg->fd_flags & O_ACCMODE;
@@ -3179,16 +3354,16 @@ static struct dma_buf *vmemexp_create_dmabuf(const struct vmemexp_export *arg,
 		vmemexp_destroy(buf);
 		return dmabuf;
 	}
-	/* From here on the dma-buf owns the buffer. */
+	/* From here on, the dma-buf owns the buffer. */
 
-	/* A revoke empties the mappings of it, when the file may be gone. */
+	/* A revoke empties the inode's mappings, and the file may be gone by then. */
 	buf->inode = file_inode(dmabuf->file);
 	ihold(buf->inode);
 	buf->ino = buf->inode->i_ino;
 	mutex_lock(&buf->lock);
 	buf->dmabuf = dmabuf;
 	mutex_unlock(&buf->lock);
-	/* Until now, the work did nothing. */
+	/* Until dmabuf was set, the work did nothing. */
 	if (READ_ONCE(buf->taken))
 		mod_delayed_work(vmemexp_wq, &buf->work, 0);
 
@@ -3200,8 +3375,8 @@ static struct dma_buf *vmemexp_create_dmabuf(const struct vmemexp_export *arg,
 }
 
 /*
- * Gives the caller a descriptor of @dmabuf and writes the answer. Nothing can fail once
- * the descriptor is there, and nothing is written if anything fails before.
+ * Write the answer and give the caller a new descriptor of @dmabuf. If anything fails,
+ * nothing is written; once the descriptor is installed, nothing can fail.
  */
 static int vmemexp_answer_new(struct vmemexp_export __user *uarg, size_t usize,
 			      struct vmemexp_export *arg, struct dma_buf *dmabuf)
@@ -3220,7 +3395,7 @@ static int vmemexp_answer_new(struct vmemexp_export __user *uarg, size_t usize,
 	return 0;
 }
 
-/* The same for a dma-buf that exists; security modules may say no. */
+/* Do the same for a dma-buf that existed before. Here, security modules may refuse. */
 static int vmemexp_answer_known(struct vmemexp_export __user *uarg, size_t usize,
 				struct vmemexp_export *arg, const struct vmemexp_export *request,
 				struct dma_buf *dmabuf)
@@ -3237,7 +3412,7 @@ static int vmemexp_answer_known(struct vmemexp_export __user *uarg, size_t usize
 	ret = vmemexp_receive_fd(dmabuf->file, &uarg->fd, arg->fd_flags & O_CLOEXEC);
 	if (ret >= 0)
 		return 0;
-	/* What the caller sees is what it asked for. */
+	/* Restore what the caller had written. */
 	return copy_to_user(uarg, request, usize) ? -EFAULT : ret;
 }
 
@@ -3284,7 +3459,7 @@ static long vmemexp_ioctl_export(void __user *uarg, size_t usize, void *karg)
 	if (!ret)
 		return 0;
 err_report:
-	/* Only a courtesy: the errno stands, whether or not this can be written. */
+	/* The errno stands, whether or not the reason can be written. */
 	put_user(error.reason, &uexport->err_reason);
 	put_user(error.addr, &uexport->err_addr);
 	return ret;
@@ -3303,7 +3478,7 @@ static int vmemexp_check_sync(const struct vmemexp_sync *arg)
 	return 0;
 }
 
-/* Whether the last byte of the last row lies inside of @size bytes. */
+/* Return true if the last byte of the last row lies inside of @size bytes. */
 static bool vmemexp_sync_fits(const struct vmemexp_sync *arg, u64 size)
 {
 	u64 room;
@@ -3312,7 +3487,7 @@ static bool vmemexp_sync_fits(const struct vmemexp_sync *arg, u64 size)
 		return false;
 	if (arg->rows <= 1)
 		return true;
-	/* By division: rows times stride may not fit 64 bits. */
+	/* Divide: rows times stride may not fit 64 bits. */
 	room = size - arg->offset - arg->length;
 	return div64_u64(room, arg->stride) >= arg->rows - 1;
 }
@@ -3333,8 +3508,9 @@ static int vmemexp_sync_rows(struct vmemexp_buf *buf, const struct vmemexp_sync 
 
 	do {
 		/*
-		 * For each row: there may be as many as bytes, and importers wait
-		 * for the lock where nobody can interrupt them.
+		 * Take the lock for one row at a time: there may be as many rows as
+		 * bytes, and importers wait for the lock without a way to interrupt
+		 * them.
 		 */
 		ret = mutex_lock_interruptible(&buf->lock);
 		if (ret)
@@ -3392,9 +3568,9 @@ static long vmemexp_ioctl_sync(void __user *uarg, size_t usize, void *karg)
 	return ret;
 }
 
-/* --- VMEMEXP_IOC_QUERY and the list of buffers --- */
+/* --- VMEMEXP_IOC_QUERY, and the list of buffers in debugfs --- */
 
-/* The part of the answer to a query that changes during the life of a buffer. */
+/* Answer the part of a query that changes during the life of a buffer. */
 static void vmemexp_query_state(struct vmemexp_buf *buf, struct vmemexp_query *now)
 {
 	struct vmemexp_attachment *at;
@@ -3491,7 +3667,7 @@ static int vmemexp_buffers_show(struct seq_file *m, void *unused)
 			   now.cpu_mappings, vmemexp_state_name(now.state),
 			   now.state & VMEMEXP_STATE_BOUNCED ? ",bounced" : "",
 			   from_kuid_munged(&init_user_ns, buf->user->user->uid), buf->tgid);
-		/* A process may call itself anything. */
+		/* A process may give itself any name. */
 		seq_escape(m, buf->comm, "\n\\ \t");
 		seq_putc(m, '\n');
 	}
@@ -3503,8 +3679,8 @@ DEFINE_SHOW_ATTRIBUTE(vmemexp_buffers);
 /* --- VMEMEXP_IOC_REVOKE --- */
 
 /*
- * Finds a buffer that lives by its dma-buf's inode number, and keeps its release waiting.
- * Before 6.1 that is a number of 32 bits, which may be given out again.
+ * Find a buffer by its dma-buf's inode number, and make its release wait. Before 6.1,
+ * inode numbers have 32 bits here, and the kernel may use one again.
  */
 static struct vmemexp_buf *vmemexp_get_buf(u64 ino)
 {
@@ -3527,8 +3703,8 @@ static struct vmemexp_buf *vmemexp_get_buf(u64 ino)
 }
 
 /*
- * Writes the names of the devices that have it mapped to @names, a line each, as far as
- * they fit, and returns the number of bytes that all of them take.
+ * Write the names of the devices that have the buffer mapped to @names, one on each
+ * line, as far as they fit. Return the number of bytes that all of them take.
  */
 static size_t vmemexp_name_devices(struct vmemexp_buf *buf, char *names, size_t size)
 {
@@ -3544,7 +3720,10 @@ static size_t vmemexp_name_devices(struct vmemexp_buf *buf, char *names, size_t 
 	return len + 1;
 }
 
-/* Tells who is left. @names is for their names, @names_size bytes to be freed. */
+/*
+ * Answer who still uses the buffer. @names gets an array of @names_size bytes with the
+ * names of devices, which the caller frees.
+ */
 static int vmemexp_list_devices(struct vmemexp_buf *buf, struct vmemexp_revoke *arg, char **names,
 				size_t *names_size)
 {
@@ -3569,7 +3748,7 @@ static int vmemexp_list_devices(struct vmemexp_buf *buf, struct vmemexp_revoke *
 	ret = mutex_lock_interruptible(&buf->lock);
 	if (ret)
 		return ret;
-	/* Nobody can have come, so that is enough. */
+	/* A revoked buffer gets no new users, so the array is large enough. */
 	arg->names_size = vmemexp_name_devices(buf, *names, size);
 	vmemexp_query_state(buf, &now);
 	mutex_unlock(&buf->lock);
@@ -3598,10 +3777,13 @@ static long vmemexp_ioctl_revoke(void __user *uarg, size_t usize, void *karg)
 	ret = vmemexp_revoke_buf(buf, true);
 	if (!ret)
 		ret = vmemexp_list_devices(buf, arg, &names, &names_size);
-	/* It has begun, so it must come to its end. */
+	/* A revoke that has started must be finished: by the work, if not here. */
 	if (!vmemexp_put_unused_memory(buf) || ret)
 		mod_delayed_work(vmemexp_wq, &buf->work, 0);
-	/* Not held while user memory is written, which may wait for whoever closes it. */
+	/*
+	 * Drop the reference before writing to user memory. That may wait for a process
+	 * that is closing the buffer.
+	 */
 	vmemexp_put_buf(buf);
 
 	if (!ret && names && copy_to_user(u64_to_user_ptr(arg->names), names, names_size))
@@ -3614,7 +3796,7 @@ static long vmemexp_ioctl_revoke(void __user *uarg, size_t usize, void *karg)
 
 /* --- device --- */
 
-/* One request; its handler sees a complete, checked copy of the argument. */
+/* One request. Its handler gets a complete and checked copy of the argument. */
 struct vmemexp_ioctl_op {
 	unsigned int cmd;
 	size_t min_size;
@@ -3662,7 +3844,7 @@ static long vmemexp_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 	ret = copy_struct_from_user(&karg, op->size, uarg, usize);
 	if (ret)
 		return ret;
-	/* It may have been changed between the two reads; the first one counts. */
+	/* User space may have changed the size between the two reads. The first one counts. */
 	karg.size = usize;
 
 	return op->handler(uarg, usize, &karg);
@@ -3679,7 +3861,10 @@ static struct miscdevice vmemexp_misc = {
 	.minor = MISC_DYNAMIC_MINOR,
 	.name = "vmemexp",
 	.fops = &vmemexp_fops,
-	/* Whoever may open it may pin memory: the administrator hands it out. */
+	/*
+	 * Every user who may open this may pin memory, so only the administrator gives
+	 * access.
+	 */
 	.mode = 0600,
 };
 
@@ -3725,7 +3910,7 @@ static void __exit vmemexp_exit(void)
 {
 	debugfs_remove_recursive(vmemexp_debugfs);
 	misc_deregister(&vmemexp_misc);
-	/* There are no buffers any more, but perhaps what is left of them. */
+	/* All buffers are released, but some may not be freed yet. */
 	while (vmemexp_has_users())
 		flush_workqueue(vmemexp_free_wq);
 	destroy_workqueue(vmemexp_free_wq);
