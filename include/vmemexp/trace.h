@@ -2,7 +2,7 @@
 /*
  * Tracepoints of vmemexp
  *
- * Buffers are named by their dma-buf's inode number, as in /proc/PID/fdinfo.
+ * A buffer's name is its dma-buf's inode number, as in /proc/PID/fdinfo.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM vmemexp
