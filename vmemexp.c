@@ -589,6 +589,34 @@ static void vmemexp_uncharge(struct vmemexp_buf *buf)
 	buf->charged = 0;
 }
 
+/*
+ * Page frames are reserved already: do not charge them. Charge what describes them: the
+ * bit for each page (vmemexp_buf.unmapped), and for each extent the entries and the
+ * kernel addresses that it may need.
+ */
+static int vmemexp_charge_extents(struct vmemexp_buf *buf, struct vmemexp_error *error)
+{
+	unsigned long bytes = buf->nr_extents * VMEMEXP_EXTENT_COST + buf->npages / BITS_PER_BYTE;
+	unsigned long cost = bytes >> PAGE_SHIFT;
+
+	if (cost > buf->charged && vmemexp_charge(buf, cost - buf->charged))
+		return vmemexp_fail(error, VMEMEXP_REASON_LIMIT, buf->start + buf->offset, -ENOMEM);
+	return 0;
+}
+
+/*
+ * Charge each page before it is pinned. For page frames, which are reserved already,
+ * charge what describes them.
+ */
+static int vmemexp_charge_range(struct vmemexp_buf *buf, struct vmemexp_error *error)
+{
+	if (buf->pfnmap)
+		return vmemexp_charge_extents(buf, error);
+	if (vmemexp_charge(buf, buf->npages))
+		return vmemexp_fail(error, VMEMEXP_REASON_LIMIT, buf->start + buf->offset, -ENOMEM);
+	return 0;
+}
+
 /* --- mappings: refuse early what will not work, and say why --- */
 
 static int vmemexp_check_access(const struct vm_area_struct *vma, bool write, unsigned long addr,
@@ -1137,21 +1165,6 @@ static int vmemexp_find_pfn(struct vmemexp_buf *buf, unsigned long addr, struct 
 	return vmemexp_fail(error, VMEMEXP_REASON_NO_BACKING, addr, -EFAULT);
 }
 
-/*
- * Page frames are reserved already: do not charge them. Charge what describes them: the
- * bit for each page (vmemexp_buf.unmapped), and for each extent the entries and the
- * kernel addresses that it may need.
- */
-static int vmemexp_charge_extents(struct vmemexp_buf *buf, struct vmemexp_error *error)
-{
-	unsigned long bytes = buf->nr_extents * VMEMEXP_EXTENT_COST + buf->npages / BITS_PER_BYTE;
-	unsigned long cost = bytes >> PAGE_SHIFT;
-
-	if (cost > buf->charged && vmemexp_charge(buf, cost - buf->charged))
-		return vmemexp_fail(error, VMEMEXP_REASON_LIMIT, buf->start + buf->offset, -ENOMEM);
-	return 0;
-}
-
 /* Look up @count page frames from @addr on, check them, and add them to the extents. */
 static int vmemexp_collect_pfns(struct vmemexp_collect *collect, unsigned long addr,
 				unsigned long count)
@@ -1400,19 +1413,6 @@ static void vmemexp_trim_extents(struct vmemexp_collect *collect)
 {
 	if (collect->buf->nr_extents < collect->max_extents)
 		vmemexp_resize_extents(collect, collect->buf->nr_extents);
-}
-
-/*
- * Charge each page before it is pinned. For page frames, which are reserved already,
- * charge what describes them.
- */
-static int vmemexp_charge_range(struct vmemexp_buf *buf, struct vmemexp_error *error)
-{
-	if (buf->pfnmap)
-		return vmemexp_charge_extents(buf, error);
-	if (vmemexp_charge(buf, buf->npages))
-		return vmemexp_fail(error, VMEMEXP_REASON_LIMIT, buf->start + buf->offset, -ENOMEM);
-	return 0;
 }
 
 /* --- windows: kernel addresses of cached memory that the linear map lacks --- */
