@@ -1113,6 +1113,7 @@ static void vmemexp_unpin(struct vmemexp_buf *buf, unsigned long nr_pages)
 
 /* --- collecting page frames: look them up, check them, add them to the extents --- */
 
+/* Check that a page frame may be exported, and note if no carve-out lists it. */
 static int vmemexp_check_pfn(struct vmemexp_buf *buf, unsigned long pfn, unsigned long addr,
 			     struct vmemexp_error *error)
 {
@@ -1213,8 +1214,8 @@ static bool vmemexp_has_pages(const struct vmemexp_buf *buf)
 }
 
 /*
- * Check that all of the memory is System RAM, or none of it. Pages that drivers insert
- * may lie outside as well.
+ * Check that all of the memory is System RAM, or none of it, and note which. Pages that
+ * drivers insert may lie outside as well.
  */
 static int vmemexp_check_placement(struct vmemexp_buf *buf, struct vmemexp_error *error)
 {
