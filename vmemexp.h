@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * vmemexp: internal structures. Nothing here is seen by user space.
+ * vmemexp: internal structures. User space sees nothing of this.
  */
 #ifndef _VMEMEXP_H
 #define _VMEMEXP_H
@@ -19,14 +19,16 @@
 #include <vmemexp/compat.h>
 
 /**
- * struct vmemexp_run - pages of a buffer that are contiguous for somebody
- * @base: page frame number (in an extent) or DMA address (in a segment)
- * @start: index of the first page in the buffer; the run ends where the next
- *	one starts, the last one ends with the buffer
+ * struct vmemexp_extent - consecutive pages of a buffer that are contiguous elsewhere
+ * @base: where they are: a page frame number in vmemexp_buf.extents, a DMA address in
+ *	vmemexp_attachment.segments. A segment is an extent in DMA addresses.
+ * @start: index of the first page in the buffer. The extent ends where the next one
+ *	starts; the last one ends with the buffer.
  *
- * There may be as many as pages, which are fewer than INT_MAX: no padding.
+ * A buffer may have as many extents as pages, so there is no padding. It has fewer than
+ * INT_MAX pages.
  */
-struct vmemexp_run {
+struct vmemexp_extent {
 	u64 base;
 	u32 start;
 } __packed __aligned(4);
@@ -34,11 +36,11 @@ struct vmemexp_run {
 /**
  * struct vmemexp_user - a user that has buffers
  * @node: entry in vmemexp_users
- * @user: whom pinned pages are charged to, held; one for all namespaces
- * @cred: what holds it, where the kernel lets modules hold nothing smaller
- * @buffers: number of buffers; the entry goes with the last one
- * @dying: those of them that have been released and not yet freed
- * @free_work: frees them, one after the other
+ * @user: the user that pays for pinned pages, held; one for all namespaces
+ * @cred: holds @user on kernels that let modules hold nothing smaller
+ * @buffers: number of buffers; the last one frees the entry
+ * @dying: buffers that have been released and not yet freed
+ * @free_work: frees the buffers in @dying, one after the other
  *
  * Protected by vmemexp_users_lock, but for @user and @cred, which are constant.
  */
@@ -53,74 +55,64 @@ struct vmemexp_user {
 
 /**
  * struct vmemexp_buf - one exported range, the priv of its dma_buf
- * @dmabuf: the owner, which has no reference counted here; NULL until exported.
- *	Written under @lock.
- * @inode: its inode, held: revoking empties the mappings of it
+ * @dmabuf: the owner, without a reference; NULL until exported. Written under @lock.
+ * @inode: the dma-buf's inode, held: a revoke empties the mappings of it
  * @ino: the dma-buf's inode number, its name for humans
- * @start: page aligned begin of the source range in @mm
+ * @start: address of the first page of the source range in @mm
  * @npages: pages in the source range and in the dma-buf
- * @offset: where the range that was asked for begins in the buffer, in bytes
- * @length: and how long it is, in bytes
+ * @offset: offset in the buffer of the range that was asked for, in bytes
+ * @length: length of the range that was asked for, in bytes
  * @writable: devices and CPUs may write; decided at export
- * @dirty: somebody may have written through the export; only ever set
- * @stale: set by @notifier, never cleared: the source range has been unmapped
- * @taken: set by @notifier, never cleared: the driver has taken page frames away
- * @orphaned: set by @notifier, never cleared: the address space has ended
- * @revoked: nobody gets at the memory any more, but for those that use it already.
- *	Never cleared. Set under @lock; faults read it inside of vmemexp_faults.
- * @emptied: the mappings of a @revoked buffer have been emptied and its importers told,
- *	so the memory can be let go. Never cleared; protected by @lock.
- * @dropped: the memory has been let go. Never cleared; protected by @lock.
- * @caching_lost: the kernel could not be told how to cache what is not RAM; protected
- *	by @lock
+ * @dirty: the memory may have been written through the dma-buf; never cleared
+ * @stale: the source range has been unmapped; set by @notifier, never cleared
+ * @taken: the driver has taken page frames away; set by @notifier, never cleared
+ * @orphaned: the address space has ended; set by @notifier, never cleared
+ * @revoked: only those that use the memory already can get at it. Never cleared. Set
+ *	under @lock; faults read it inside of vmemexp_faults.
+ * @emptied: a revoke has emptied the mappings and told the importers, so the memory can
+ *	be released. Never cleared; protected by @lock.
+ * @dropped: the memory has been released. Never cleared; protected by @lock.
+ * @caching_lost: the kernel could not be told how to cache memory that is not RAM;
+ *	protected by @lock
  * @overlaps: some page is in the buffer more than once
- * @pfnmap: made of page frames that a driver mapped; nothing is pinned
- * @unlisted: some of them are in no carve-out that the administrator listed
- * @is_ram: System RAM, which the kernel can reach; else none of it is
+ * @pfnmap: the memory is page frames that a driver mapped; nothing is pinned
+ * @unlisted: some page frame is in no carve-out that the administrator listed
+ * @is_ram: all of the memory is System RAM, which the kernel can reach; else none is
  * @has_pages: every page frame has a struct page; always so if @is_ram
  * @memory: VMEMEXP_MEMORY_* bits of the pages
  * @prot_cache: the bits of the source's page protection that say how it is
  *	cached (vmemexp_prot_cache())
  * @file: the file that @pfnmap memory was mapped from, held until revoked; may be
  *	NULL. Protected by @lock once exported.
- * @nr_vmas: mappings that the source range had when it was first looked at
- * @extents: physically contiguous runs of pages, in buffer order
+ * @extents: the physically contiguous parts of the buffer, in its order
  * @nr_extents: entries used in @extents
- * @max_extents: entries allocated in @extents
- * @nr_recorded: pages described by @extents
- * @next_pfn: page frame that would go on with the last of @extents
- * @nr_held: pages of the folios that they belong to, if pinned
- * @last_folio: the folio of the last page pinned, for comparison only
- * @in_hugetlb: and that was a huge page of hugetlb
- * @waited: how long the export has waited for its turn, in jiffies
- * @charged: pages charged to the user: the larger of @npages and @nr_held if they are
- *	pinned, else what the kernel needs to describe them; 0 when @dropped
- * @user: who is charged, and outlives the process
- * @mm: the exporter's, held by mmgrab(): pinned_vm is shown there. NULL when it has
+ * @charged: pages charged to the user: if they are pinned, the larger of @npages and
+ *	vmemexp_collect.nr_folio_pages, else what the kernel needs to describe them; 0 when
+ *	@dropped
+ * @user: the user that is charged; outlives the process
+ * @mm: the exporter's mm, held by mmgrab(): pinned_vm is shown there. NULL when it has
  *	ended. Protected by @lock once exported.
  * @notifier: tells when the source range goes away; registered while there is @mm
- * @unmapped_lock: protects @unmapped. Taken by @notifier, under locks of mm/; nothing is
- *	taken inside.
- * @unmapped: of page frames, a bit for each page of the source range: it has been
- *	unmapped, and what is mapped there now is none of the buffer's. NULL of pages.
- * @work: does what @taken, @orphaned, and the last use of a @revoked buffer ask for
- * @fences: of the devices that had let go of a @revoked buffer when the last one did
- * @has_fences: those have been copied; protected by the lock of @fences
+ * @unmapped_lock: protects @unmapped; @notifier takes it under locks of mm/
+ * @unmapped: for page frames, a bit for each page of the source range: the page has been
+ *	unmapped, and another mapping may be there by now. NULL for pages.
+ * @work: does what follows from @taken, @orphaned, and the last use of a @revoked buffer
+ * @fences: copy of the fences of a @revoked buffer, made when the last device had
+ *	unmapped it
+ * @has_fences: the copy has been made; protected by the lock of @fences
  * @refs: one for the dma-buf, and one for each revoke that is at work
- * @unreferenced: completed when @refs is 0, which the release waits for
+ * @unreferenced: completed when @refs is 0; the release waits for it
  * @tgid: the exporting process, for the list of buffers
- * @comm: its name
+ * @comm: the name of the exporting process
  * @node: entry in vmemexp_buffers, protected by vmemexp_buffers_lock; after the
  *	release in vmemexp_user.dying
  * @lock: protects @attachments, what they map, @vaddr, @blank and @windows, and the
- *	fields above that say so. Taken inside the mmap_lock (mmap), the reservation
- *	lock (map, unmap, vmap, vunmap) and vmemexp_buffers_lock. Nothing that takes
- *	one of these, or waits for a fence, may run under it.
- * @attachments: list of vmemexp_attach
+ *	fields above that say so. Its place in the lock order is at the top of vmemexp.c.
+ * @attachments: list of vmemexp_attachment
  * @vaddr: the kernel mapping while there is one
- * @blank: the page that @vaddr shows instead of the memory, if that was @revoked
- * @windows: kernel addresses of the extents, for cache maintenance of memory
- *	that is not @is_ram; NULL until needed
+ * @blank: the page that @vaddr shows instead of the memory of a @revoked buffer
+ * @windows: kernel mappings of the extents, for cache maintenance of memory that is not
+ *	@is_ram; NULL until needed
  * @cpu_mappings: VMAs that map the dma-buf
  *
  * Fields without a lock are constant once the dma_buf has been exported.
@@ -151,17 +143,9 @@ struct vmemexp_buf {
 	u32 memory;
 	u64 prot_cache;
 	struct file *file;
-	unsigned long nr_vmas;
 
-	struct vmemexp_run *extents;
+	struct vmemexp_extent *extents;
 	unsigned long nr_extents;
-	unsigned long max_extents;
-	unsigned long nr_recorded;
-	unsigned long next_pfn;
-	unsigned long nr_held;
-	const void *last_folio;
-	bool in_hugetlb;
-	unsigned long waited;
 	unsigned long charged;
 
 	struct vmemexp_user *user;
@@ -169,7 +153,7 @@ struct vmemexp_buf {
 #ifdef CONFIG_MMU_NOTIFIER
 	struct mmu_interval_notifier notifier;
 #endif
-	spinlock_t unmapped_lock;	/* see above */
+	spinlock_t unmapped_lock;	/* see @unmapped_lock above */
 	unsigned long *unmapped;
 	struct delayed_work work;
 	struct dma_resv fences;
@@ -180,7 +164,7 @@ struct vmemexp_buf {
 	char comm[TASK_COMM_LEN];
 	struct list_head node;
 
-	struct mutex lock;	/* see above */
+	struct mutex lock;	/* see @lock above */
 	struct list_head attachments;
 	void *vaddr;
 	struct page *blank;
@@ -188,30 +172,64 @@ struct vmemexp_buf {
 	atomic_t cpu_mappings;
 };
 
+struct vmemexp_error;
+
 /**
- * struct vmemexp_attach - one device attached to a buffer
+ * struct vmemexp_collect - what an export needs while it collects the memory of a buffer
+ * @buf: the buffer, of which it fills in @extents and what the memory is
+ * @error: why collecting has failed, for user space
+ * @contiguous: fail if there is more than one extent
+ * @nr_vmas: VMAs that the source range had when they were checked
+ * @pages: scratch array for a batch of pinned pages
+ * @nr_pages: pages that the extents describe
+ * @max_extents: entries allocated in vmemexp_buf.extents
+ * @next_pfn: page frame that would continue the last extent
+ * @nr_folio_pages: pages of the folios that the pinned pages belong to
+ * @last_folio: the folio of the last page pinned, for comparison only
+ * @in_hugetlb: the last page pinned belongs to a hugetlb page
+ * @waited: how long the export has waited for its turn, in jiffies
+ *
+ * Lives on the stack of vmemexp_create(). No other thread knows it, so it has no lock.
+ */
+struct vmemexp_collect {
+	struct vmemexp_buf *buf;
+	struct vmemexp_error *error;
+	bool contiguous;
+	unsigned long nr_vmas;
+	struct page **pages;
+	unsigned long nr_pages;
+	unsigned long max_extents;
+	unsigned long next_pfn;
+	unsigned long nr_folio_pages;
+	const void *last_folio;
+	bool in_hugetlb;
+	unsigned long waited;
+};
+
+/**
+ * struct vmemexp_attachment - one device attached to a buffer
  * @dev: the device
- * @may_map: the importer was allowed to map it when it attached
+ * @may_map: the importer may map the buffer; decided when it attached
  * @max_pages: pages that one entry of @sgt may have
  * @nr_entries: entries of @sgt, which importers may edit
- * @noncoherent: while mapped: caches come between the CPUs and it, and the DMA API
- *	does not look after all of it
+ * @noncoherent: while mapped: caches lie between the CPUs and the device, and the DMA
+ *	API does not maintain all of them
  * @node: entry in vmemexp_buf.attachments
  * @sgt: this device's own scatterlist of the whole buffer
- * @dir: direction that the importer has mapped it in, DMA_NONE while it has not
- * @mapped_dir: direction that it is mapped in for the DMA API
- * @kept: the DMA API's mapping is kept from the first map to detach, because it is
- *	nothing but the addresses of the memory (vmemexp_is_direct())
- * @resource: mapped by dma_map_resource()
- * @segments: the mapping's contiguous DMA ranges. Importers may edit the
- *	scatterlist that they got; syncs go by this copy.
+ * @dir: direction of the importer's map, DMA_NONE while there is none
+ * @mapped_dir: direction of the DMA API's mapping
+ * @persistent: the DMA API's mapping stays from the first map to detach, because it
+ *	is nothing but the addresses of the memory (vmemexp_is_direct())
+ * @resource: the mapping was made by dma_map_resource()
+ * @segments: the mapping's contiguous ranges of DMA addresses. Syncs go by this copy,
+ *	since importers may edit the scatterlist that they got.
  * @nr_segments: entries used in @segments, 0 while nothing is mapped
- * @nr_bounced: how many of them the DMA API made copies for
+ * @nr_bounced: number of segments for which the DMA API made copies
  *
  * Protected by vmemexp_buf.lock, apart from @dev, @may_map, @max_pages and @nr_entries,
  * which are constant.
  */
-struct vmemexp_attach {
+struct vmemexp_attachment {
 	struct device *dev;
 	bool may_map;
 	unsigned long max_pages;
@@ -221,9 +239,9 @@ struct vmemexp_attach {
 	struct sg_table sgt;
 	enum dma_data_direction dir;
 	enum dma_data_direction mapped_dir;
-	bool kept;
+	bool persistent;
 	bool resource;
-	struct vmemexp_run *segments;
+	struct vmemexp_extent *segments;
 	unsigned int nr_segments;
 	unsigned int nr_bounced;
 };

@@ -10,11 +10,11 @@
 #include <uapi/vmemexp.h>
 
 /*
- * How memory is cached: the bits of a page protection that say so.
+ * The bits of a page protection that say how memory is cached.
  *
- * A mapping with other bits than those of the mapping that the memory came from
- * would be an alias that the CPU need not keep coherent. So they are kept as
- * they are, and compared with what the kernel itself uses to give them a name.
+ * A mapping of the same memory with other bits than the source's mapping would be an
+ * alias, which the CPU need not keep coherent. So the driver takes the bits over as
+ * they are, and compares them with what the kernel uses to name them.
  */
 #if defined(CONFIG_X86)
 #define VMEMEXP_PROT_CACHE_MASK		((u64)_PAGE_CACHE_MASK)
@@ -23,7 +23,7 @@
 #elif defined(CONFIG_ARM)
 #define VMEMEXP_PROT_CACHE_MASK		((u64)L_PTE_MT_MASK)
 #else
-/* Nothing is known: page frames cannot be exported. */
+/* Nothing is known of other architectures: page frames cannot be exported there. */
 #define VMEMEXP_PROT_CACHE_MASK		0ULL
 #endif
 
@@ -32,7 +32,7 @@ static inline u64 vmemexp_prot_cache(pgprot_t prot)
 	u64 bits = pgprot_val(prot) & VMEMEXP_PROT_CACHE_MASK;
 
 #ifdef CONFIG_ARM64
-	/* Memory tags are not for devices; without them it is the same. */
+	/* Devices know no memory tags. Without the tags, it is normal memory. */
 	if (bits == PTE_ATTRINDX(MT_NORMAL_TAGGED))
 		bits = PTE_ATTRINDX(MT_NORMAL);
 #endif
@@ -44,7 +44,10 @@ static inline pgprot_t vmemexp_prot_with_cache(pgprot_t prot, u64 cache)
 	u64 bits = (pgprot_val(prot) & ~VMEMEXP_PROT_CACHE_MASK) | cache;
 
 #ifdef CONFIG_ARM64
-	/* Never executable, as the kernel's own; mprotect() knows them by that. */
+	/*
+	 * Such memory is never executable, as in the kernel's own mappings; mprotect()
+	 * tells them by that.
+	 */
 	if (cache != PTE_ATTRINDX(MT_NORMAL))
 		bits |= PTE_PXN | PTE_UXN;
 #elif defined(CONFIG_ARM)
@@ -54,7 +57,7 @@ static inline pgprot_t vmemexp_prot_with_cache(pgprot_t prot, u64 cache)
 	return __pgprot(bits);
 }
 
-/* The VMEMEXP_CACHE_* name of what vmemexp_prot_cache() gave. */
+/* Return the VMEMEXP_CACHE_* name of the @bits that vmemexp_prot_cache() gave. */
 static inline u32 vmemexp_cache(u64 bits)
 {
 	pgprot_t normal = vm_get_page_prot(VM_READ | VM_SHARED);
@@ -67,8 +70,9 @@ static inline u32 vmemexp_cache(u64 bits)
 }
 
 /*
- * An entry of a page table for user space. set_pte_at() is not there for modules on
- * arm and arm64; nor is as much to gain, since nobody else looks at every page.
+ * Set an entry of a page table for user space. Modules cannot call set_pte_at() on arm
+ * and arm64, and there is less to gain there: only x86 looks up for each page how it is
+ * cached.
  */
 #ifdef CONFIG_X86
 #define VMEMEXP_CAN_SET_PTES		1
@@ -84,9 +88,9 @@ static inline void vmemexp_set_pte(struct vm_area_struct *vma, unsigned long add
 #endif
 
 /*
- * A kernel mapping of uncached memory. On arm and arm64 user space's uncached
- * memory is device memory, where the unaligned accesses of an importer's memcpy()
- * fault; write-combined is uncached as well, and memory.
+ * How the kernel maps uncached memory. On arm and arm64, user space's uncached memory
+ * is device memory, where the unaligned accesses of an importer's memcpy() fault.
+ * Write-combined is uncached as well, and normal memory.
  */
 #ifdef CONFIG_X86
 #define VMEMEXP_KERNEL_UNCACHED		VMEMEXP_CACHE_UNCACHED
@@ -103,7 +107,7 @@ static inline pgprot_t vmemexp_kernel_prot(u32 cache)
 	return pgprot_writecombine(PAGE_KERNEL);
 }
 
-/* The same for memory without struct page; undone by memunmap(). */
+/* Map memory without struct page into the kernel. memunmap() undoes it. */
 static inline void *vmemexp_remap(phys_addr_t phys, size_t size, u32 cache)
 {
 	if (cache == VMEMEXP_CACHE_CACHED)
@@ -114,13 +118,15 @@ static inline void *vmemexp_remap(phys_addr_t phys, size_t size, u32 cache)
 }
 
 /*
- * Cache maintenance by kernel address, for observers beside Linux and for what
- * the DMA API does not do: to clean is to write back to memory, to flush is to
- * forget it in the caches after that.
+ * Maintain caches by kernel address. vmemexp_cache_clean() writes back to memory;
+ * vmemexp_cache_flush() invalidates after that. The driver needs them where the DMA API
+ * does not do it, and for observers. An observer, in ARM's term, is what reads or
+ * writes memory: here one beside Linux, like the core of an RTOS, which sees memory and
+ * does not snoop the caches.
  *
- * The DMA API serves devices and the linear map only, and what it is made of is
- * not exported to modules; these are the exported functions that reach the point
- * of coherency. VMEMEXP_HAS_CACHES: there is something to be maintained.
+ * The DMA API serves devices and the linear map only, and what it is made of is not
+ * exported to modules. These are the exported functions that reach the point of
+ * coherency. VMEMEXP_HAS_CACHES says that there are caches to maintain.
  */
 #if defined(CONFIG_X86)
 
@@ -161,7 +167,7 @@ static inline void vmemexp_cache_clean(phys_addr_t phys, void *va, size_t size)
 	outer_clean_range(phys, phys + size);
 }
 
-/* The inner caches may be refilled from the outer one, until that is empty. */
+/* The inner caches may be refilled from the outer one until that is empty. */
 static inline void vmemexp_cache_flush(phys_addr_t phys, void *va, size_t size)
 {
 	__cpuc_flush_dcache_area(va, size);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What makes older kernels look like the newest one. Each shim names the commit after which
- * it can go; vmemexp.c is written for the newest kernel.
+ * Shims that make older kernels look like the newest one, for which vmemexp.c is
+ * written. Each names the commit after which it can go.
  */
 #ifndef _VMEMEXP_COMPAT_H
 #define _VMEMEXP_COMPAT_H
@@ -25,8 +25,8 @@
 #include <vmemexp/arch.h>
 
 /*
- * What a page table says about one address of a VM_PFNMAP or VM_IO mapping; all
- * of it is as old as the moment of the look.
+ * What a page table says about one address of a VM_PFNMAP or VM_IO mapping. It may have
+ * changed since it was read.
  */
 struct vmemexp_pfn {
 	unsigned long pfn;
@@ -35,9 +35,9 @@ struct vmemexp_pfn {
 };
 
 /*
- * The DMA API may go past an IOMMU. "dma-mapping: direct calls for dma-iommu" (v6.12)
- * replaced the operations of a device behind one by a flag; only architectures with
- * code of their own have operations still.
+ * Return true if the DMA API may use an IOMMU. "dma-mapping: direct calls for
+ * dma-iommu" (v6.12) replaced the operations of a device behind one by a flag; only
+ * architectures with code of their own have operations still.
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
 #include <linux/iommu-dma.h>
@@ -53,8 +53,8 @@ static inline bool vmemexp_may_use_iommu(struct device *dev)
 #endif
 
 /*
- * The domain by which an IOMMU translates the device's addresses, or NULL. A device
- * behind an IOMMU may have none: by iommu=pt, or by its driver's wish.
+ * Return the domain by which an IOMMU translates the device's addresses, or NULL. A
+ * device behind an IOMMU may have none: by iommu=pt, or because its driver wants it.
  */
 static inline struct iommu_domain *vmemexp_domain(struct device *dev)
 {
@@ -76,7 +76,7 @@ static inline bool vmemexp_is_translated(struct device *dev)
 }
 
 /*
- * Where a DMA address leads. It is another place than what was mapped if the
+ * Return the address in memory behind a DMA address. It is not what was mapped if the
  * device works on a copy.
  */
 static inline phys_addr_t vmemexp_dma_to_phys(struct device *dev, dma_addr_t addr)
@@ -94,10 +94,10 @@ static inline phys_addr_t vmemexp_dma_to_phys(struct device *dev, dma_addr_t add
 #endif
 
 /*
- * The caller holds the mmap_lock for writing, as mm/ does where it splits a mapping.
- * Nothing in mm/ tells who holds it; with PREEMPT_RT it is a lock of another sort, and
- * before "locking/rwsem: Add rtmutex based R/W semaphore implementation" (v5.15) of yet
- * another one.
+ * Return true if the caller holds the mmap_lock for writing, as mm/ does where it
+ * splits a mapping. Nothing in mm/ tells who holds it. With PREEMPT_RT it is a lock of
+ * another sort, and before "locking/rwsem: Add rtmutex based R/W semaphore
+ * implementation" (v5.15) of yet another one.
  */
 static inline bool vmemexp_is_mmap_writer(struct mm_struct *mm)
 {
@@ -107,7 +107,7 @@ static inline bool vmemexp_is_mmap_writer(struct mm_struct *mm)
 
 	return owner == (unsigned long)current;
 #elif LINUX_VERSION_CODE >= KERNEL_VERSION(5, 15, 0)
-	/* Bit 0: somebody waits. */
+	/* Bit 0: there are waiters. */
 	unsigned long owner = (unsigned long)READ_ONCE(mm->mmap_lock.rwbase.rtmutex.owner) & ~1UL;
 
 	return owner == (unsigned long)current;
@@ -117,10 +117,11 @@ static inline bool vmemexp_is_mmap_writer(struct mm_struct *mm)
 }
 
 /*
- * dma_map_resource() has learnt two things: a9c38c5d267c (v5.16) to take memory
- * that has a struct page, and "dma-direct: use the same device address
- * translation for resources" (v7.3) to translate like all other calls where the
- * bus sees memory elsewhere than the CPUs do. Not mapped is better than wrong.
+ * Return true if dma_map_resource() maps this memory as it is. Since a9c38c5d267c
+ * (v5.16) it takes memory that has a struct page. Since "dma-direct: use the same
+ * device address translation for resources" (v7.3) it translates, like all other calls,
+ * where the bus sees memory elsewhere than the CPUs do. No mapping is better than a
+ * wrong one.
  */
 static inline bool vmemexp_can_map_resource(struct device *dev, phys_addr_t phys, size_t size)
 {
@@ -131,7 +132,7 @@ static inline bool vmemexp_can_map_resource(struct device *dev, phys_addr_t phys
 	return true;
 }
 
-/* Without CONFIG_SWIOTLB, Linux 5.10 says of all devices of arm that they snoop. */
+/* Without CONFIG_SWIOTLB, Linux 5.10 says that all devices of arm snoop. */
 static inline bool vmemexp_is_dma_coherent(struct device *dev)
 {
 	if (IS_ENABLED(CONFIG_ARM) && !IS_ENABLED(CONFIG_ARCH_HAS_SYNC_DMA_FOR_DEVICE))
@@ -150,8 +151,8 @@ static inline bool vmemexp_is_dma_coherent(struct device *dev)
 #endif
 
 /*
- * Memory is encrypted, and some of it may be in clear text: SME, SEV, TDX, realms.
- * aa5a461171f9 (v5.16) added the one question for all of them.
+ * Return true if memory is encrypted, and some of it may be in clear text: SME, SEV,
+ * TDX, realms. aa5a461171f9 (v5.16) added one question for all of them.
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 16, 0)
 #include <linux/cc_platform.h>
@@ -168,9 +169,9 @@ static inline bool vmemexp_is_memory_encrypted(void)
 #endif
 
 /*
- * The user of current, held, and in @cred what holds it, if anything. On kernels that do not
- * let modules drop a reference to a user, credentials hold it: those of the kernel, since
- * those of current would hold keyrings and namespaces as well.
+ * Hold the user of current, and return it. Kernels before 6.1 do not let modules drop a
+ * reference to a user. There, @cred holds it: credentials of the kernel, since those of
+ * current would hold keyrings and namespaces as well.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
 static inline struct user_struct *vmemexp_hold_current_user(struct cred **cred)
@@ -178,7 +179,7 @@ static inline struct user_struct *vmemexp_hold_current_user(struct cred **cred)
 	*cred = prepare_kernel_cred(&init_task);
 	if (!*cred)
 		return NULL;
-	/* That of root, which is never the last reference. */
+	/* Drop the reference to root, which is never the last one. */
 	refcount_dec(&(*cred)->user->__count);
 	(*cred)->user = get_uid(current_user());
 	return (*cred)->user;
@@ -201,8 +202,9 @@ static inline void vmemexp_drop_user(struct user_struct *user, struct cred *cred
 #endif
 
 /*
- * 9c930054f2f5 (v5.15) lets modules install a file as one that was received, which asks
- * security modules; 4e94ddfe2aab (v6.8) has it write the descriptor before.
+ * Install @file as one that the process receives, which asks security modules.
+ * 9c930054f2f5 (v5.15) lets modules do that; since 4e94ddfe2aab (v6.8) it writes the
+ * descriptor before it installs the file.
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
 #define VMEMEXP_CAN_RECEIVE_FD		1
@@ -216,7 +218,7 @@ static inline int vmemexp_receive_fd(struct file *file, __s32 __user *ufd, unsig
 {
 	int fd = receive_fd(file, flags);
 
-	/* It could be written a moment ago. */
+	/* The caller has written there a moment ago, so this hardly ever fails. */
 	if (fd >= 0 && put_user(fd, ufd)) {
 		close_fd(fd);
 		return -EFAULT;
@@ -261,11 +263,11 @@ static inline int vmemexp_follow_pfn(struct vm_area_struct *vma, unsigned long a
 	found->writable = args.writable;
 	prot = args.pgprot;
 #if defined(CONFIG_X86)
-	/* One of the bits has another place in a huge entry. */
+	/* In a huge entry, one of the bits has another place. */
 	if (pgprot_val(prot) & _PAGE_PSE)
 		prot = pgprot_large_2_4k(prot);
 #elif defined(CONFIG_ARM)
-	/* Its entries cannot be turned back into a protection. */
+	/* An entry of arm cannot be turned back into a protection. */
 	prot = vma->vm_page_prot;
 #endif
 	found->prot_cache = vmemexp_prot_cache(prot);
@@ -294,7 +296,7 @@ static inline int vmemexp_follow_pfn(struct vm_area_struct *vma, unsigned long a
 #if defined(CONFIG_ARM)
 	found->prot_cache = vmemexp_prot_cache(vma->vm_page_prot);
 #elif defined(CONFIG_ARM64)
-	/* It had no pte_pgprot() at first; of an entry the attributes are the same bits. */
+	/* At first arm64 had no pte_pgprot(). The attributes of an entry are the same bits. */
 	found->prot_cache = vmemexp_prot_cache(__pgprot(pte_val(*ptep)));
 #else
 	found->prot_cache = vmemexp_prot_cache(pte_pgprot(*ptep));
@@ -316,11 +318,14 @@ static inline void vmemexp_vm_flags_mod(struct vm_area_struct *vma,
 #endif
 
 /*
- * 84209e87c696 (v6.2) made FOLL_LONGTERM break copy-on-write for readers, too.
- * Before, a page that was pinned for reading only could be replaced by a copy
- * at the exporter's next write. Asking for write access breaks it; FOLL_FORCE
- * is needed where the mapping is read-only, and does nothing but that in a
- * private mapping. It would also override PROT_NONE: that is checked here.
+ * Return the GUP flags for a long-term pin for reading, and reduce @count to the pages
+ * that they hold for.
+ *
+ * 84209e87c696 (v6.2) made FOLL_LONGTERM break copy-on-write for readers, too. Before,
+ * the exporter's next write could replace a page that was pinned for reading by a copy.
+ * Asking for write access breaks copy-on-write; where the mapping is read-only it needs
+ * FOLL_FORCE, which does nothing but that in a private mapping. It would also override
+ * PROT_NONE: that is checked here.
  *
  * Private hugetlb mappings cannot be forced and keep the old behaviour.
  */
@@ -334,7 +339,7 @@ static inline unsigned int vmemexp_gup_read_flags(struct mm_struct *mm, unsigned
 	mmap_read_lock(mm);
 	vma = find_vma(mm, addr);
 	if (vma && vma->vm_start <= addr) {
-		/* The flags hold for one mapping: pin no further. */
+		/* The flags hold for one VMA, so pin no further: reduce @count. */
 		*count = min(*count, (vma->vm_end - addr) >> PAGE_SHIFT);
 		if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE &&
 		    (vma->vm_flags & (VM_READ | VM_HUGETLB)) == VM_READ)
@@ -400,16 +405,19 @@ static inline struct vm_area_struct *vma_lookup(struct mm_struct *mm, unsigned l
 #endif
 
 /*
- * Before "mm/gup: have internal functions get the mmap_read_lock()" (v6.3), what pins for
- * long cannot be killed while it waits for an absent page, which may be a FUSE server's to
- * send, and does not wait for a userfaultfd. A fault that can be killed comes first.
+ * Pin at most @count pages from @addr on, by a wait that a signal can end.
  *
- * Before "mm/gup: follow_pfn_pte(): -EEXIST cleanup" (v5.18), a page frame among the pages of
- * a VM_MIXEDMAP mapping counts as pinned, but no page is stored: each is asked for by a
- * reference before, which fails.
+ * Before "mm/gup: have internal functions get the mmap_read_lock()" (v6.3), a long-term pin
+ * cannot be killed while it waits for an absent page, which may be a FUSE server's to send,
+ * and does not wait for a userfaultfd. So fault the pages in first, by a call that can.
+ *
+ * Before "mm/gup: follow_pfn_pte(): -EEXIST cleanup" (v5.18), GUP counts a page frame among
+ * the pages of a VM_MIXEDMAP mapping as pinned, and stores no page. So ask for a reference
+ * to each first, which GUP refuses for a page frame.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
-static inline int vmemexp_prefault(unsigned long addr, unsigned long count, unsigned int flags)
+static inline int vmemexp_fault_in_pages(unsigned long addr, unsigned long count,
+					 unsigned int flags)
 {
 	struct mm_struct *mm = current->mm;
 	struct vm_area_struct *vma;
@@ -417,7 +425,7 @@ static inline int vmemexp_prefault(unsigned long addr, unsigned long count, unsi
 	bool is_fsdax;
 	int ret;
 
-	/* A long pin refuses it: leave it alone. */
+	/* A long-term pin refuses it, and a write fault would fill a hole of the file. */
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
 	vma = vma_lookup(mm, addr);
@@ -426,44 +434,48 @@ static inline int vmemexp_prefault(unsigned long addr, unsigned long count, unsi
 	if (is_fsdax)
 		return -EOPNOTSUPP;
 
-	/* Fresh pages come from where they may stay, as in a long pin. */
+	/* Allocate no page that would have to be moved before the pin. */
 	saved = memalloc_pin_save();
-	/* Without an array no references are taken: they would keep others' pages from moving. */
+	/* Without an array, this takes no references: they would keep others' pages from moving. */
 	ret = get_user_pages_unlocked(addr, count, NULL, flags & ~FOLL_LONGTERM);
 	memalloc_pin_restore(saved);
 	return ret;
 }
 
+/* Called with the mmap_lock held for reading. */
+static inline int vmemexp_pin_present(unsigned long addr, unsigned long count,
+				      unsigned int flags, struct page **pages)
+{
+	struct vm_area_struct *vma = vma_lookup(current->mm, addr);
+
+	if (!vma)
+		return -EFAULT;
+	count = min(count, (vma->vm_end - addr) >> PAGE_SHIFT);
+	if (LINUX_VERSION_CODE < KERNEL_VERSION(5, 18, 0) && vma->vm_flags & VM_MIXEDMAP) {
+		int ret = get_user_pages(addr, 1, flags & ~FOLL_LONGTERM, pages, NULL);
+
+		if (ret != 1)
+			return ret;
+		put_page(pages[0]);
+		count = 1;
+	}
+	return pin_user_pages(addr, count, flags, pages);
+}
+
 static inline int vmemexp_pin_user_pages(unsigned long addr, unsigned long count,
 					 unsigned int flags, struct page **pages)
 {
-	struct mm_struct *mm = current->mm;
-	struct vm_area_struct *vma;
 	int ret = pin_user_pages_fast_only(addr, count, flags, pages);
 
-	if (ret <= 0)
-		ret = vmemexp_prefault(addr, count, flags);
-	else
+	if (ret > 0)
 		return ret;
+	ret = vmemexp_fault_in_pages(addr, count, flags);
 	if (ret <= 0)
 		return ret;
-	count = ret;
-
-	if (mmap_read_lock_killable(mm))
+	if (mmap_read_lock_killable(current->mm))
 		return -EINTR;
-	vma = vma_lookup(mm, addr);
-	ret = vma ? 1 : -EFAULT;
-	if (vma)
-		count = min(count, (vma->vm_end - addr) >> PAGE_SHIFT);
-	if (vma && LINUX_VERSION_CODE < KERNEL_VERSION(5, 18, 0) && vma->vm_flags & VM_MIXEDMAP) {
-		count = 1;
-		ret = get_user_pages(addr, 1, flags & ~FOLL_LONGTERM, pages, NULL);
-		if (ret == 1)
-			put_page(pages[0]);
-	}
-	if (ret == 1)
-		ret = pin_user_pages(addr, count, flags, pages);
-	mmap_read_unlock(mm);
+	ret = vmemexp_pin_present(addr, ret, flags, pages);
+	mmap_read_unlock(current->mm);
 	return ret;
 }
 #else

@@ -2,7 +2,7 @@
 /*
  * Tracepoints of vmemexp
  *
- * Buffers are named by their dma-buf's inode number, as in /proc/PID/fdinfo.
+ * A buffer's name is its dma-buf's inode number, as in /proc/PID/fdinfo.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM vmemexp
@@ -72,7 +72,7 @@ TRACE_EVENT(vmemexp_release,
 );
 
 DECLARE_EVENT_CLASS(vmemexp_mapping,
-	TP_PROTO(const struct vmemexp_buf *buf, const struct vmemexp_attach *at),
+	TP_PROTO(const struct vmemexp_buf *buf, const struct vmemexp_attachment *at),
 	TP_ARGS(buf, at),
 	TP_STRUCT__entry(
 		__field(unsigned long, ino)
@@ -97,12 +97,12 @@ DECLARE_EVENT_CLASS(vmemexp_mapping,
 );
 
 DEFINE_EVENT(vmemexp_mapping, vmemexp_map,
-	TP_PROTO(const struct vmemexp_buf *buf, const struct vmemexp_attach *at),
+	TP_PROTO(const struct vmemexp_buf *buf, const struct vmemexp_attachment *at),
 	TP_ARGS(buf, at)
 );
 
 DEFINE_EVENT(vmemexp_mapping, vmemexp_unmap,
-	TP_PROTO(const struct vmemexp_buf *buf, const struct vmemexp_attach *at),
+	TP_PROTO(const struct vmemexp_buf *buf, const struct vmemexp_attachment *at),
 	TP_ARGS(buf, at)
 );
 
