@@ -57,10 +57,12 @@
  * This is the one order, outermost first. No function takes a lock while it holds one
  * from further down.
  *
- *   mmap_lock                   The ioctl takes it, and holds no other lock then: to check
- *                               mappings, to look up page frames, and to pin hugetlb
- *                               pages; GUP takes it to pin others. The core holds it
- *                               around mmap and faults.
+ *   mmap_lock                   The ioctl takes it, and holds no other lock then: to
+ *                               register the notifier, to check mappings, to look up page
+ *                               frames, to fault pages in, and to pin hugetlb pages. GUP
+ *                               takes it to pin others. (A turn, vmemexp_turns, may be held.
+ *                               It is no lock: nothing waits for it for long.) The core
+ *                               holds it around mmap and faults.
  *   dma_resv of the dma-buf     The core holds it around map, unmap, vmap and vunmap
  *                               (since 6.2). A revoke takes it to tell importers.
  *   vmemexp_buffers_lock        the list of buffers
@@ -2508,11 +2510,11 @@ static int vmemexp_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direct
 	ret = mutex_lock_interruptible(&buf->lock);
 	if (ret)
 		return ret;
-	if (vmemexp_is_gone(buf))
-		ret = -ENODEV;
-	else
+	if (!vmemexp_is_gone(buf))
 		vmemexp_trace_access(buf, access, VMEMEXP_SYNC_START,
 				     vmemexp_sync_for_cpu(buf, 0, vmemexp_size(buf)));
+	/* Its driver may have taken the memory away before all of it was synced. */
+	ret = vmemexp_check_gone(buf);
 	mutex_unlock(&buf->lock);
 	return ret;
 }
@@ -3269,7 +3271,10 @@ static struct vmemexp_buf *vmemexp_alloc_buf(const struct vmemexp_export *arg)
 	return buf;
 }
 
-/* Build a buffer of the range. On an error, undo in the reverse order what was done. */
+/*
+ * Build a buffer of the range. On an error, undo in the reverse order what was done; but the
+ * user gets back last what the buffer counts for.
+ */
 static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 					  struct vmemexp_error *error)
 {
@@ -3300,7 +3305,7 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 		goto err_put_file;
 	ret = vmemexp_charge_range(buf, error);
 	if (ret)
-		goto err_put_user;
+		goto err_put_file;
 	ret = buf->pfnmap ? vmemexp_alloc_unmapped(buf) : 0;
 	if (ret)
 		goto err_uncharge;
@@ -3322,12 +3327,13 @@ err_unpin:
 		vmemexp_unpin(buf, collect.nr_pages);
 err_uncharge:
 	vmemexp_uncharge(buf);
-err_put_user:
-	vmemexp_put_user(buf->user);
 err_put_file:
 	if (buf->file)
 		fput(buf->file);
 	vmemexp_leave_mm_sync(buf);
+	/* That may have waited, and max_buffers= limits the buffers that exist. */
+	if (!IS_ERR_OR_NULL(buf->user))
+		vmemexp_put_user(buf->user);
 err_free:
 	dma_resv_fini(&buf->fences);
 	vmemexp_free_buf(buf);

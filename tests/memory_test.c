@@ -1482,6 +1482,19 @@ static void make_hole_on_dax(struct __test_metadata *_metadata, struct refusal *
 	r->hole = true;
 }
 
+/* One call may fault in the pages of both mappings. */
+static void make_hole_behind_fresh_memory(struct __test_metadata *_metadata, struct refusal *r)
+{
+	unsigned char *area = map(PAGE + SMALL, RW, ANON, -1);
+
+	make_hole_on_dax(_metadata, r);
+	munmap(r->addr, r->size);
+	ASSERT_EQ(area + PAGE, mmap(area + PAGE, SMALL, RW, MAP_SHARED | MAP_FIXED, r->file, 0));
+	r->addr = area;
+	r->size = PAGE + SMALL;
+	r->bad = PAGE;
+}
+
 static void make_shared_file(struct __test_metadata *_metadata,
 			     struct refusal *r)
 {
@@ -1696,6 +1709,11 @@ FIXTURE_VARIANT_ADD(refusal, file_on_dax) {
 
 FIXTURE_VARIANT_ADD(refusal, hole_on_dax) {
 	.make = make_hole_on_dax, .missing = need_fsdax, .error = EOPNOTSUPP,
+	.reason = VMEMEXP_REASON_UNPINNABLE,
+};
+
+FIXTURE_VARIANT_ADD(refusal, hole_behind_fresh_memory) {
+	.make = make_hole_behind_fresh_memory, .missing = need_fsdax, .error = EOPNOTSUPP,
 	.reason = VMEMEXP_REASON_UNPINNABLE,
 };
 

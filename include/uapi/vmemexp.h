@@ -147,7 +147,8 @@
  *                 file, the file system or the pool of huge pages is full, a guard
  *                 page (MADV_GUARD_INSTALL), or the driver gives none; the first
  *                 such page.
- * UNPINNABLE:     what the kernel says, it refuses to pin; the first such page.
+ * UNPINNABLE:     the kernel's own errno, it refuses to pin; or EFAULT, a driver has
+ *                 mapped a page frame where pages may be; the first such page.
  * NOT_CONTIGUOUS: ERANGE, not one physical run; the first page of the second,
  *                 or vaddr if the range is a mapping of a dma-buf. That of
  *                 another driver never is, as far as can be told.
@@ -325,7 +326,9 @@
  *            (%VMEMEXP_REASON_UNPINNABLE): ENOMEM, EAGAIN or EBUSY if it
  *            cannot be moved to memory where it may stay, not even in 20
  *            tries; EOPNOTSUPP for a file on a DAX file system;
- *            EFAULT for memory that must not be shared (memfd_secret).
+ *            EFAULT for memory that must not be shared (memfd_secret), and
+ *            for page frames that a driver has mapped among pages
+ *            (VM_MIXEDMAP).
  * EOPNOTSUPP Memory of a driver on a machine that encrypts its memory
  *            (%VMEMEXP_REASON_ENCRYPTED).
  * ERANGE     %VMEMEXP_EXPORT_CONTIGUOUS was given and the pages are not one

@@ -336,7 +336,9 @@ static inline unsigned int vmemexp_gup_read_flags(struct mm_struct *mm, unsigned
 	unsigned int flags = FOLL_LONGTERM;
 	struct vm_area_struct *vma;
 
-	mmap_read_lock(mm);
+	/* The pin will find the fatal signal. */
+	if (mmap_read_lock_killable(mm))
+		return flags;
 	vma = find_vma(mm, addr);
 	if (vma && vma->vm_start <= addr) {
 		/* The flags hold for one VMA, so pin no further: reduce @count. */
@@ -405,7 +407,7 @@ static inline struct vm_area_struct *vma_lookup(struct mm_struct *mm, unsigned l
 #endif
 
 /*
- * Pin at most @count pages from @addr on, by a wait that a signal can end.
+ * Pin at most @count pages from @addr on. A fatal signal ends the wait for absent ones.
  *
  * Before "mm/gup: have internal functions get the mmap_read_lock()" (v6.3), a long-term pin
  * cannot be killed while it waits for an absent page, which may be a FUSE server's to send,
@@ -430,6 +432,9 @@ static inline int vmemexp_fault_in_pages(unsigned long addr, unsigned long count
 		return -EINTR;
 	vma = vma_lookup(mm, addr);
 	is_fsdax = vma && vma_is_fsdax(vma);
+	/* The next mapping may be one, too. */
+	if (vma)
+		count = min(count, (vma->vm_end - addr) >> PAGE_SHIFT);
 	mmap_read_unlock(mm);
 	if (is_fsdax)
 		return -EOPNOTSUPP;
@@ -442,6 +447,22 @@ static inline int vmemexp_fault_in_pages(unsigned long addr, unsigned long count
 	return ret;
 }
 
+/* Its driver may put a page frame there after the look: the zero page stands for no page. */
+static inline int vmemexp_pin_one_page(unsigned long addr, unsigned int flags,
+				       struct page **page)
+{
+	int ret = get_user_pages(addr, 1, flags & ~FOLL_LONGTERM, page, NULL);
+
+	if (ret != 1)
+		return ret;
+	put_page(*page);
+	if (*page == ZERO_PAGE(0))
+		return -EFAULT;
+	*page = ZERO_PAGE(0);
+	ret = pin_user_pages(addr, 1, flags, page);
+	return ret == 1 && *page == ZERO_PAGE(0) ? -EFAULT : ret;
+}
+
 /* Called with the mmap_lock held for reading. */
 static inline int vmemexp_pin_present(unsigned long addr, unsigned long count,
 				      unsigned int flags, struct page **pages)
@@ -451,14 +472,8 @@ static inline int vmemexp_pin_present(unsigned long addr, unsigned long count,
 	if (!vma)
 		return -EFAULT;
 	count = min(count, (vma->vm_end - addr) >> PAGE_SHIFT);
-	if (LINUX_VERSION_CODE < KERNEL_VERSION(5, 18, 0) && vma->vm_flags & VM_MIXEDMAP) {
-		int ret = get_user_pages(addr, 1, flags & ~FOLL_LONGTERM, pages, NULL);
-
-		if (ret != 1)
-			return ret;
-		put_page(pages[0]);
-		count = 1;
-	}
+	if (LINUX_VERSION_CODE < KERNEL_VERSION(5, 18, 0) && vma->vm_flags & VM_MIXEDMAP)
+		return vmemexp_pin_one_page(addr, flags, pages);
 	return pin_user_pages(addr, count, flags, pages);
 }
 
