@@ -827,7 +827,7 @@ class CommandLine(LogCase):
 class RunTests(LogCase):
     """What tests/run_tests prints is what results.py understands."""
 
-    def run_tests(self, **programs: str) -> list[str]:
+    def run_tests(self, awk: str = "", **programs: str) -> list[str]:
         """What is wrong, of programs with these texts, and what is printed of that."""
         board, commands = self.dir / "board", self.dir / "bin"
         board.mkdir()
@@ -838,6 +838,8 @@ class RunTests(LogCase):
             self.executable(board / name, text)
         # It is not for this machine's kernel.
         self.executable(commands / "modprobe", ":")
+        if awk:
+            self.executable(commands / "awk", awk)
         path = f"{commands}:{os.environ['PATH']}"
         self.ran = subprocess.run(
             ["sh", str(board / "run_tests"), *programs], stdout=subprocess.PIPE, text=True,
@@ -885,6 +887,11 @@ class RunTests(LogCase):
     def test_a_program_that_takes_too_long_has_failed(self) -> None:
         self.assertEqual(self.run_tests(a_test="echo 1..1; exec sleep 60"),
                          ["a_test: end: 0 of 1 cases reported, exit status 124"])
+
+    def test_an_awk_that_ends_early_is_no_pass(self) -> None:
+        self.assertIn("a_test: end: awk ended with status 2",
+                      self.run_tests(awk="exit 2", a_test="echo 1..1; echo ok 1 x.a"))
+        self.assertEqual(self.ran.returncode, 1)
 
     def test_a_program_that_leaves_a_process_behind_has_failed(self) -> None:
         self.assertEqual(self.run_tests(
