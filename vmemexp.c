@@ -2555,7 +2555,7 @@ static void vmemexp_vma_close(struct vm_area_struct *vma)
 }
 
 /*
- * What is filled next: @left pages of @extent, from @pfn on. @prot is computed again,
+ * The part to fill next: @left pages of @extent, from @pfn on. @prot is computed again,
  * since mm/ may not have kept the cache attribute in the mapping's protection.
  */
 struct vmemexp_fill {
@@ -3272,8 +3272,8 @@ static struct vmemexp_buf *vmemexp_alloc_buf(const struct vmemexp_export *arg)
 }
 
 /*
- * Build a buffer of the range. On an error, undo in the reverse order what was done; but the
- * user gets back last what the buffer counts for.
+ * Build a buffer of the range. On an error, undo in the reverse order what was done, but for
+ * the user's count of buffers, which goes down last.
  */
 static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 					  struct vmemexp_error *error)

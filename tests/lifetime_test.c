@@ -913,7 +913,7 @@ FIXTURE_SETUP(server)
 
 FIXTURE_TEARDOWN(server)
 {
-	/* What still waits for an answer is told that there will be none. */
+	/* The kernel tells all that still wait for an answer that there will be none. */
 	umount2(SERVED, MNT_FORCE | MNT_DETACH);
 	pthread_join(self->thread, NULL);
 	close(self->server.fuse);

@@ -40,23 +40,7 @@ static void __set_caps(struct __test_metadata *_metadata, uint64_t wanted)
 static void make_scattered_frames_with_pages(struct __test_metadata *_metadata,
 					     struct memory *m)
 {
-	struct carveout_setup setup = {
-		.cache = CARVEOUT_CACHED, .how = CARVEOUT_HOW_REMAP,
-	};
-	struct carveout_info region;
-	int file;
-
-	ASSERT_TRUE(find_carveout(FRAMES_WITH_PAGES, &region));
-	list_carveout(_metadata, &region);
-	setup.region = region.region;
-	file = _test_carveout_open(&setup);
-	ASSERT_LE(0, file);
-	m->addr = map(m->size, RW, ANON, -1);
-	for (size_t i = 0; i < m->size / PAGE; i++)
-		ASSERT_NE(MAP_FAILED, mmap(m->addr + i * PAGE, PAGE, RW, MAP_SHARED | MAP_FIXED,
-					   file, 2 * i * PAGE));
-	close(file);
-	write_contents(m, 1);
+	__map_scattered_frames(_metadata, m, FRAMES_WITH_PAGES, 0, 2 * PAGE);
 }
 
 static void make_unlisted_frames_with_pages(struct __test_metadata *_metadata,

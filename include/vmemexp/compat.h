@@ -25,8 +25,8 @@
 #include <vmemexp/arch.h>
 
 /*
- * What a page table says about one address of a VM_PFNMAP or VM_IO mapping. It may have
- * changed since it was read.
+ * An entry of the page table of a VM_PFNMAP or VM_IO mapping. It may have changed since
+ * it was read.
  */
 struct vmemexp_pfn {
 	unsigned long pfn;

@@ -102,26 +102,34 @@ static inline void make_unlisted_frames(struct __test_metadata *_metadata, struc
 	ASSERT_EQ(0, set_knob(VMEMEXP_CARVEOUTS, "\n"));
 }
 
-/* Each page behind the next one. */
-static inline void make_scattered_frames(struct __test_metadata *_metadata, struct memory *m)
+/* Page i of the range is at @first + i * @step in the first carve-out of @sort. */
+static inline void __map_scattered_frames(struct __test_metadata *_metadata, struct memory *m,
+					  unsigned int sort, long first, long step)
 {
 	struct carveout_setup setup = {
 		.cache = CARVEOUT_CACHED, .how = CARVEOUT_HOW_REMAP,
 	};
 	struct carveout_info region;
+	long pages = m->size / PAGE;
 	int file;
 
-	ASSERT_TRUE(find_carveout(FRAMES_WITHOUT_PAGES, &region));
+	ASSERT_TRUE(find_carveout(sort, &region));
 	list_carveout(_metadata, &region);
 	setup.region = region.region;
 	file = _test_carveout_open(&setup);
 	ASSERT_LE(0, file);
 	m->addr = map(m->size, RW, ANON, -1);
-	for (size_t i = 0; i < m->size / PAGE; i++)
+	for (long i = 0; i < pages; i++)
 		ASSERT_NE(MAP_FAILED, mmap(m->addr + i * PAGE, PAGE, RW, MAP_SHARED | MAP_FIXED,
-					   file, m->size - (i + 1) * PAGE));
+					   file, first + i * step));
 	close(file);
 	write_contents(m, 1);
+}
+
+/* Each page behind the next one. */
+static inline void make_scattered_frames(struct __test_metadata *_metadata, struct memory *m)
+{
+	__map_scattered_frames(_metadata, m, FRAMES_WITHOUT_PAGES, m->size - PAGE, -(long)PAGE);
 }
 
 #endif /* VMEMEXP_FRAMES_H */
