@@ -11,6 +11,7 @@
  *
  * Each transfer takes the device 100 ms, so most tests look at a few KiB.
  */
+#include "lib/rect.h"
 #include "lib/vmemexp_coherency.h"
 #include "lib/vmemexp_memory.h"
 
@@ -24,12 +25,6 @@
 
 #define READ		VMEMEXP_SYNC_READ
 #define WRITE		VMEMEXP_SYNC_WRITE
-
-/* A range, or rows of ranges, of the buffer. */
-struct rect {
-	size_t offset, length, stride;
-	unsigned int rows;
-};
 
 static const struct rect whole = { .length = SIZE };
 
@@ -159,13 +154,6 @@ FIXTURE_TEARDOWN(coherency)
 }
 
 /* ---- the CPU's turn, and what its begin and end bring up to date ---- */
-
-static void copy_rect(uint8_t *to, const uint8_t *from, const struct rect *r)
-{
-	for (unsigned int row = 0; row < (r->rows ?: 1); row++)
-		memmove(to + r->offset + row * r->stride,
-			from + r->offset + row * r->stride, r->length);
-}
 
 static void copy_scope(const struct bench *b, uint8_t *to, const uint8_t *from,
 		       const struct rect *r)

@@ -183,16 +183,6 @@ static void prepare_mapped(struct __test_metadata *_metadata, struct scene *self
 	test_importer_map(self->session, IMPORTER_BIDIRECTIONAL);
 }
 
-static const char *need_vgem(void)
-{
-	int card;
-
-	run("modprobe -q vgem");
-	card = open_vgem();
-	close(card);
-	return card < 0 ? "vgem driver" : NULL;
-}
-
 static void prepare_card(struct __test_metadata *_metadata, struct scene *self)
 {
 	prepare_dmabuf(_metadata, self);

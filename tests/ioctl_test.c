@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "lib/vmemexp_utils.h"
+#include "lib/vmemexp_memory.h"
 
 #define BUF_PAGES	4
 
@@ -801,55 +801,10 @@ TEST_F(export, errors_come_in_the_documented_order)
 	close(cmd.fd);
 }
 
-/* Physical page behind @addr of this process. */
-static uint64_t page_frame(const volatile void *addr)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	uint64_t entry = 0;
-	ssize_t n;
-
-	n = pread(fd, &entry, sizeof(entry),
-		  to_u64(addr) / page_size() * sizeof(entry));
-	close(fd);
-	return n == sizeof(entry) ? entry & ((1ULL << 55) - 1) : 0;
-}
-
-struct runs {
-	uint64_t count, smallest, largest, last_frame;
-	const char *second;
-};
-
-static struct runs find_runs(const char *buf, size_t nr_pages)
-{
-	struct runs runs = { .smallest = ~0ULL };
-	uint64_t previous = 0, length = 0;
-
-	for (size_t i = 0; i < nr_pages; i++) {
-		uint64_t frame = page_frame(buf + i * page_size());
-		bool ends = i + 1 == nr_pages ||
-			page_frame(buf + (i + 1) * page_size()) != frame + 1;
-
-		if (!i || frame != previous + 1) {
-			runs.count++;
-			length = 0;
-			if (runs.count == 2)
-				runs.second = buf + i * page_size();
-		}
-		length++;
-		if (length > runs.largest)
-			runs.largest = length;
-		if (ends && length < runs.smallest)
-			runs.smallest = length;
-		if (frame > runs.last_frame)
-			runs.last_frame = frame;
-		previous = frame;
-	}
-	runs.smallest *= page_size();
-	runs.largest *= page_size();
-	return runs;
-}
-
 #define SCATTERED_PAGES	64
+
+#define scattered_runs(buf) \
+	physical_runs((unsigned char *)(buf), SCATTERED_PAGES * page_size())
 
 /* Pages in more than one run, touched in an order that makes that likely. */
 static char *map_scattered(struct __test_metadata *_metadata)
@@ -860,8 +815,7 @@ static char *map_scattered(struct __test_metadata *_metadata)
 	ASSERT_EQ(0, forbid_thp(buf, SCATTERED_PAGES * page_size()));
 	for (size_t i = 0; i < SCATTERED_PAGES; i++)
 		buf[i * 37 % SCATTERED_PAGES * page_size()] = 1;
-	ASSERT_NE(0, page_frame(buf));
-	ASSERT_LT(1, find_runs(buf, SCATTERED_PAGES).count);
+	ASSERT_LT(1, scattered_runs(buf).nr);
 	return buf;
 }
 
@@ -873,15 +827,15 @@ TEST_F(export, contiguous_is_erange_where_the_second_run_begins)
 
 	cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
 	test_err_export_cmd(ERANGE, VMEMEXP_REASON_NOT_CONTIGUOUS,
-			    to_u64(find_runs(buf, SCATTERED_PAGES).second),
+			    to_u64(buf) + scattered_runs(buf).second,
 			    &cmd);
 }
 
 TEST_F(export, contiguous_run_is_one_extent)
 {
 	char *buf = map_scattered(_metadata);
-	const char *second = find_runs(buf, SCATTERED_PAGES).second;
-	struct vmemexp_export cmd = export_args(buf, second - buf, O_RDWR);
+	size_t second = scattered_runs(buf).second;
+	struct vmemexp_export cmd = export_args(buf, second, O_RDWR);
 
 	cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
 	test_export_cmd(&cmd);
@@ -896,14 +850,13 @@ TEST_F(export, extents_are_the_physical_runs)
 						page_size(), O_RDWR);
 	int fd = test_export_cmd(&cmd);
 	struct vmemexp_query query = test_query(fd);
-	struct runs runs = find_runs(buf, SCATTERED_PAGES);
-	uint64_t last_byte = (runs.last_frame + 1) * page_size() - 1;
+	struct runs runs = scattered_runs(buf);
 
-	EXPECT_EQ(runs.count, cmd.nr_extents);
-	EXPECT_EQ(runs.count, query.nr_extents);
-	EXPECT_EQ(runs.smallest, query.min_extent);
-	EXPECT_EQ(runs.largest, query.max_extent);
-	EXPECT_EQ(64 - __builtin_clzll(last_byte), query.address_bits);
+	EXPECT_EQ(runs.nr, cmd.nr_extents);
+	EXPECT_EQ(runs.nr, query.nr_extents);
+	EXPECT_EQ(runs.min, query.min_extent);
+	EXPECT_EQ(runs.max, query.max_extent);
+	EXPECT_EQ(runs.address_bits, query.address_bits);
 	close(fd);
 }
 
@@ -1622,77 +1575,13 @@ TEST_F(sync, errors_come_in_the_documented_order)
 /* ---- SYNC and QUERY: file descriptors that are not ours ---- */
 
 /* A dma-buf of some other exporter, or -1 if the kernel has none. */
-static int open_udmabuf(void)
-{
-	int fd = open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
-	int memfd = memfd_create("foreign", MFD_ALLOW_SEALING | MFD_CLOEXEC);
-	struct udmabuf_create cmd = {
-		.memfd = memfd,
-		.flags = UDMABUF_FLAGS_CLOEXEC,
-		.size = page_size(),
-	};
-	int dmabuf = -1;
-
-	if (fd >= 0 && memfd >= 0 && !ftruncate(memfd, page_size()) &&
-	    !fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK))
-		dmabuf = ioctl(fd, UDMABUF_CREATE, &cmd);
-	close(memfd);
-	close(fd);
-	return dmabuf;
-}
-
-static int open_heap_dmabuf(void)
-{
-	int fd = open("/dev/dma_heap/system", O_RDWR | O_CLOEXEC);
-	struct dma_heap_allocation_data cmd = {
-		.len = page_size(),
-		.fd_flags = O_RDWR | O_CLOEXEC,
-	};
-	int ret = ioctl(fd, DMA_HEAP_IOCTL_ALLOC, &cmd);
-
-	close(fd);
-	return ret ? -1 : (int)cmd.fd;
-}
-
-static int open_vgem_dmabuf(void)
-{
-	int dmabuf = -1;
-
-	for (int card = 0; card < 8 && dmabuf < 0; card++) {
-		char path[32], name[16] = "";
-		struct drm_version version = {
-			.name = name,
-			.name_len = sizeof(name) - 1,
-		};
-		struct drm_mode_create_dumb dumb = {
-			.width = 64, .height = 64, .bpp = 32,
-		};
-		struct drm_prime_handle prime = { .flags = DRM_CLOEXEC };
-		int fd;
-
-		snprintf(path, sizeof(path), "/dev/dri/card%d", card);
-		fd = open(path, O_RDWR | O_CLOEXEC);
-		if (fd < 0)
-			continue;
-		if (!ioctl(fd, DRM_IOCTL_VERSION, &version) &&
-		    !strcmp(name, "vgem") &&
-		    !ioctl(fd, DRM_IOCTL_MODE_CREATE_DUMB, &dumb)) {
-			prime.handle = dumb.handle;
-			if (!ioctl(fd, DRM_IOCTL_PRIME_HANDLE_TO_FD, &prime))
-				dmabuf = prime.fd;
-		}
-		close(fd);
-	}
-	return dmabuf;
-}
-
 static int open_foreign_dmabuf(void)
 {
-	int fd = open_udmabuf();
+	int fd = make_udmabuf(page_size());
 
 	if (fd < 0)
-		fd = open_heap_dmabuf();
-	return fd < 0 ? open_vgem_dmabuf() : fd;
+		fd = make_heap_dmabuf(page_size());
+	return fd < 0 ? make_vgem_dmabuf(page_size()) : fd;
 }
 
 static int open_closed(void)

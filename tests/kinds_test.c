@@ -306,28 +306,6 @@ static void make_vgem_mapping(struct __test_metadata *_metadata,
 	}
 }
 
-static const char *need_dmabuf(int dmabuf, const char *name)
-{
-	close(dmabuf);
-	return dmabuf < 0 ? name : NULL;
-}
-
-static const char *need_udmabuf(void)
-{
-	return need_dmabuf(make_udmabuf(PAGE), "/dev/udmabuf");
-}
-
-static const char *need_heap(void)
-{
-	return need_dmabuf(make_heap_dmabuf(PAGE), "/dev/dma_heap/system");
-}
-
-static const char *need_vgem(void)
-{
-	run("modprobe -q vgem");
-	return need_dmabuf(make_vgem_dmabuf(PAGE), "vgem");
-}
-
 static const char *need_devmem(void)
 {
 	return access("/dev/mem", F_OK) ? "/dev/mem" : NULL;

@@ -5,7 +5,6 @@
  * that may be exported (module parameter allow=).
  */
 #include <linux/capability.h>
-#include <linux/if_packet.h>
 #include <linux/magic.h>
 #include <linux/memfd.h>
 #include <pthread.h>
@@ -112,24 +111,9 @@ static void *map_page_cache(size_t *size)
 	return map;
 }
 
-/* The ring of a packet socket: pages that a driver put into the mapping. */
-static void *map_packet_ring(size_t *size)
+static void *map_one_block_ring(size_t *size)
 {
-	int fd = socket(AF_PACKET, SOCK_RAW, 0);
-	struct tpacket_req ring = {
-		.tp_block_size = *size,
-		.tp_block_nr = 1,
-		.tp_frame_size = *size,
-		.tp_frame_nr = 1,
-	};
-	void *map = MAP_FAILED;
-
-	if (fd >= 0 && !setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring,
-				   sizeof(ring)))
-		map = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-			   0);
-	close(fd);
-	return map;
+	return map_packet_ring(*size, 1);
 }
 
 /* Page frames of a carve-out, which is listed from then on. */
@@ -1199,7 +1183,7 @@ FIXTURE_VARIANT_ADD(quota, driver)
 {
 	.memory = VMEMEXP_MEMORY_DRIVER,
 	.fd_flags = O_RDWR,
-	.map = map_packet_ring,
+	.map = map_one_block_ring,
 	.missing = "the kernel has no packet sockets",
 };
 
@@ -2271,7 +2255,7 @@ FIXTURE_VARIANT_ADD(kind, driver)
 	.all_others = "anon,shmem,hugetlb,file",
 	.memory = VMEMEXP_MEMORY_DRIVER,
 	.fd_flags = O_RDWR,
-	.map = map_packet_ring,
+	.map = map_one_block_ring,
 	.missing = "the kernel has no packet sockets",
 };
 

@@ -6,6 +6,7 @@
  * SHADOW and MERGED devices. What must be copied when is kept in a model, and
  * after every step all bytes that the CPU and the device see are compared with it.
  */
+#include "lib/rect.h"
 #include "lib/vmemexp_utils.h"
 
 #define SCATTERED_PAGES	24
@@ -15,12 +16,6 @@
 
 /* More than one block of memory may lie within the reach of the device. */
 #define MAX_TRIES	32
-
-/* A range, or rows of ranges, of the buffer. */
-struct rect {
-	size_t offset, length, stride;
-	unsigned int rows;
-};
 
 FIXTURE(sync)
 {
@@ -207,16 +202,6 @@ static void __check_bytes(struct __test_metadata *_metadata, const char *who,
 	check_cpu();							\
 	check_device(self->session, self->dev);				\
 } while (0)
-
-static void copy_rect(uint8_t *to, const uint8_t *from,
-		      const struct rect *rect)
-{
-	for (size_t row = 0; row < rect->rows; row++) {
-		size_t offset = rect->offset + row * rect->stride;
-
-		memcpy(to + offset, from + offset, rect->length);
-	}
-}
 
 /* The CPU writes all bytes; neighbours and seeds differ. */
 #define cpu_writes(seed) do {						\

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 
+#include <drm.h>
+
 #include "fuzz.h"
 
 /* How long somebody may wait for a fence that nobody signals. */

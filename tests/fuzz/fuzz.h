@@ -12,7 +12,38 @@
 #ifndef FUZZ_H
 #define FUZZ_H
 
-#include "../lib/vmemexp_memory.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/dma-buf.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <kselftest.h>
+
+#include "../lib/driver.h"
+#include "../lib/exporters.h"
+#include "../lib/importer.h"
+#include "../lib/carveout.h"
+#include "../lib/memory.h"
+#include "../lib/process.h"
+#include "../lib/range.h"
+#include "../lib/state.h"
 
 /* --- program.c --- */
 

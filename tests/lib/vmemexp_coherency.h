@@ -9,37 +9,10 @@
 #ifndef VMEMEXP_COHERENCY_H
 #define VMEMEXP_COHERENCY_H
 
-#include <glob.h>
-
-#include "../modules/edu/vmemexp_edu.h"
+#include "edu.h"
 #include "vmemexp_utils.h"
 
 #define PCI_DEVICES	"/sys/bus/pci/devices"
-
-enum coherency_mode {
-	MODE_NONE,
-	MODE_DIRECT,	/* devices work on the memory itself */
-	MODE_NARROW,	/* too few address bits for it: they bounce */
-	MODE_FORCE,	/* all devices bounce: swiotlb=force */
-	MODE_IOMMU,	/* addresses are translated, and what is not mapped faults */
-	MODE_SNOOPED,	/* the same, and devices snoop the CPUs' caches */
-	MODE_PASSTHROUGH, /* there is an IOMMU, which leaves devices alone */
-};
-
-static inline enum coherency_mode coherency_mode(void)
-{
-	static const char * const names[] = {
-		[MODE_DIRECT] = "direct", [MODE_NARROW] = "narrow",
-		[MODE_FORCE] = "force", [MODE_IOMMU] = "iommu",
-		[MODE_SNOOPED] = "snooped", [MODE_PASSTHROUGH] = "passthrough",
-	};
-	const char *mode = getenv("COHERENCY_MODE") ?: "";
-
-	for (size_t i = MODE_DIRECT; i < ARRAY_SIZE(names); i++)
-		if (!strcmp(mode, names[i]))
-			return i;
-	return MODE_NONE;
-}
 
 /* ---- the edu device; a session is an open file of its driver ---- */
 
@@ -53,52 +26,17 @@ static inline int __test_edu_open(struct __test_metadata *_metadata)
 
 #define test_edu_open() __test_edu_open(_metadata)
 
-/* @bits: of the device's DMA mask, 0 for as many as there can be. */
-static inline int _test_edu_attach(int session, int dmabuf, unsigned int device,
-				   unsigned int bits)
-{
-	struct edu_attach cmd = {
-		.dmabuf_fd = dmabuf,
-		.device = device,
-		.address_bits = bits,
-	};
-
-	return _test_ioctl(session, EDU_IOC_ATTACH, &cmd);
-}
-
 #define test_edu_attach(session, dmabuf, device, bits) \
 	ASSERT_EQ(0, _test_edu_attach(session, dmabuf, device, bits))
 
 #define test_edu_detach(session) \
 	ASSERT_EQ(0, _test_ioctl(session, EDU_IOC_DETACH, NULL))
 
-static inline int _test_edu_map(int session, unsigned int direction)
-{
-	struct edu_direction cmd = { .direction = direction };
-
-	return _test_ioctl(session, EDU_IOC_MAP, &cmd);
-}
-
 #define test_edu_map(session, direction) \
 	ASSERT_EQ(0, _test_edu_map(session, direction))
 
 #define test_edu_unmap(session) \
 	ASSERT_EQ(0, _test_ioctl(session, EDU_IOC_UNMAP, NULL))
-
-/* @request is EDU_IOC_READ or EDU_IOC_WRITE. */
-static inline int _test_edu_transfer(int session, unsigned long request,
-				     uint64_t offset, const volatile void *buf,
-				     size_t length, unsigned int flags)
-{
-	struct edu_transfer cmd = {
-		.offset = offset,
-		.length = length,
-		.user_ptr = to_u64(buf),
-		.flags = flags,
-	};
-
-	return _test_ioctl(session, request, &cmd);
-}
 
 /* The device reads @length bytes at @offset of its mapping into @buf. */
 #define test_edu_read(session, offset, buf, length)			\
@@ -156,18 +94,6 @@ __test_edu_map_traced(struct __test_metadata *_metadata, int session,
 
 /* ---- the mode ---- */
 
-/* Devices that the driver serves. */
-static inline unsigned int edu_devices(void)
-{
-	unsigned int count = 0;
-	glob_t found;
-
-	if (!glob("/sys/bus/pci/drivers/vmemexp_edu/*:*", 0, NULL, &found))
-		count = found.gl_pathc;
-	globfree(&found);
-	return count;
-}
-
 /* For tests and for FIXTURE_SETUP. */
 #define skip_without_edu(count) do {					\
 	if (!getenv("COHERENCY_MODE"))					\
@@ -176,27 +102,6 @@ static inline unsigned int edu_devices(void)
 		SKIP(return, "fewer than %u edu devices with their driver", \
 		     count);						\
 } while (0)
-
-static inline bool bounces_in(enum coherency_mode mode)
-{
-	return mode == MODE_NARROW || mode == MODE_FORCE;
-}
-
-static inline bool translates_in(enum coherency_mode mode)
-{
-	return mode == MODE_IOMMU || mode == MODE_SNOOPED;
-}
-
-/* The devices of x86 always do. */
-static inline bool snoops_in(enum coherency_mode mode)
-{
-#if defined(__arm__) || defined(__aarch64__)
-	return mode == MODE_SNOOPED;
-#else
-	(void)mode;
-	return true;
-#endif
-}
 
 /*
  * The DMA mask that a device of the mode has, 0 for the most there is. A narrow

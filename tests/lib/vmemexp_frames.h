@@ -9,43 +9,6 @@
 
 #include "vmemexp_memory.h"
 
-/* Sorts of carve-outs, by struct carveout_info.flags. */
-#define FRAMES_WITHOUT_PAGES	0
-#define FRAMES_WITH_PAGES	CARVEOUT_INFO_PAGES
-
-/* Finds the first region of this sort. */
-static inline bool find_carveout(unsigned int sort, struct carveout_info *region)
-{
-	for (unsigned int i = 0; !_test_carveout_info(i, region); i++)
-		if (region->flags == sort)
-			return true;
-	return false;
-}
-
-static inline const char *need_carveout_of(unsigned int sort)
-{
-	struct carveout_info region;
-
-	if (access(CARVEOUT_PATH, F_OK))
-		return "module vmemexp_carveout";
-	return find_carveout(sort, &region) ? NULL : "carve-out of this sort";
-}
-
-static inline const char *need_frames_with_pages(void)
-{
-	return need_carveout_of(FRAMES_WITH_PAGES);
-}
-
-static inline const char *need_frames(void)
-{
-	return need_carveout_of(FRAMES_WITHOUT_PAGES);
-}
-
-static inline const char *need_stand_in(void)
-{
-	return access(CARVEOUT_PATH, F_OK) ? "module vmemexp_carveout" : NULL;
-}
-
 static inline void list_carveout(struct __test_metadata *_metadata,
 				 const struct carveout_info *region)
 {

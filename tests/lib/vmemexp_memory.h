@@ -10,7 +10,6 @@
 #ifndef VMEMEXP_MEMORY_H
 #define VMEMEXP_MEMORY_H
 
-#include <linux/if_packet.h>
 #include <linux/magic.h>
 #include <linux/memfd.h>
 #include <sys/mount.h>
@@ -19,61 +18,8 @@
 #include <sys/statfs.h>
 #include <sys/swap.h>
 
+#include "range.h"
 #include "vmemexp_utils.h"
-
-/* The same on amd64, arm64 and armhf as Debian builds them; setup checks. */
-#define PAGE		4096UL
-#define PAGES		17
-#define SMALL		(PAGES * PAGE)
-#define HUGE_PAGE	(2UL << 20)
-
-/* Part of a buffer: some pages in the middle. */
-#define PART_START	(5 * PAGE)
-#define PART_SIZE	(3 * PAGE)
-
-/* What is left out at the ends of an unaligned range. */
-#define CUT_FRONT	123
-#define CUT_BACK	77
-
-/* ---- the system: what a test changes there, its teardown restores ---- */
-
-#define RAM_DISK	"/dev/ram0"
-#define MOUNT_POINT	"/tmp/vmemexp-ext4"
-#define HUGE_PAGES	"/proc/sys/vm/nr_hugepages"
-
-static bool swapping, mounted;
-
-/* Files of /proc and /sys that were written, and what they held before. */
-static struct knob {
-	const char *path;
-	char before[256];
-} knobs[8];
-
-static inline int set_knob(const char *path, const char *text)
-{
-	struct knob *knob = knobs;
-
-	while (knob->path && strcmp(knob->path, path))
-		knob++;
-	if (!knob->path && read_text(path, knob->before, sizeof(knob->before)) >= 0)
-		knob->path = path;
-	return write_text(path, text);
-}
-
-static inline void restore_system(void)
-{
-	if (swapping)
-		swapoff(RAM_DISK);
-	if (mounted)
-		umount2(MOUNT_POINT, MNT_DETACH);
-	for (struct knob *knob = knobs; knob->path; knob++)
-		write_text(knob->path, knob->before);
-}
-
-static inline bool run(const char *command)
-{
-	return system(command) == 0;
-}
 
 /* What unmounts is done a moment after the last process that used it is gone. */
 static inline void wait_for_disk(struct __test_metadata *_metadata)
@@ -88,47 +34,6 @@ static inline void wait_for_disk(struct __test_metadata *_metadata)
 	ASSERT_LE(0, fd);
 	close(fd);
 }
-
-/* What a kind needs of the kernel: the name of what is missing, or NULL. */
-
-static inline const char *need_ram_disk(void)
-{
-	run("modprobe -q brd rd_nr=1 rd_size=65536");
-	return access(RAM_DISK, F_OK) ? "brd (RAM disk)" : NULL;
-}
-
-static inline const char *need_ext4(void)
-{
-	run("modprobe -q ext4");
-	return run("grep -q ext4 /proc/filesystems") ? need_ram_disk() : "ext4";
-}
-
-static inline const char *need_thp(void)
-{
-	return has_thp() ? NULL : "transparent huge pages";
-}
-
-static inline const char *need_hugetlb(void)
-{
-	return access("/sys/kernel/mm/hugepages/hugepages-2048kB", F_OK) ?
-	       "hugetlb pages of 2 MiB" : NULL;
-}
-
-static inline const char *need_packet(void)
-{
-	int fd = socket(AF_PACKET, SOCK_RAW, 0);
-
-	if (fd < 0)
-		return "packet sockets";
-	close(fd);
-	return NULL;
-}
-
-/* ---- the oracle: which page frames are behind a range ---- */
-
-#define PAGEMAP_PRESENT	0x8000000000000000ULL
-#define PAGEMAP_SWAPPED	0x4000000000000000ULL
-#define PAGEMAP_PFN	0x007fffffffffffffULL
 
 /* The entries of @size bytes; to be freed. */
 static inline uint64_t *__read_pagemap(struct __test_metadata *_metadata,
@@ -146,36 +51,6 @@ static inline uint64_t *__read_pagemap(struct __test_metadata *_metadata,
 }
 
 #define read_pagemap(addr, size) __read_pagemap(_metadata, addr, size)
-
-struct runs {
-	uint64_t nr;		/* physically contiguous runs */
-	uint64_t min, max;	/* bytes in the smallest and the largest */
-	size_t second;		/* offset of the second one, if there is one */
-	unsigned int address_bits;
-};
-
-static inline struct runs find_runs(const uint64_t *pfns, size_t nr)
-{
-	struct runs r = { .min = nr * PAGE };
-	uint64_t highest = 0;
-	size_t run = 0;
-
-	for (size_t i = 0; i < nr; i++) {
-		if (i && pfns[i] != pfns[i - 1] + 1) {
-			if (!r.nr++)
-				r.second = i * PAGE;
-			r.min = run < r.min ? run : r.min;
-			run = 0;
-		}
-		run += PAGE;
-		r.max = run > r.max ? run : r.max;
-		highest = pfns[i] > highest ? pfns[i] : highest;
-	}
-	r.nr++;
-	r.min = run < r.min ? run : r.min;
-	r.address_bits = 64 - __builtin_clzll((highest + 1) * PAGE - 1);
-	return r;
-}
 
 static inline struct runs __physical_runs(struct __test_metadata *_metadata,
 					  const unsigned char *addr, size_t size)
@@ -195,27 +70,6 @@ static inline struct runs __physical_runs(struct __test_metadata *_metadata,
 
 #define physical_runs(addr, size) __physical_runs(_metadata, addr, size)
 
-/* ---- a range of memory ---- */
-
-struct memory {
-	unsigned char *addr;
-	size_t size;
-	unsigned char *expect;	/* what the range should hold now */
-	unsigned char *writer;	/* an address to write it at, if any */
-	unsigned char *alias;	/* the same memory, mapped elsewhere, if any */
-	unsigned char *bystander;	/* what must keep its contents, if any */
-	unsigned char *original;	/* the contents of @bystander */
-	pid_t child;		/* shares the range, if there is one */
-	bool permanent;		/* part of the program: not to be unmapped */
-};
-
-static inline bool is_hugetlb_file(int fd)
-{
-	struct statfs fs;
-
-	return !fstatfs(fd, &fs) && (uint32_t)fs.f_type == HUGETLBFS_MAGIC;
-}
-
 static inline void *__map(struct __test_metadata *_metadata, size_t size,
 			  int prot, int flags, int fd)
 {
@@ -231,9 +85,6 @@ static inline void *__map(struct __test_metadata *_metadata, size_t size,
 
 #define map(size, prot, flags, fd) __map(_metadata, size, prot, flags, fd)
 
-#define RW		(PROT_READ | PROT_WRITE)
-#define ANON		(MAP_PRIVATE | MAP_ANONYMOUS)
-
 /* The range is writable: give it contents. */
 static inline void __write_contents(struct __test_metadata *_metadata,
 				    struct memory *m, unsigned int seed)
@@ -246,16 +97,6 @@ static inline void __write_contents(struct __test_metadata *_metadata,
 }
 
 #define write_contents(m, seed) __write_contents(_metadata, m, seed)
-
-/*
- * Fault pages in so that neighbours in the range are none in memory: whichever
- * way the kernel hands out pages, it is not in steps of 7.
- */
-static inline void touch_scattered(unsigned char *addr)
-{
-	for (size_t i = 0; i < PAGES; i++)
-		*(volatile unsigned char *)(addr + i * 7 % PAGES * PAGE) = 0;
-}
 
 /* ---- kinds of memory ---- */
 
@@ -393,39 +234,14 @@ static inline void make_file_shared(struct __test_metadata *_metadata,
 	write_contents(m, 1);
 }
 
-/* A packet socket's ring: pages that a driver inserted one by one. */
 static inline void make_driver(struct __test_metadata *_metadata, struct memory *m)
 {
-	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-	struct tpacket_req ring = {
-		.tp_block_size = PAGE,
-		.tp_block_nr = PAGES,
-		.tp_frame_size = PAGE,
-		.tp_frame_nr = PAGES,
-	};
-
-	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring,
-				sizeof(ring)));
-	m->addr = map(m->size, RW, MAP_SHARED, fd);
-	close(fd);
+	m->addr = map_packet_ring(PAGE, PAGES);
+	ASSERT_NE(MAP_FAILED, (void *)m->addr);
 	write_contents(m, 1);
 }
 
 /* ---- contents ---- */
-
-/* Offset of the first byte that differs, or -1. */
-static inline long first_wrong(const unsigned char *expect,
-			       const unsigned char *seen, size_t size)
-{
-	size_t i = 0;
-
-	if (!memcmp(expect, seen, size))
-		return -1;
-	while (expect[i] == seen[i])
-		i++;
-	return i;
-}
 
 #define EXPECT_SAME(expect, seen, size) \
 	EXPECT_EQ(-1, first_wrong(expect, seen, size))
@@ -435,18 +251,5 @@ static inline long first_wrong(const unsigned char *expect,
 	EXPECT_SAME((m)->expect, (m)->addr, (m)->size);			\
 	EXPECT_SAME((m)->expect, (m)->alias ?: (m)->addr, (m)->size);	\
 } while (0)
-
-/* Change what @m should hold, in full or in the middle. */
-static inline unsigned char *change(struct memory *m, unsigned int seed)
-{
-	fill(m->expect, m->size, seed);
-	return m->expect;
-}
-
-static inline unsigned char *change_part(struct memory *m, unsigned int seed)
-{
-	fill(m->expect + PART_START, PART_SIZE, seed);
-	return m->expect + PART_START;
-}
 
 #endif /* VMEMEXP_MEMORY_H */

@@ -2,8 +2,33 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034  # what is set here is for the scripts that source it
 #
-# What tests/suites/kernels and tests/suites/debug share: the guests for the test
-# programs. Both source tests/vm/common.sh before, and work in $TOP.
+# What the suites of guests share: test programs, guests to run them in, and logs. A
+# suite sources tests/vm/common.sh before, works in $TOP, and keeps its logs in $logs.
+
+# shellcheck source-path=SCRIPTDIR source=turns.sh
+. "$TOP/tests/suites/turns.sh"
+
+# Builds the test programs for each ARCH.
+build_programs()
+{
+	local arch cross
+
+	mkdir -p build
+	for arch; do
+		arch_row "$arch"
+		# Another suite may do so at the same time.
+		flock "build/tests-$arch.lock" \
+			make -s -j "$(nproc)" -C tests CROSS_COMPILE="$cross" OUTPUT="$PWD/build/tests-$arch" \
+			install INSTALL_PATH="$PWD/build/kselftest-$arch"
+	done
+}
+
+# Prints where the log of the guest ARCH/NAME is.
+log_of()
+{
+	# shellcheck disable=SC2154  # the suite sets it
+	echo "$logs/${1/\//-}.log"
+}
 
 # Sets guest, tests/vm/run's options for ARCH. All programs together want carve-outs
 # of every sort that the machine can have: with and without struct page, in and

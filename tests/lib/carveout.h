@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The stand-in for drivers of carve-outs. */
+#ifndef VMEMEXP_TEST_CARVEOUT_H
+#define VMEMEXP_TEST_CARVEOUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "memory.h"
+#include "../modules/carveout/vmemexp_carveout.h"
+
+/* Returns 0 or a negative errno: there may be no such region. */
+int _test_carveout_info(unsigned int region, struct carveout_info *info);
+/* Returns a file that maps the region in the way told, or a negative errno. */
+int _test_carveout_open(const struct carveout_setup *setup);
+/*
+ * What the other processor finds (@request is CARVEOUT_IOC_READ) or writes
+ * (CARVEOUT_IOC_WRITE) at @offset of the region.
+ */
+int _test_carveout_transfer(unsigned long request, unsigned int region, uint64_t offset,
+			    const volatile void *buf, size_t length) ADDRESS_ONLY(4);
+
+/* Sorts of carve-outs, by struct carveout_info.flags. */
+#define FRAMES_WITHOUT_PAGES	0
+#define FRAMES_WITH_PAGES	CARVEOUT_INFO_PAGES
+
+/* Finds the first region of this sort. */
+bool find_carveout(unsigned int sort, struct carveout_info *region);
+/* What a kind of memory needs of the machine: the name of what is missing, or NULL. */
+const char *need_carveout_of(unsigned int sort);
+const char *need_frames_with_pages(void);
+const char *need_frames(void);
+const char *need_stand_in(void);
+
+#endif /* VMEMEXP_TEST_CARVEOUT_H */

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "memory.h"
+#include "range.h"
+
+struct runs find_runs(const uint64_t *pfns, size_t nr)
+{
+	struct runs r = { .min = nr * PAGE };
+	uint64_t highest = 0;
+	size_t run = 0;
+
+	for (size_t i = 0; i < nr; i++) {
+		if (i && pfns[i] != pfns[i - 1] + 1) {
+			if (!r.nr++)
+				r.second = i * PAGE;
+			r.min = run < r.min ? run : r.min;
+			run = 0;
+		}
+		run += PAGE;
+		r.max = run > r.max ? run : r.max;
+		highest = pfns[i] > highest ? pfns[i] : highest;
+	}
+	r.nr++;
+	r.min = run < r.min ? run : r.min;
+	r.address_bits = 64 - __builtin_clzll((highest + 1) * PAGE - 1);
+	return r;
+}
+
+void touch_scattered(unsigned char *addr)
+{
+	for (size_t i = 0; i < PAGES; i++)
+		*(volatile unsigned char *)(addr + i * 7 % PAGES * PAGE) = 0;
+}
+
+unsigned char *change(struct memory *m, unsigned int seed)
+{
+	fill(m->expect, m->size, seed);
+	return m->expect;
+}
+
+unsigned char *change_part(struct memory *m, unsigned int seed)
+{
+	fill(m->expect + PART_START, PART_SIZE, seed);
+	return m->expect + PART_START;
+}
