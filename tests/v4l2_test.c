@@ -848,7 +848,7 @@ static void __open_vivid_as_user(struct __test_metadata *_metadata, struct video
 
 /*
  * vivid's capture thread looks at the output's pictures by the kernel's address of them,
- * and does not ask whether there is one: 6.12 and 7.3 crash. No buffer without one gets
+ * and does not ask whether there is one: 6.1, 6.12 and 7.3 crash. No buffer without one gets
  * so far, unless an administrator has it; those that have one are as good as before.
  */
 TEST_F(queue, refuses_memory_without_kernel_mapping_from_users)

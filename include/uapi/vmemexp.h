@@ -150,8 +150,8 @@
  * UNPINNABLE:     the kernel's own errno, it refuses to pin; or EFAULT, a driver has
  *                 mapped a page frame where pages may be; the first such page.
  * NOT_CONTIGUOUS: ERANGE, not one physical run; the first page of the second,
- *                 or vaddr if the range is a mapping of a dma-buf. That of
- *                 another driver never is, as far as can be told.
+ *                 or vaddr if the range is a mapping of a dma-buf. A dma-buf of
+ *                 another driver is never known to be contiguous.
  * RAM:            EPERM, a page frame of System RAM that is mapped without page
  *                 accounting and not listed, for whatever caller; the first such
  *                 page.
@@ -463,14 +463,14 @@ struct vmemexp_sync {
  * @max_extent: out: bytes in the largest run.
  * @address_bits: out: number of bits that the highest physical address of the
  *	buffer needs; a device whose DMA mask has fewer needs an IOMMU or a
- *	bounce buffer. The addresses themselves are told to nobody.
+ *	bounce buffer. The addresses themselves are not told.
  * @attachments: out: devices attached now.
  * @mappings: out: attachments mapped for DMA now.
  * @vmaps: out: kernel mappings (vmap) held by importers now.
  * @cpu_mappings: out: user mappings (mmap of the dma-buf) now.
  * @state: out: mask of VMEMEXP_STATE_* bits.
  *
- * Everything that is told is a snapshot taken while others may go on working.
+ * The answer is a snapshot: others may attach, map or sync at the same time.
  *
  * Errors, in the order of the checks, after those common to all ioctls:
  *
