@@ -159,13 +159,15 @@ arch_row()
 #   own_config    configuration of a kernel that is built here; empty: Debian's kernel
 #   flavour_arguments
 #                 what a kernel of this flavour is booted with
+#   lpae          of armhf: "no" if it finds nothing above 4 GiB
 kernel_row()
 {
 	version=${1%%-*}
 	arch_row "$2"
 	version_row "$version" "$2"
 	[[ $1 != *-* ]] || flavour=${1#*-}
-	own_config='' flavour_arguments=''
+	own_config='' flavour_arguments='' lpae=yes
+	[[ $flavour != armmp ]] || lpae=no
 	case $flavour in
 	debug | bench)
 		[[ $2 == amd64 ]] || usage_error "there is no $flavour kernel for $2"
@@ -240,8 +242,7 @@ machine_row()
 		# walk page tables above 4 GiB.
 		qemu=qemu-system-aarch64
 		qemu_machine=virt,gic-version=2
-		# Without LPAE, nothing above 4 GiB is found.
-		[[ $flavour != armmp ]] || qemu_machine+=,highmem=off
+		[[ $lpae == yes ]] || qemu_machine+=,highmem=off
 		cpu=cortex-a15
 		bus_options='ARCH_VIRT PCI_HOST_GENERIC VIRTIO_PCI SERIAL_AMBA_PL011_CONSOLE'
 		console=ttyAMA0
