@@ -3,7 +3,7 @@
 # shellcheck disable=SC2034  # what is set here is for the scripts that source it
 #
 # What tests/vm/kernel and tests/vm/run share: where things lie, how they
-# talk, and the two tables to extend for another kernel or architecture.
+# talk, and the tables to extend for another kernel, architecture or machine.
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # depmod is where an ordinary user does not look.
@@ -65,36 +65,36 @@ suites_of()
 #   pockets  where Debian keeps its kernel packages
 #   builder  suite in whose minimal system its modules are built; empty: here
 #   gcc      version of the compiler for them, if it is here
-#   display  a display whose driver imports dma-bufs, or the best there is
-#   display_driver
+#   pci_display  a display whose driver imports dma-bufs, or the best there is
+#   pci_display_driver
 version_row()
 {
 	local version=$1 arch=$2
 
-	builder='' gcc=12 display=cirrus-vga
+	builder='' gcc=12 pci_display=cirrus-vga
 	case $version in
 	5.10)
 		suite=bullseye
 		# Security updates have ended, and go from the archive.
 		pockets=bullseye
-		display_driver=cirrus
+		pci_display_driver=cirrus
 		;;
 	6.1)
 		suite=bookworm
 		pockets="bookworm bookworm-security"
 		# Stays in video memory, so it can show but not import.
-		display=bochs-display
-		display_driver=bochs
+		pci_display=bochs-display
+		pci_display_driver=bochs
 		;;
 	6.12)
 		suite=bookworm
 		pockets="bookworm bookworm-security"
-		display_driver=cirrus
+		pci_display_driver=cirrus
 		;;
 	[7-9].* | [1-9][0-9].*)
 		suite=trixie
 		pockets="trixie trixie-backports"
-		display_driver=cirrus-qemu
+		pci_display_driver=cirrus-qemu
 		# The programs among its headers want a newer C library than
 		# Debian 12 has.
 		builder=trixie
@@ -117,15 +117,10 @@ version_row()
 #   packages_group
 #                 group of tools/dev/deps that brings what is needed for it
 #   cross         what the names of its compiler begin with
-#   qemu machine  program and machine
-#   cpu           model; not "max", with which two CPUs sometimes die early in
-#                 an oops in int3 under multi-threaded TCG
-#   console       name of the first serial port
-#   iommu         QEMU's options for an IOMMU before the PCI devices, or nothing if
-#                 there is none that its kernels have a driver for
-#   iommu_arguments
-#                 the kernel's arguments for it: translate, and forget a mapping at
-#                 once when it ends, not some time later
+#   kernel_arch   its name in the kernel's source
+#   machines      those that machine_row() knows
+#   machine       the one that is taken if nobody names one
+#   iommu_machine the same if there is to be an IOMMU
 arch_row()
 {
 	case $1 in
@@ -133,35 +128,25 @@ arch_row()
 		flavour=amd64
 		packages_group=run
 		cross=
-		qemu='qemu-system-x86_64'
-		machine=pc
-		cpu=Haswell-noTSX,-pcid,-x2apic,-tsc-deadline,-invpcid,-fma
-		console=ttyS0
-		iommu=(-machine q35 -device intel-iommu)
-		iommu_arguments='intel_iommu=on iommu.strict=1'
+		kernel_arch=x86
+		machines='pc q35'
+		machine=pc iommu_machine=q35
 		;;
 	armhf)
 		flavour=armmp-lpae
 		packages_group=arm
 		cross=arm-linux-gnueabihf-
-		# The 32-bit CPU in the 64-bit program: qemu-system-arm does not
-		# walk page tables above 4 GiB.
-		qemu='qemu-system-aarch64'
-		machine=virt,gic-version=2
-		cpu=cortex-a15
-		console=ttyAMA0
-		iommu=() iommu_arguments=''
+		kernel_arch=arm
+		machines='virt vexpress-a15'
+		machine=virt iommu_machine=virt
 		;;
 	arm64)
 		flavour=arm64
 		packages_group=arm
 		cross=aarch64-linux-gnu-
-		qemu='qemu-system-aarch64'
-		machine=virt,gic-version=2
-		cpu=cortex-a57
-		console=ttyAMA0
-		iommu=(-machine iommu=smmuv3)
-		iommu_arguments=iommu.strict=1
+		kernel_arch=arm64
+		machines=virt
+		machine=virt iommu_machine=virt
 		;;
 	*)
 		usage_error "no such architecture: $1 (known: amd64 armhf arm64)"
@@ -174,13 +159,15 @@ arch_row()
 #   own_config    configuration of a kernel that is built here; empty: Debian's kernel
 #   flavour_arguments
 #                 what a kernel of this flavour is booted with
+#   lpae          of armhf: "no" if it finds nothing above 4 GiB
 kernel_row()
 {
 	version=${1%%-*}
 	arch_row "$2"
 	version_row "$version" "$2"
 	[[ $1 != *-* ]] || flavour=${1#*-}
-	own_config='' flavour_arguments=''
+	own_config='' flavour_arguments='' lpae=yes
+	[[ $flavour != armmp ]] || lpae=no
 	case $flavour in
 	debug | bench)
 		[[ $2 == amd64 ]] || usage_error "there is no $flavour kernel for $2"
@@ -202,8 +189,94 @@ kernel_row()
 		flavour_arguments='mitigations=auto'
 		;;
 	esac
-	# It maps the configuration space of all buses that PCI can have.
-	[[ $2/$version != armhf/5.10 ]] || flavour_arguments='vmalloc=512M'
-	# Without LPAE, nothing above 4 GiB is found.
-	[[ $flavour != armmp ]] || machine+=,highmem=off
+}
+
+# Sets, for MACHINE of ARCH, with a kernel whose rows were taken before:
+#   qemu qemu_machine cpu
+#                 QEMU's program, machine and model of the CPU; not "max", with which
+#                 two CPUs sometimes die early in an oops in int3 under multi-threaded
+#                 TCG
+#   icount_cpu    what the model ends with if instructions are counted
+#   memory_limit  MiB of memory that it can have; empty: nobody has met the limit
+#   virtio        last part of the names of its virtio devices
+#   disks         how many of them it has room for
+#   bus_module    module through which a kernel finds them
+#   bus_options   what a kernel needs to be configured with, to find them and to speak
+#   console       name of the first serial port
+#   device_tree   qemu: QEMU makes it; a name: that of the file among those that come with
+#                 the kernel; empty: there is none
+#   machine_arguments
+#                 what a kernel is booted with there
+#   iommu         QEMU's options for an IOMMU before the PCI devices, or nothing if
+#                 there is none that its kernels have a driver for
+#   iommu_arguments
+#                 the kernel's arguments for it: translate, and forget a mapping at
+#                 once when it ends, not some time later
+#   display       QEMU's options for a display, if the board does not bring one
+#   display_driver
+machine_row()
+{
+	icount_cpu='' memory_limit='' machine_arguments='' iommu=() iommu_arguments=''
+	virtio=pci bus_module=virtio_pci disks=2
+	display=(-device "$pci_display") display_driver=$pci_display_driver
+	case $2/$1 in
+	amd64/pc)
+		qemu=qemu-system-x86_64
+		qemu_machine=pc
+		cpu=Haswell-noTSX,-pcid,-x2apic,-tsc-deadline,-invpcid,-fma
+		# QEMU counts each turn of a string instruction, which should not move
+		# less than the CPU can.
+		icount_cpu=,-erms
+		bus_options='VIRTIO_PCI SERIAL_8250_CONSOLE'
+		console=ttyS0
+		device_tree=
+		;;
+	amd64/q35)
+		machine_row pc amd64
+		qemu_machine=q35
+		iommu=(-device intel-iommu)
+		iommu_arguments='intel_iommu=on iommu.strict=1'
+		;;
+	armhf/virt)
+		# The 32-bit CPU in the 64-bit program: qemu-system-arm does not
+		# walk page tables above 4 GiB.
+		qemu=qemu-system-aarch64
+		qemu_machine=virt,gic-version=2
+		[[ $lpae == yes ]] || qemu_machine+=,highmem=off
+		cpu=cortex-a15
+		bus_options='ARCH_VIRT PCI_HOST_GENERIC VIRTIO_PCI SERIAL_AMBA_PL011_CONSOLE'
+		console=ttyAMA0
+		device_tree=qemu
+		# It maps the configuration space of all buses that PCI can have.
+		[[ $version != 5.10 ]] || machine_arguments=' vmalloc=512M'
+		;;
+	armhf/vexpress-a15)
+		qemu=qemu-system-aarch64
+		qemu_machine=vexpress-a15
+		cpu=cortex-a15
+		memory_limit=30720
+		virtio=device bus_module=virtio_mmio
+		# It has four places: the ports take one, the host's directories two.
+		disks=1
+		bus_options='ARCH_VEXPRESS VIRTIO_MMIO SERIAL_AMBA_PL011_CONSOLE'
+		console=ttyAMA0
+		device_tree=vexpress-v2p-ca15-tc1.dtb
+		# It fetches frames from memory by itself. Debian's kernels do not have the
+		# driver (CONFIG_DRM_PL111).
+		display=() display_driver=pl111
+		;;
+	arm64/virt)
+		qemu=qemu-system-aarch64
+		qemu_machine=virt,gic-version=2
+		cpu=cortex-a57
+		bus_options='PCI_HOST_GENERIC VIRTIO_PCI SERIAL_AMBA_PL011_CONSOLE'
+		console=ttyAMA0
+		device_tree=qemu
+		iommu=(-machine iommu=smmuv3)
+		iommu_arguments=iommu.strict=1
+		;;
+	*)
+		usage_error "no such machine for $2: $1 (known: $machines)"
+		;;
+	esac
 }
