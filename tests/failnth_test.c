@@ -327,6 +327,25 @@ static void check_vmap(struct __test_metadata *_metadata, struct scene *self)
 	free(read);
 }
 
+/* Pages of zeroes, once those of the buffer are unpinned. */
+static void prepare_revoked(struct __test_metadata *_metadata, struct scene *self)
+{
+	prepare_attached(_metadata, self);
+	test_revoke(self->dmabuf);
+	EXPECT_SOON(self->before.pins, pinned_pages());
+}
+
+static void check_vmap_of_revoked(struct __test_metadata *_metadata, struct scene *self)
+{
+	unsigned char *zeroes = calloc(2, self->m.size), *read = zeroes + self->m.size;
+
+	memset(read, 0xff, self->m.size);
+	test_importer_vread(self->session, 0, read, self->m.size);
+	EXPECT_SAME(zeroes, read, self->m.size);
+	EXPECT_EQ(1, test_query(self->dmabuf).vmaps);
+	free(zeroes);
+}
+
 static int call_import(struct scene *self)
 {
 	struct drm_prime_handle prime = { .fd = self->dmabuf };
@@ -978,6 +997,12 @@ FIXTURE_VARIANT_ADD(call, vmap_of_a_carveout) { .op = {
 	.memory = make_carveout_in_one_piece, .size = 16 * PAGE,
 	.prepare = prepare_attached, .call = call_vmap, .check = check_vmap,
 	.slabs = 1, .warns = true,
+} };
+
+FIXTURE_VARIANT_ADD(call, vmap_of_what_was_revoked) { .op = {
+	.memory = make_anon, .charge = PAGES,
+	.prepare = prepare_revoked, .call = call_vmap, .check = check_vmap_of_revoked,
+	.slabs = 3, .pages = 1, .warns = true,
 } };
 
 /* vgem attaches, and in older kernels maps. */

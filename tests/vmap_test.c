@@ -258,6 +258,23 @@ TEST_F(buffer, is_mapped_with_sys_rawio_whatever_it_lacks)
 	}
 }
 
+/* The DMA API is not asked: it warns of a device without a mask. */
+TEST_F(buffer, is_mapped_without_an_address_for_a_device_that_does_no_dma)
+{
+	struct importer_info info;
+
+	set_caps(RAWIO);
+	attach(IMPORTER_DEV_NO_DMA);
+	test_importer_map(self->session, IMPORTER_TO_DEVICE);
+	info = test_importer_info(self->session);
+	EXPECT_EQ(0, info.nents);
+	EXPECT_EQ(0, info.dma_size);
+	EXPECT_EQ(1, test_query(self->dmabuf).mappings);
+	test_importer_unmap(self->session);
+	EXPECT_EQ(0, test_query(self->dmabuf).mappings);
+	detach();
+}
+
 TEST_F(buffer, is_not_mapped_for_root_of_a_user_namespace)
 {
 	pid_t child;

@@ -241,6 +241,10 @@ static const struct importer_model importer_models[IMPORTER_NR_DEVS] = {
 		.shadow = true,
 		.merges = true,
 	},
+	[IMPORTER_DEV_NO_DMA] = {
+		.max_segment = UINT_MAX,
+		.coherent = true,
+	},
 };
 
 /* What a SHADOW or MERGED device sees of one mapped entry. */
@@ -749,6 +753,11 @@ static struct importer_device *importer_device_create(u32 nr)
 	if (model->shadow)
 		set_dma_ops(dev, &importer_shadow_ops);
 	dma_set_max_seg_size(dev, model->max_segment);
+	if (!model->dma_mask) {
+		/* The one that every platform device gets. */
+		dev->dma_mask = NULL;
+		return idev;
+	}
 	/* As a driver would, for what the DMA core decides in this call. */
 	ret = dma_set_mask_and_coherent(dev, model->dma_mask);
 	if (ret) {

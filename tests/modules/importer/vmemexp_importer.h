@@ -93,7 +93,12 @@
  * stays as it was and counts as a wrong use.
  */
 #define IMPORTER_DEV_MERGED	6
-#define IMPORTER_NR_DEVS	7
+/*
+ * Does no DMA and has no DMA mask, as a display on SPI or USB. There are no segments,
+ * and READ and WRITE find nothing.
+ */
+#define IMPORTER_DEV_NO_DMA	7
+#define IMPORTER_NR_DEVS	8
 
 #define IMPORTER_SHADOW_POISON	0xa5
 
