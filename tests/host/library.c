@@ -504,6 +504,10 @@ static void sync_of_a_wrong_area_is_not_of_the_whole(void)
 
 	EXPECT_ERRNO(EINVAL, vmemexp_sync(v, vmemexp_buf_fd(buf), RW, &wrong));
 	EXPECT(fake.nr_syncs == 1 && !fake.nr_whole_syncs);
+	/* Whatever a driver has against it: the dma-buf is its own. */
+	fail_next(VMEMEXP_IOC_SYNC, 1, EINVAL);
+	EXPECT_ERRNO(EINVAL, vmemexp_sync(v, vmemexp_buf_fd(buf), RW, &area));
+	EXPECT(!fake.nr_whole_syncs);
 	vmemexp_buf_unref(buf);
 }
 
