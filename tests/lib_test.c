@@ -369,7 +369,7 @@ TEST_F(lib_sync, begin_and_end_are_about_the_bytes_named)
 	};
 	unsigned int seed = 3;
 
-	for (size_t i = 0; i < sizeof(areas) / sizeof(areas[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(areas); i++) {
 		struct rect rect = moved(areas[i]);
 
 		/* The device's bytes are there when begin returns ... */
@@ -544,8 +544,9 @@ TEST_F(lib, get_exports_anew_what_was_mapped_anew_in_part)
 
 	get(self->p, self->size, &old);
 	ASSERT_EQ(0, munmap(self->p + self->page, self->page));
-	ASSERT_EQ(self->p + self->page, mmap(self->p + self->page, self->page, RW,
-		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	ASSERT_EQ(self->p + self->page,
+		  mmap(self->p + self->page, self->page, RW,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
 	fill(self->p, self->size, 2);
 	get(self->p, self->size, &new);
 	EXPECT_NE(old, new);

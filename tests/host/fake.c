@@ -31,10 +31,6 @@ static struct file {
 static unsigned int next_file;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-int __wrap_open(const char *path, int flags, ...);
-int __wrap_open64(const char *path, int flags, ...);
-int __wrap_ioctl(int fd, unsigned long request, ...);
-
 void fake_reset(void)
 {
 	memset(&fake, 0, sizeof(fake));

@@ -56,4 +56,9 @@ void fake_set_state(int dmabuf, uint32_t state);
 /* A dma-buf of another exporter. */
 int fake_foreign_dmabuf(uint64_t size);
 
+/* The names by which the linker calls them. */
+int __wrap_open(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...);
+int __wrap_ioctl(int fd, unsigned long request, ...);
+
 #endif /* FAKE_H */

@@ -961,7 +961,7 @@ static void a_child_does_not_find_its_parents_exports(void)
 
 /* ---- errors in words ---- */
 
-static void strerror_has_a_sentence_for_each_reason(void)
+static void strerror_has_a_sentence_for_every_reason(void)
 {
 	char texts[VMEMEXP_REASON_ENCRYPTED + 1][256];
 
@@ -988,8 +988,8 @@ static void strerror_falls_back_to_errno(void)
 	char text[64];
 
 	EXPECT(!strcmp(vmemexp_strerror(&err, text, sizeof(text)), "Too many open files"));
-	err.reason = VMEMEXP_REASON_ENCRYPTED + 1;
-	EXPECT(!strcmp(vmemexp_strerror(&err, text, sizeof(text)), "Too many open files"));
+	for (err.reason = VMEMEXP_REASON_ENCRYPTED + 1; err.reason < 100; err.reason++)
+		EXPECT(!strcmp(vmemexp_strerror(&err, text, sizeof(text)), "Too many open files"));
 	err.reason = UINT32_MAX;
 	EXPECT(!strcmp(vmemexp_strerror(&err, text, sizeof(text)), "Too many open files"));
 	err.err = 12345;
@@ -1078,6 +1078,34 @@ static void threads_may_do_all_of_it_at_once(void)
 	vmemexp_buf_unref(shared);
 }
 
+static atomic_int nr_accesses;
+
+static void *access_alone(void *buf)
+{
+	for (int step = 0; step < 3000; step++) {
+		if (vmemexp_begin(buf, RW, NULL)) {
+			EXPECT(errno == EBUSY);
+			continue;
+		}
+		EXPECT(++nr_accesses == 1);
+		nr_accesses--;
+		EXPECT(!vmemexp_end(buf));
+	}
+	return NULL;
+}
+
+static void one_thread_at_a_time_has_access(void)
+{
+	struct vmemexp_buf *buf = export(0, SIZE, 0);
+	pthread_t threads[THREADS];
+
+	for (int i = 0; i < THREADS; i++)
+		EXPECT(!pthread_create(&threads[i], NULL, access_alone, buf));
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	vmemexp_buf_unref(buf);
+}
+
 static void *unref(void *buf)
 {
 	vmemexp_buf_unref(buf);
@@ -1102,12 +1130,14 @@ static void the_last_of_many_threads_frees(void)
 
 /* ---- the run ---- */
 
-#define TEST(name) { #name, name }
-
-static const struct {
+struct test {
 	const char *name;
 	void (*run)(void);
-} tests[] = {
+};
+
+#define TEST(test) { .name = #test, .run = test }
+
+static const struct test tests[] = {
 	TEST(open_takes_the_default_path_or_another),
 	TEST(open_tells_the_errno),
 	TEST(open_is_called_again_after_a_signal),
@@ -1154,10 +1184,11 @@ static const struct {
 	TEST(get_at_the_same_time_gives_one_buffer),
 	TEST(forget_does_not_wait_for_an_export),
 	TEST(a_child_does_not_find_its_parents_exports),
-	TEST(strerror_has_a_sentence_for_each_reason),
+	TEST(strerror_has_a_sentence_for_every_reason),
 	TEST(strerror_falls_back_to_errno),
 	TEST(strerror_keeps_to_its_memory),
 	TEST(threads_may_do_all_of_it_at_once),
+	TEST(one_thread_at_a_time_has_access),
 	TEST(the_last_of_many_threads_frees),
 };
 
