@@ -2,12 +2,9 @@
 /* What the verbs of vmemexp(1) share. */
 #include <err.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "vmemexp-common.h"
@@ -48,92 +45,38 @@ void take_no_arguments(const struct verb *verb, int argc, char **argv)
 		     argv[optind]);
 }
 
-int open_device(void)
+struct vmemexp *open_device(void)
 {
-	int fd = open(DEVICE_PATH, O_RDWR | O_CLOEXEC);
-	int error = errno;
+	struct vmemexp_error error;
+	struct vmemexp *v = vmemexp_open(DEVICE_PATH, &error);
 
-	if (fd >= 0)
-		return fd;
+	if (v)
+		return v;
 
 	if (access(SYSFS_PATH, F_OK))
 		warnx("the driver is not loaded: as root, modprobe vmemexp or insmod vmemexp.ko");
-	else if (error == EACCES || error == EPERM)
+	else if (error.err == EACCES || error.err == EPERM)
 		warnx("%s may not be opened (%s): be root, or in a group that may",
-		      DEVICE_PATH, errno_name(error));
-	else if (error == ENOENT)
+		      DEVICE_PATH, errno_name(error.err));
+	else if (error.err == ENOENT)
 		warnx("the driver is loaded but %s is missing: mount devtmpfs",
 		      DEVICE_PATH);
 	else
-		warnx("%s cannot be opened: %s (%s)", DEVICE_PATH,
-		      strerror(error), errno_name(error));
-	return -1;
+		warnx("%s cannot be opened: %s", DEVICE_PATH, error_text(&error));
+	return NULL;
 }
 
-int export_memory(int device, const void *memory, size_t length,
-		  unsigned int fd_flags, struct vmemexp_export *export)
+const char *error_text(const struct vmemexp_error *error)
 {
-	*export = (struct vmemexp_export) {
-		.size = sizeof(*export),
-		.vaddr = (uintptr_t)memory,
-		.length = length,
-		.fd_flags = fd_flags,
-	};
-	return ioctl(device, VMEMEXP_IOC_EXPORT, export);
-}
-
-/* The address that the reason is about goes where %#llx stands, if it does. */
-static const char * const reasons[] = {
-	[VMEMEXP_REASON_FLAGS] = "the flags are wrong",
-	[VMEMEXP_REASON_LENGTH] =
-		"the length is zero or too large for memory at %#llx",
-	[VMEMEXP_REASON_ALIGNMENT] = "%#llx is not a multiple of the page size",
-	[VMEMEXP_REASON_LIMIT] =
-		"it would exceed your limit of locked memory (vmemexp info tells more)",
-	[VMEMEXP_REASON_NOT_MAPPED] = "%#llx is not mapped",
-	[VMEMEXP_REASON_NOT_READABLE] = "%#llx is not readable",
-	[VMEMEXP_REASON_NOT_WRITABLE] =
-		"%#llx is not writable, only a read-only export is possible",
-	[VMEMEXP_REASON_KIND] =
-		"the kind of memory at %#llx may not be exported, or not for writing",
-	[VMEMEXP_REASON_PFNMAP] =
-		"%#llx is memory of a driver that is not listed in carveouts=",
-	[VMEMEXP_REASON_NO_BACKING] =
-		"no page can be had at %#llx: beyond the end of the file, or no room for it",
-	[VMEMEXP_REASON_UNPINNABLE] = "the kernel refuses to pin %#llx",
-	[VMEMEXP_REASON_NOT_CONTIGUOUS] =
-		"the memory is not physically contiguous, it breaks at %#llx",
-	[VMEMEXP_REASON_RAM] =
-		"%#llx is memory of the kernel that a driver mapped, not listed in carveouts=",
-	[VMEMEXP_REASON_MIXED] =
-		"memory of another nature begins at %#llx, it wants an export of its own",
-	[VMEMEXP_REASON_PRIVATE] =
-		"%#llx is a private mapping of a driver's memory, use a shared one",
-	[VMEMEXP_REASON_CHANGED] = "a driver has just changed the mapping at %#llx",
-	[VMEMEXP_REASON_ACCESS] =
-		"%#llx is a mapping of a dma-buf that has another access mode",
-	[VMEMEXP_REASON_PARTIAL] =
-		"%#llx is a mapping of a part of a dma-buf, of which you have no descriptor",
-	[VMEMEXP_REASON_QUOTA] =
-		"you have as many buffers as the driver's max_buffers= allows",
-	[VMEMEXP_REASON_POISONED] = "the memory at %#llx is broken",
-	[VMEMEXP_REASON_ENCRYPTED] =
-		"%#llx is memory of a driver, and this machine encrypts its memory",
-};
-
-const char *export_error(const struct vmemexp_export *export, int error)
-{
+	/* The limit is what users meet first, and the command knows more of it. */
+	const char *more = error->reason == VMEMEXP_REASON_LIMIT ?
+			   " (vmemexp info tells more)" : "";
 	static char text[256];
-	unsigned int reason = export->err_reason;
-	int length;
+	size_t length;
 
-	if (reason < ARRAY_SIZE(reasons) && reasons[reason])
-		length = snprintf(text, sizeof(text), reasons[reason],
-				  (unsigned long long)export->err_addr);
-	else
-		length = snprintf(text, sizeof(text), "%s", strerror(error));
-	snprintf(text + length, sizeof(text) - length, " (%s)",
-		 errno_name(error));
+	vmemexp_strerror(error, text, sizeof(text));
+	length = strlen(text);
+	snprintf(text + length, sizeof(text) - length, "%s (%s)", more, errno_name(error->err));
 	return text;
 }
 

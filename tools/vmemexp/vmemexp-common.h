@@ -4,9 +4,8 @@
 #define _VMEMEXP_COMMON_H
 
 #include <getopt.h>
-#include <stddef.h>
 
-#include <uapi/vmemexp.h>
+#include <libvmemexp.h>
 
 #define DEVICE_PATH	"/dev/vmemexp"
 #define SYSFS_PATH	"/sys/module/vmemexp"
@@ -46,15 +45,11 @@ int next_option(const struct verb *verb, int argc, char **argv,
 /* For verbs that take nothing but --help. */
 void take_no_arguments(const struct verb *verb, int argc, char **argv);
 
-/* Opens the device, or says what to do about it and returns -1. */
-int open_device(void);
+/* Opens the device, or says what to do about it and returns NULL. */
+struct vmemexp *open_device(void);
 
-/* VMEMEXP_IOC_EXPORT of @length bytes at @memory: 0, or -1 with errno set. */
-int export_memory(int device, const void *memory, size_t length,
-		  unsigned int fd_flags, struct vmemexp_export *export);
-
-/* One sentence on why an export failed with @error, valid until the next call. */
-const char *export_error(const struct vmemexp_export *export, int error);
+/* One sentence on why a call failed, with the errno's name, valid until the next call. */
+const char *error_text(const struct vmemexp_error *error);
 
 /* "EINVAL" for EINVAL. */
 const char *errno_name(int error);

@@ -198,7 +198,7 @@ static void print_kernel(void)
 
 static int run_info(int argc, char **argv)
 {
-	int device;
+	struct vmemexp *v;
 
 	take_no_arguments(&verb_info, argc, argv);
 
@@ -208,10 +208,10 @@ static int run_info(int argc, char **argv)
 	print_kernel();
 	fflush(stdout);
 
-	device = open_device();
-	if (device < 0)
+	v = open_device();
+	if (!v)
 		return EXIT_FAILURE;
-	close(device);
+	vmemexp_close(v);
 	return EXIT_SUCCESS;
 }
 

@@ -55,17 +55,18 @@ static int run_revoke(int argc, char **argv)
 		.names = (uintptr_t)names,
 		.names_size = sizeof(names),
 	};
-	int device, ret;
+	struct vmemexp *v;
+	int ret;
 
 	next_option(&verb_revoke, argc, argv, options);
 	if (optind + 1 != argc)
 		errx(EXIT_USAGE, "revoke: wants one inode number (vmemexp list shows them)");
 	revoke.ino = inode_number(argv[optind]);
 
-	device = open_device();
-	if (device < 0)
+	v = open_device();
+	if (!v)
 		return EXIT_FAILURE;
-	ret = ioctl(device, VMEMEXP_IOC_REVOKE, &revoke);
+	ret = ioctl(vmemexp_fd(v), VMEMEXP_IOC_REVOKE, &revoke);
 	if (!ret)
 		print_users(&revoke, names);
 	else if (errno == ENOENT)
@@ -78,7 +79,7 @@ static int run_revoke(int argc, char **argv)
 	else
 		warnx("%s cannot be revoked: %s (%s)", argv[optind], strerror(errno),
 		      errno_name(errno));
-	close(device);
+	vmemexp_close(v);
 	return ret ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 

@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /* vmemexp selfcheck: does the driver do on this machine what it promises? */
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/dma-buf.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -21,9 +18,9 @@ static struct {
 	long long pinned;	/* KiB, before anything was exported */
 	size_t page;
 	size_t size;
-	int device;
+	struct vmemexp *v;
 	unsigned char *memory;	/* what is exported */
-	struct vmemexp_export export;
+	struct vmemexp_buf *buf;
 	unsigned char *mapping;	/* of the dma-buf */
 } self;
 
@@ -64,23 +61,20 @@ static bool is_filled(const unsigned char *bytes, unsigned char seed)
 }
 
 /* An export that must be refused with exactly this errno, reason and address. */
-static bool is_refused(const void *memory, size_t length, unsigned int fd_flags,
-		       int error, unsigned int reason, const void *address)
+static bool is_refused(const void *memory, size_t length, int err, unsigned int reason,
+		       const void *address)
 {
-	struct vmemexp_export export;
-	int ret = export_memory(self.device, memory, length, fd_flags, &export);
+	struct vmemexp_error error;
+	struct vmemexp_buf *buf;
 
-	if (!ret) {
-		close(export.fd);
+	if (!vmemexp_export(self.v, memory, length, 0, &buf, &error)) {
+		vmemexp_buf_unref(buf);
 		return fail("it was exported");
 	}
-	if (errno != error || export.err_reason != reason ||
-	    export.err_addr != (uintptr_t)address)
+	if (error.err != err || error.reason != reason || error.addr != (uintptr_t)address)
 		return fail("expected %s with reason %u at %p, got reason %u at %#llx: %s",
-			    errno_name(error), reason, address,
-			    export.err_reason,
-			    (unsigned long long)export.err_addr,
-			    export_error(&export, errno));
+			    errno_name(err), reason, address, error.reason,
+			    (unsigned long long)error.addr, error_text(&error));
 	return true;
 }
 
@@ -98,28 +92,26 @@ static unsigned char *map_pages(void)
 
 static bool check_open(void)
 {
-	self.device = open_device();
-	if (self.device < 0)
+	self.v = open_device();
+	if (!self.v)
 		return fail("see the message above");
 	return true;
 }
 
 static bool check_export(void)
 {
+	struct vmemexp_error error;
+
 	if (posix_memalign((void **)&self.memory, self.page, self.size))
 		return fail("out of memory");
 	fill(self.memory, 0);
 
-	if (export_memory(self.device, self.memory, self.size,
-			  O_RDWR | O_CLOEXEC, &self.export))
-		return fail("%s", export_error(&self.export, errno));
-	if (self.export.dmabuf_size != self.size || self.export.offset)
+	if (vmemexp_export(self.v, self.memory, self.size, 0, &self.buf, &error))
+		return fail("%s", error_text(&error));
+	if (vmemexp_buf_size(self.buf) != self.size || vmemexp_buf_offset(self.buf))
 		return fail("the dma-buf has %llu bytes from offset %llu on",
-			    (unsigned long long)self.export.dmabuf_size,
-			    (unsigned long long)self.export.offset);
-	if (self.export.memory != VMEMEXP_MEMORY_ANON)
-		return fail("it was taken for %s memory",
-			    memory_names(self.export.memory));
+			    (unsigned long long)vmemexp_buf_size(self.buf),
+			    (unsigned long long)vmemexp_buf_offset(self.buf));
 	return true;
 }
 
@@ -136,12 +128,9 @@ static bool check_pinned(void)
 
 static bool check_query(void)
 {
-	struct vmemexp_query query = {
-		.size = sizeof(query),
-		.fd = self.export.fd,
-	};
+	struct vmemexp_query query = { .size = sizeof(query) };
 
-	if (ioctl(self.device, VMEMEXP_IOC_QUERY, &query))
+	if (vmemexp_buf_query(self.buf, &query))
 		return fail_errno("VMEMEXP_IOC_QUERY");
 	if (query.dmabuf_size != self.size || query.length != self.size ||
 	    query.offset)
@@ -151,9 +140,10 @@ static bool check_query(void)
 			    (unsigned long long)query.offset);
 	if (query.access != (VMEMEXP_ACCESS_READ | VMEMEXP_ACCESS_WRITE))
 		return fail("its access bits are %#x", query.access);
-	if (query.memory != self.export.memory ||
-	    query.nr_extents != self.export.nr_extents)
-		return fail("memory or number of extents differ from what the export said");
+	if (query.memory != VMEMEXP_MEMORY_ANON)
+		return fail("it was taken for %s memory", memory_names(query.memory));
+	if (!query.nr_extents || query.nr_extents > NR_PAGES)
+		return fail("it has %llu extents", (unsigned long long)query.nr_extents);
 	if (query.cache != VMEMEXP_CACHE_CACHED)
 		return fail("its cache attribute is %u", query.cache);
 	if (query.state & VMEMEXP_STATE_STALE)
@@ -164,7 +154,7 @@ static bool check_query(void)
 static bool check_read(void)
 {
 	unsigned char *mapping = mmap(NULL, self.size, PROT_READ | PROT_WRITE,
-				MAP_SHARED, self.export.fd, 0);
+				MAP_SHARED, vmemexp_buf_fd(self.buf), 0);
 
 	if (mapping == MAP_FAILED)
 		return fail_errno("mmap");
@@ -180,39 +170,33 @@ static bool check_write(void)
 
 static bool check_dma_buf_sync(void)
 {
-	struct dma_buf_sync sync = {
-		.flags = DMA_BUF_SYNC_START | DMA_BUF_SYNC_RW,
-	};
+	const int fd = vmemexp_buf_fd(self.buf);
 
-	if (ioctl(self.export.fd, DMA_BUF_IOCTL_SYNC, &sync))
+	if (vmemexp_sync(self.v, fd, VMEMEXP_SYNC_START | VMEMEXP_SYNC_RW, NULL))
 		return fail_errno("start");
-	sync.flags = DMA_BUF_SYNC_END | DMA_BUF_SYNC_RW;
-	if (ioctl(self.export.fd, DMA_BUF_IOCTL_SYNC, &sync))
+	if (vmemexp_sync(self.v, fd, VMEMEXP_SYNC_END | VMEMEXP_SYNC_RW, NULL))
 		return fail_errno("end");
 	return is_filled(self.memory, 1);
 }
 
 static bool check_ranged_sync(void)
 {
-	struct vmemexp_sync sync = {
-		.size = sizeof(sync),
-		.fd = self.export.fd,
-		.flags = VMEMEXP_SYNC_START | VMEMEXP_SYNC_RW,
-		.rows = NR_PAGES,
+	struct vmemexp_area area = {
 		.offset = self.page / 2,
 		.length = self.page / 4,
+		.rows = NR_PAGES,
 		.stride = self.page,
 	};
 
-	if (ioctl(self.device, VMEMEXP_IOC_SYNC, &sync))
+	if (vmemexp_begin(self.buf, VMEMEXP_SYNC_RW, &area))
 		return fail_errno("start");
-	sync.flags = VMEMEXP_SYNC_END | VMEMEXP_SYNC_RW;
-	if (ioctl(self.device, VMEMEXP_IOC_SYNC, &sync))
+	if (vmemexp_end(self.buf))
 		return fail_errno("end");
 
 	/* The last row ends one byte behind the dma-buf. */
-	sync.length = self.page / 2 + 1;
-	if (!ioctl(self.device, VMEMEXP_IOC_SYNC, &sync))
+	area.length = self.page / 2 + 1;
+	if (!vmemexp_sync(self.v, vmemexp_buf_fd(self.buf), VMEMEXP_SYNC_END | VMEMEXP_SYNC_RW,
+			  &area))
 		return fail("a range beyond the end was accepted");
 	if (errno != EINVAL)
 		return fail_errno("a range beyond the end");
@@ -247,8 +231,9 @@ static bool check_read_only_fd(const unsigned char *pages, int fd)
 
 static bool check_read_only(void)
 {
-	struct vmemexp_export export;
 	unsigned char *pages = map_pages();
+	struct vmemexp_error error;
+	struct vmemexp_buf *buf;
 	bool ok;
 
 	if (!pages)
@@ -256,14 +241,12 @@ static bool check_read_only(void)
 	fill(pages, 2);
 	mprotect(pages, self.size, PROT_READ);
 
-	ok = is_refused(pages, self.size, O_RDWR, EACCES,
-			VMEMEXP_REASON_NOT_WRITABLE, pages);
-	if (ok && export_memory(self.device, pages, self.size,
-				O_RDONLY | O_CLOEXEC, &export)) {
-		ok = fail("%s", export_error(&export, errno));
+	ok = is_refused(pages, self.size, EACCES, VMEMEXP_REASON_NOT_WRITABLE, pages);
+	if (ok && vmemexp_export(self.v, pages, self.size, VMEMEXP_RDONLY, &buf, &error)) {
+		ok = fail("%s", error_text(&error));
 	} else if (ok) {
-		ok = check_read_only_fd(pages, export.fd);
-		close(export.fd);
+		ok = check_read_only_fd(pages, vmemexp_buf_fd(buf));
+		vmemexp_buf_unref(buf);
 	}
 	munmap(pages, self.size);
 	return ok;
@@ -279,16 +262,15 @@ static bool check_hole(void)
 		return false;
 	hole = pages + NR_PAGES / 2 * self.page;
 	munmap(hole, self.page);
-	ok = is_refused(pages, self.size, O_RDWR, EFAULT,
-			VMEMEXP_REASON_NOT_MAPPED, hole);
+	ok = is_refused(pages, self.size, EFAULT, VMEMEXP_REASON_NOT_MAPPED, hole);
 	munmap(pages, self.size);
 	return ok;
 }
 
 static bool check_alignment(void)
 {
-	return is_refused(self.memory + 1, self.page, O_RDWR, EINVAL,
-			  VMEMEXP_REASON_ALIGNMENT, self.memory + 1);
+	return is_refused(self.memory + 1, self.page, EINVAL, VMEMEXP_REASON_ALIGNMENT,
+			  self.memory + 1);
 }
 
 static bool check_close(void)
@@ -296,7 +278,7 @@ static bool check_close(void)
 	long long pinned;
 
 	munmap(self.mapping, self.size);
-	close(self.export.fd);
+	vmemexp_buf_unref(self.buf);
 	pinned = status_value("self", "VmPin", 10);
 	if (pinned != self.pinned)
 		return fail("VmPin is still %lld KiB, it was %lld KiB", pinned,

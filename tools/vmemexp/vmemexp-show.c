@@ -2,7 +2,6 @@
 /* vmemexp show: memory from malloc() on a screen, without a copy. */
 #include <err.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -112,7 +111,7 @@ static int frame_create(struct frame *frame, const struct display *display,
 	frame->width = display->mode.hdisplay;
 	frame->height = display->mode.vdisplay;
 	frame->pitch = round_up(frame->width * 4, PITCH_ALIGNMENT);
-	frame->size = round_up(frame->pitch * frame->height, page);
+	frame->size = vmemexp_aligned_size(frame->pitch * frame->height);
 	if (picture->rgb && (picture->width > frame->width ||
 			     picture->height > frame->height)) {
 		warnx("the picture of %ux%u pixels is larger than the mode of %ux%u, see --size",
@@ -144,29 +143,32 @@ static int frame_create(struct frame *frame, const struct display *display,
 	return 0;
 }
 
-/* Exports the frame as a dma-buf; returns its file descriptor or -1. */
-static int frame_export(const struct frame *frame)
+/* Exports the frame as a dma-buf, or returns NULL. */
+static struct vmemexp_buf *frame_export(const struct frame *frame)
 {
-	struct vmemexp_export export;
-	int device = open_device();
-	int ret;
+	struct vmemexp_query query = { .size = sizeof(query) };
+	struct vmemexp *v = open_device();
+	struct vmemexp_error error;
+	struct vmemexp_buf *buf;
 
-	if (device < 0)
-		return -1;
-	ret = export_memory(device, frame->memory, frame->size,
-			    O_RDWR | O_CLOEXEC, &export);
-	if (ret)
-		warnx("the frame cannot be exported: %s",
-		      export_error(&export, errno));
-	close(device);
-	if (ret)
-		return -1;
+	if (!v)
+		return NULL;
+	if (vmemexp_export(v, frame->memory, frame->size, 0, &buf, &error)) {
+		warnx("the frame cannot be exported: %s", error_text(&error));
+	} else if (vmemexp_buf_query(buf, &query)) {
+		warn("the dma-buf of the frame is not known");
+		vmemexp_buf_unref(buf);
+		buf = NULL;
+	}
+	vmemexp_close(v);
+	if (!buf)
+		return NULL;
 
 	printf("exported: a dma-buf of %llu bytes, %s memory, %llu contiguous extents\n",
-	       (unsigned long long)export.dmabuf_size,
-	       memory_names(export.memory),
-	       (unsigned long long)export.nr_extents);
-	return export.fd;
+	       (unsigned long long)query.dmabuf_size,
+	       memory_names(query.memory),
+	       (unsigned long long)query.nr_extents);
+	return buf;
 }
 
 /*
@@ -241,7 +243,7 @@ static int show_on(const char *path, const struct options *options)
 	struct display display;
 	struct frame frame;
 	int status = EXIT_FAILURE;
-	int dmabuf;
+	struct vmemexp_buf *buf;
 
 	if (display_open(&display, path, &options->wish))
 		return -1;
@@ -249,14 +251,14 @@ static int show_on(const char *path, const struct options *options)
 		status = -1;
 		goto out_close;
 	}
-	dmabuf = frame_export(&frame);
-	if (dmabuf < 0)
+	buf = frame_export(&frame);
+	if (!buf)
 		goto out_free;
 
-	if (display_import(&display, dmabuf, frame.pitch) ||
+	if (display_import(&display, vmemexp_buf_fd(buf), frame.pitch) ||
 	    display_show(&display)) {
 		status = -1;
-		goto out_close_dmabuf;
+		goto out_unref;
 	}
 	printf("imported: by the driver %s (%s) through PRIME\n",
 	       display.driver, path);
@@ -264,8 +266,8 @@ static int show_on(const char *path, const struct options *options)
 	       frame.width, frame.height, display.mode.vrefresh);
 	status = present(&frame, options);
 
-out_close_dmabuf:
-	close(dmabuf);
+out_unref:
+	vmemexp_buf_unref(buf);
 out_free:
 	free(frame.memory);
 out_close:

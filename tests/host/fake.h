@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A driver without a kernel: open() and ioctl() of the library end here (ld --wrap).
+ *
+ * Dma-bufs are memfds, so that they are closed and counted as real ones are. What the fake
+ * was asked, and what it is to answer, is in "fake"; tests with one thread read and set it
+ * as they like.
+ */
+#ifndef FAKE_H
+#define FAKE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <vmemexp.h>
+
+#define FAKE_PAGE	4096
+
+struct fake {
+	/* What it was asked. */
+	unsigned int nr_opens, nr_exports, nr_queries, nr_syncs, nr_whole_syncs;
+	char path[64];
+	int open_flags;
+	struct vmemexp_export export;
+	struct vmemexp_sync sync;
+	uint64_t whole_flags;
+	int whole_fd;
+
+	/* What it is to answer: the next so many calls of this request fail. */
+	unsigned long fail_request;
+	unsigned int fail_times;
+	int fail_errno;
+	uint32_t fail_reason;
+	uint64_t fail_addr;
+	/* It knows nothing behind the first release of the export. */
+	bool is_old;
+	/* Of what is exported from now on. */
+	uint32_t memory;
+	uint32_t state;
+	bool foreign;
+	uint64_t offset;
+	/* Called in the middle of an export, once. */
+	void (*in_export)(void);
+};
+
+extern struct fake fake;
+
+/* For fail_request. */
+#define FAKE_OPEN	1UL
+
+void fake_reset(void);
+/* As if something had happened to the source of the dma-buf; by any thread. */
+void fake_set_state(int dmabuf, uint32_t state);
+/* A dma-buf of another exporter. */
+int fake_foreign_dmabuf(uint64_t size);
+
+/* The names by which the linker calls them. */
+int __wrap_open(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...);
+int __wrap_ioctl(int fd, unsigned long request, ...);
+
+#endif /* FAKE_H */
