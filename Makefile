@@ -10,7 +10,7 @@ DESTDIR ?=
 all: ## build vmemexp.ko for the running kernel (or KDIR=) here
 	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
 
-install: install-module ## install the module, what the system needs with it, and the command
+install: install-module ## install the module, what the system needs with it, the command and the library
 	$(MAKE) -C tools install DESTDIR=$(stage) PREFIX=$(PREFIX)
 
 install-module: all ## install the same without the command, which needs libraries
@@ -34,7 +34,7 @@ load_list := $(stage)$(PREFIX)/lib/modules-load.d/vmemexp.conf
 header := $(stage)$(PREFIX)/include/vmemexp.h
 release = $(or $(shell cat $(KDIR)/include/config/kernel.release),$(error no kernel in KDIR=$(KDIR)))
 
-deb: ## build Debian packages for DKMS and for the command, in out/deb
+deb: ## build Debian packages for DKMS, the command and the library, in out/deb
 	tools/dev/deps install deb
 	tools/packaging/build-deb
 
@@ -58,7 +58,7 @@ check-kernels: ## run all test programs on every kernel that Debian has now: a t
 	tools/dev/deps install check
 	tests/suites/kernels
 
-check-coherency: ## compare what devices and CPU see, whatever is between them: a table
+check-coherency: ## test DMA coherency behind narrow masks, swiotlb and IOMMUs: a table
 	tools/dev/deps install check
 	tests/suites/coherency
 
