@@ -87,7 +87,7 @@ static void __test_err_lib(struct __test_metadata *_metadata, struct vmemexp *v,
 	EXPECT_EQ(error, errno);					\
 } while (0)
 
-/* What the dma-buf shows from its offset on is fill()'s for @seed. */
+/* The dma-buf shows fill()'s bytes for @seed from its offset on. */
 static void __expect_shown(struct __test_metadata *_metadata, struct vmemexp_buf *buf,
 			   size_t length, unsigned int seed)
 {
@@ -282,7 +282,7 @@ FIXTURE(lib_sync)
 	size_t page, size;	/* of the dma-buf */
 	size_t offset, length;	/* of what is exported of it */
 	uint8_t *p;
-	/* What each of them has to see. */
+	/* The bytes that each of them has to see. */
 	uint8_t *cpu, *dev, *seen;
 };
 

@@ -925,7 +925,7 @@ FIXTURE_TEARDOWN(server)
 	test_teardown();
 }
 
-/* Who cannot be killed there holds the mmap_lock, too, and so those who look at him. */
+/* An exporter that cannot be killed there holds the mmap_lock, and blocks its observers. */
 TEST_F(server, that_never_answers_is_waited_for_by_who_can_be_killed)
 {
 	int file = open(SERVED, O_RDONLY | O_CLOEXEC);

@@ -68,7 +68,7 @@ static bool find_block(struct block *block)
 	return false;
 }
 
-/* What a test works on. */
+/* The memory of a test, and the threads at work on it. */
 struct scene {
 	int fd;
 	struct test_state before;

@@ -19,7 +19,7 @@
 #define FAKE_PAGE	4096
 
 struct fake {
-	/* What it was asked. */
+	/* The requests that it got. */
 	unsigned int nr_opens, nr_exports, nr_queries, nr_syncs, nr_whole_syncs;
 	char path[64];
 	int open_flags;
@@ -28,7 +28,7 @@ struct fake {
 	uint64_t whole_flags;
 	int whole_fd;
 
-	/* What it is to answer: the next so many calls of this request fail. */
+	/* The next so many calls of this request fail. */
 	unsigned long fail_request;
 	unsigned int fail_times;
 	int fail_errno;

@@ -100,7 +100,7 @@ static ino_t inode(int fd)
 	return fstat(fd, &st) ? 0 : st.st_ino;
 }
 
-/* Whether any descriptor leads there: their numbers are given out again at once. */
+/* Is any descriptor open there? Numbers of descriptors are given out again at once. */
 static bool is_held(ino_t ino)
 {
 	for (int fd = 0; fd < 1024; fd++)
@@ -709,7 +709,7 @@ static void get_exports_what_differs(void)
 	EXPECT(fake.nr_exports == ARRAY_SIZE(cases));
 }
 
-/* What was found once must not be found in such a state, and is dropped. */
+/* The cache drops an export in such a state, and does not find it again. */
 static void expect_new_export_in_state(uint32_t state)
 {
 	struct vmemexp_buf *old = get(0, SIZE, 0), *new;
@@ -823,7 +823,7 @@ static void get_throws_nothing_out(void)
 	EXPECT(fake.nr_exports == ARRAY_SIZE(bufs));
 }
 
-/* Whether an export of pages 4 to 7 is forgotten by this. */
+/* Does this range forget an export of pages 4 to 7? */
 static bool forgets(uintptr_t addr, size_t length)
 {
 	struct vmemexp_buf *buf = get_unref(4 * PAGE, 4 * PAGE, 0);

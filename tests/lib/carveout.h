@@ -15,7 +15,7 @@ int _test_carveout_info(unsigned int region, struct carveout_info *info);
 /* Returns a file that maps the region in the way told, or a negative errno. */
 int _test_carveout_open(const struct carveout_setup *setup);
 /*
- * What the other processor finds (@request is CARVEOUT_IOC_READ) or writes
+ * The other processor reads (@request is CARVEOUT_IOC_READ) or writes
  * (CARVEOUT_IOC_WRITE) at @offset of the region.
  */
 int _test_carveout_transfer(unsigned long request, unsigned int region, uint64_t offset,
@@ -27,7 +27,7 @@ int _test_carveout_transfer(unsigned long request, unsigned int region, uint64_t
 
 /* Finds the first region of this sort. */
 bool find_carveout(unsigned int sort, struct carveout_info *region);
-/* What a kind of memory needs of the machine: the name of what is missing, or NULL. */
+/* The name of something that a kind of memory needs and the machine lacks, or NULL. */
 const char *need_carveout_of(unsigned int sort);
 const char *need_frames_with_pages(void);
 const char *need_frames(void);

@@ -14,7 +14,7 @@
 #define VMEMEXP_WITHOUT_PAGES "/sys/module/vmemexp/parameters/map_without_pages"
 #define VMEMEXP_WITHOUT_VMAP "/sys/module/vmemexp/parameters/map_without_vmap"
 
-/* What every output field holds before a call. */
+/* Every output field holds it before a call. */
 #define POISON_BYTE	0xcc
 
 int _test_ioctl(int fd, unsigned long request, void *arg);

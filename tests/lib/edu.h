@@ -20,7 +20,7 @@ enum coherency_mode {
 	MODE_PASSTHROUGH, /* there is an IOMMU, which leaves devices alone */
 };
 
-/* What the environment says; the tests look whether it is so. */
+/* The mode that the environment names; the tests check that it is true. */
 enum coherency_mode coherency_mode(void);
 /* @bits: of the device's DMA mask, 0 for as many as there can be. */
 int _test_edu_attach(int session, int dmabuf, unsigned int device, unsigned int bits);

@@ -29,9 +29,9 @@ void *map_anon(size_t length);
  * arm, newer kernels than 6.12 choose any other as well, and go down when it is used.
  */
 void *map_huge_pages(size_t size, size_t huge, int prot, int flags, int fd);
-/* What the kernel says behind @name of the mapping that @p is in; "" if nothing. */
+/* The text behind @name in /proc/self/smaps, for the mapping of @p; "" if there is none. */
 const char *smaps_field(const volatile void *p, const char *name);
-/* Whether @p is in a mapping of page frames, or one whose pages the kernel does not pin. */
+/* Is @p in a mapping of page frames, or in one whose pages the kernel does not pin? */
 bool maps_frames(const volatile void *p);
 /* Returns 0 or a negative errno: memory is going to be of small pages. */
 int forbid_thp(void *p, size_t length);

@@ -22,7 +22,7 @@
 #define PART_START	(5 * PAGE)
 #define PART_SIZE	(3 * PAGE)
 
-/* What is left out at the ends of an unaligned range. */
+/* Bytes that an unaligned range leaves out at its ends. */
 #define CUT_FRONT	123
 #define CUT_BACK	77
 

@@ -71,7 +71,7 @@ void restore_system(void);
 /* Runs a shell's command; returns whether it succeeded. */
 bool run(const char *command);
 
-/* What a kind of memory needs of the kernel: the name of what is missing, or NULL. */
+/* The name of something that a kind of memory needs and the kernel lacks, or NULL. */
 const char *need_ram_disk(void);
 const char *need_ext4(void);
 const char *need_thp(void);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the tests of coherency share: the mode of the machine, and QEMU's edu
+ * Shared by the tests of coherency: the mode of the machine, and QEMU's edu
  * device, which moves data by DMA.
  *
  * Whoever boots the machine says its mode in the environment, COHERENCY_MODE.

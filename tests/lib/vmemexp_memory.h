@@ -21,7 +21,7 @@
 #include "range.h"
 #include "vmemexp_utils.h"
 
-/* What unmounts is done a moment after the last process that used it is gone. */
+/* The kernel unmounts a moment after the last process that used the disk has ended. */
 static inline void wait_for_disk(struct __test_metadata *_metadata)
 {
 	int fd = -1;

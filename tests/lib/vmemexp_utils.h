@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the tests of vmemexp share.
+ * Calls and assertions that the tests of vmemexp share.
  *
  * _test_x() makes one call and returns 0 or a negative errno. test_x() asserts
  * that it succeeds and gives the answer. test_err_x(errno, ...) asserts that it
@@ -357,7 +357,7 @@ __test_importer_info(struct __test_metadata *_metadata, int session)
 /* Gives a struct importer_info. */
 #define test_importer_info(session) __test_importer_info(_metadata, session)
 
-/* What the dma-buf begins with, by a mapping of its own and for a device. */
+/* The first bytes of the dma-buf, by a mapping of its own and for a device. */
 static inline void __test_contents(struct __test_metadata *_metadata,
 				   int dmabuf, size_t length, unsigned int seed)
 {

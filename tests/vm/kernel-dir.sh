@@ -163,6 +163,6 @@ kernel_dir_row()
 	6???) version_row 6.12 "$2" ;;
 	*) version_row "$version" "$2" ;;
 	esac
-	# Who has built it can build here.
+	# It was built by tools of this machine.
 	builder=''
 }

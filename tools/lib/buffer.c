@@ -95,7 +95,7 @@ size_t vmemexp_aligned_size(size_t length)
 {
 	size_t page = sysconf(_SC_PAGESIZE);
 
-	/* What is too large wraps around to 0. */
+	/* A length that is too large wraps around to 0. */
 	return (length + page - 1) & ~(page - 1);
 }
 
@@ -179,7 +179,7 @@ void vmemexp_buf_unref(struct vmemexp_buf *buf)
 {
 	int error = errno;
 
-	/* What other threads did with the buffer happens before it is freed. */
+	/* All that other threads did with the buffer happens before it is freed. */
 	if (!buf || atomic_fetch_sub_explicit(&buf->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	close(buf->fd);

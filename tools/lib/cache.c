@@ -54,7 +54,7 @@ static bool overlaps(const struct vmemexp_buf *buf, uintptr_t addr, size_t lengt
 	return addr < buf->addr ? length > buf->addr - addr : buf->length > addr - buf->addr;
 }
 
-/* Whether its address still leads to it, for all that the driver can tell. */
+/* Return true if the address still leads to it, as far as the driver can tell. */
 static bool is_current(const struct vmemexp_buf *buf)
 {
 	struct vmemexp_query query;
@@ -162,7 +162,7 @@ int vmemexp_get(struct vmemexp *v, const void *addr, size_t length, unsigned int
 {
 	struct vmemexp_buf *found = NULL;
 
-	/* What is wrong is for vmemexp_export() to tell. */
+	/* vmemexp_export() refuses the others. */
 	if (v && buf)
 		found = find(v, (uintptr_t)addr, length, flags);
 	if (found && is_current(found)) {

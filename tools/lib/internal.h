@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
-/* What the files of libvmemexp share. */
+/* Declarations that the files of libvmemexp share. */
 #ifndef LIBVMEMEXP_INTERNAL_H
 #define LIBVMEMEXP_INTERNAL_H
 
@@ -37,7 +37,7 @@ struct vmemexp {
 	pid_t pid;
 };
 
-/* What vmemexp_begin() and vmemexp_end() are doing with a buffer. */
+/* The state of a buffer between vmemexp_begin() and vmemexp_end(). */
 enum access_state { ACCESS_NONE, ACCESS_CHANGES, ACCESS_OPEN };
 
 /**

@@ -19,7 +19,7 @@ static int fail(int error)
 	return vmemexp_fail(NULL, error, VMEMEXP_REASON_NONE, 0);
 }
 
-/* Whether all rows of @area are among @size bytes. Nothing here wraps around. */
+/* Return true if all rows of @area are among @size bytes. Nothing here wraps around. */
 static bool is_inside(const struct vmemexp_area *area, uint64_t size)
 {
 	if (!area->length || area->offset > size || area->length > size - area->offset)
@@ -105,7 +105,7 @@ int vmemexp_sync(struct vmemexp *v, int fd, unsigned int flags, const struct vme
 	return sync_area(v, fd, flags, &whole);
 }
 
-/* Whether the access was in state @from, and is the caller's to change now. */
+/* Return true if the access was in state @from; then the caller may change it. */
 static bool take_access(struct vmemexp_buf *buf, int from)
 {
 	return atomic_compare_exchange_strong(&buf->access, &from, ACCESS_CHANGES);
