@@ -4,10 +4,7 @@
  * and the answers to right ones. What the memory behind a buffer does is tested
  * elsewhere; here it is always anonymous.
  */
-#include <drm.h>
 #include <limits.h>
-#include <linux/dma-heap.h>
-#include <linux/udmabuf.h>
 #include <stddef.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
