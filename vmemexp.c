@@ -338,17 +338,27 @@ module_param_cb(carveouts, &vmemexp_carveouts_ops, NULL, 0600);
 MODULE_PARM_DESC(carveouts,
 		 "physical memory that is reserved for good and may be exported where a driver maps it without page accounting: base:size,... in bytes (default: none)");
 
-static bool vmemexp_is_carveout(unsigned long pfn)
+/*
+ * Return true if the list has page frame @pfn. Reduce @pages to the page frames from
+ * there on for which the answer is the same.
+ */
+static bool vmemexp_is_carveout(unsigned long pfn, unsigned long *pages)
 {
+	u64 addr = PFN_PHYS(pfn), room = (u64)*pages << PAGE_SHIFT;
 	const struct vmemexp_carveout *range;
-	u64 addr = PFN_PHYS(pfn);
 	bool found = false;
 
 	spin_lock(&vmemexp_carveouts_lock);
 	for (range = vmemexp_carveouts.ranges;
-	     !found && range < vmemexp_carveouts.ranges + vmemexp_carveouts.count; range++)
+	     !found && range < vmemexp_carveouts.ranges + vmemexp_carveouts.count; range++) {
 		found = addr >= range->base && addr - range->base < range->size;
+		if (found)
+			room = min(room, range->size - (addr - range->base));
+		else if (addr < range->base)
+			room = min(room, range->base - addr);
+	}
 	spin_unlock(&vmemexp_carveouts_lock);
+	*pages = room >> PAGE_SHIFT;
 	return found;
 }
 
@@ -1116,27 +1126,63 @@ static void vmemexp_unpin(struct vmemexp_buf *buf, unsigned long nr_pages)
 
 /* --- collecting page frames: look them up, check them, add them to the extents --- */
 
-/* Check that a page frame may be exported, and note if no carve-out lists it. */
-static int vmemexp_check_pfn(struct vmemexp_buf *buf, unsigned long pfn, unsigned long addr,
-			     struct vmemexp_error *error)
+/*
+ * Check that page frames, the first of which is mapped at @addr, may be exported. Note
+ * if some are in no carve-out that is listed.
+ */
+static int vmemexp_check_pfns(struct vmemexp_buf *buf, unsigned long pfn, unsigned long pages,
+			      unsigned long addr, struct vmemexp_error *error)
 {
-	if (vmemexp_is_carveout(pfn))
-		return 0;
-	/*
-	 * Nothing would tell the driver that the kernel has given this memory to
-	 * another user.
-	 */
-	if (vmemexp_is_system_ram(pfn, 1) != REGION_DISJOINT)
-		return vmemexp_fail(error, VMEMEXP_REASON_RAM, addr, -EPERM);
-	if (!capable(CAP_SYS_RAWIO))
-		return vmemexp_fail(error, VMEMEXP_REASON_PFNMAP, addr, -EPERM);
-	buf->unlisted = true;
+	unsigned long nr;
+	int found;
+
+	for (; pages; pages -= nr, pfn += nr, addr += nr << PAGE_SHIFT) {
+		nr = pages;
+		if (vmemexp_is_carveout(pfn, &nr))
+			continue;
+		found = vmemexp_is_system_ram(pfn, nr);
+		/* Name the first page that is System RAM. */
+		if (found == REGION_MIXED) {
+			nr = 1;
+			found = vmemexp_is_system_ram(pfn, nr);
+		}
+		/*
+		 * Nothing would tell the driver that the kernel has given this memory to
+		 * another user.
+		 */
+		if (found != REGION_DISJOINT)
+			return vmemexp_fail(error, VMEMEXP_REASON_RAM, addr, -EPERM);
+		if (!capable(CAP_SYS_RAWIO))
+			return vmemexp_fail(error, VMEMEXP_REASON_PFNMAP, addr, -EPERM);
+		buf->unlisted = true;
+	}
 	return 0;
 }
 
-/* Look @addr up in the page table. If there is no entry that allows the access, fault it in. */
-static int vmemexp_find_pfn(struct vmemexp_buf *buf, unsigned long addr, struct vmemexp_pfn *found,
-			    struct vmemexp_error *error)
+/* Do that for all page frames collected from page @index on, which extent @i has. */
+static int vmemexp_check_extents(const struct vmemexp_collect *collect, unsigned long i,
+				 unsigned long index)
+{
+	struct vmemexp_buf *buf = collect->buf;
+	unsigned long end, skip;
+	int ret = 0;
+
+	for (; !ret && index < collect->nr_pages; i++, index = end) {
+		end = i + 1 < buf->nr_extents ? buf->extents[i + 1].start : collect->nr_pages;
+		skip = index - buf->extents[i].start;
+		ret = vmemexp_check_pfns(buf, buf->extents[i].base + skip, end - index,
+					 buf->start + (index << PAGE_SHIFT), collect->error);
+	}
+	return ret;
+}
+
+/*
+ * Look @addr up in the page table. If there is no entry that allows the access, fault
+ * it in. Return the VMA, or an error pointer.
+ */
+static struct vm_area_struct *vmemexp_find_pfn(struct vmemexp_buf *buf, unsigned long addr,
+					       struct vmemexp_pfn *found,
+					       struct vmemexp_error *error)
 {
 	unsigned int flags = buf->writable ? FAULT_FLAG_WRITE : 0;
 	bool present, unlocked = false;
@@ -1148,10 +1194,10 @@ static int vmemexp_find_pfn(struct vmemexp_buf *buf, unsigned long addr, struct 
 		vma = vma_lookup(buf->mm, addr);
 		ret = vmemexp_check_vma(buf, vma, addr, error);
 		if (ret)
-			return ret;
+			return ERR_PTR(ret);
 		present = !vmemexp_follow_pfn(vma, addr, found);
 		if (present && (found->writable || !buf->writable))
-			return 0;
+			return vma;
 		if (tries == VMEMEXP_FAULT_TRIES)
 			ret = -EFAULT;
 		else
@@ -1159,58 +1205,149 @@ static int vmemexp_find_pfn(struct vmemexp_buf *buf, unsigned long addr, struct 
 		if (ret)
 			break;
 	}
-	if (ret == -EINTR)
-		return ret;
-	if (ret != -EFAULT)
-		return vmemexp_fail(error, VMEMEXP_REASON_UNPINNABLE, addr, ret);
-	/* VM_WRITE tells what the mapping may become, its entries tell what it is. */
-	if (present)
-		return vmemexp_fail(error, VMEMEXP_REASON_NOT_WRITABLE, addr, -EACCES);
-	return vmemexp_fail(error, VMEMEXP_REASON_NO_BACKING, addr, -EFAULT);
+	if (ret == -EFAULT && present)
+		/* VM_WRITE tells what the mapping may become, its entries tell what it is. */
+		ret = vmemexp_fail(error, VMEMEXP_REASON_NOT_WRITABLE, addr, -EACCES);
+	else if (ret == -EFAULT)
+		ret = vmemexp_fail(error, VMEMEXP_REASON_NO_BACKING, addr, ret);
+	else if (ret != -EINTR)
+		ret = vmemexp_fail(error, VMEMEXP_REASON_UNPINNABLE, addr, ret);
+	return ERR_PTR(ret);
+}
+
+/*
+ * A walk of one page table. Page frames from @pfn on, which are mapped from @start on,
+ * are not in the extents yet. @addr is behind the last of them. @next is the entry that
+ * would continue them.
+ */
+struct vmemexp_walk {
+	struct vmemexp_collect *collect;
+	const struct vm_area_struct *vma;
+	unsigned long start;
+	unsigned long pfn;
+	unsigned long addr;
+	pteval_t next;
+};
+
+/* No entry is this one: its page frame would be beyond all memory. */
+#define VMEMEXP_NO_PTE	(~(pteval_t)0)
+
+static void vmemexp_end_run(struct vmemexp_walk *walk)
+{
+	vmemexp_add_extent(walk->collect, walk->pfn, (walk->addr - walk->start) >> PAGE_SHIFT);
+}
+
+/* Begin a new run with @pte. End the walk if it has to be looked at as the first one was. */
+static int vmemexp_begin_run(struct vmemexp_walk *walk, pte_t pte)
+{
+	const struct vmemexp_buf *buf = walk->collect->buf;
+	struct vmemexp_pfn found;
+
+	if (!pte_present(pte))
+		return 1;
+	vmemexp_read_pte(walk->vma, pte, &found);
+	if (found.prot_cache != buf->prot_cache || (buf->writable && !found.writable))
+		return 1;
+	vmemexp_end_run(walk);
+	walk->start = walk->addr;
+	walk->pfn = found.pfn;
+	walk->addr += PAGE_SIZE;
+	walk->next = pte_val(pte) + PAGE_SIZE;
+	/* x86 stores the page frame of an entry that allows no access in another way. */
+	if (pte_pfn(__pte(walk->next)) != found.pfn + 1)
+		walk->next = VMEMEXP_NO_PTE;
+	return 0;
+}
+
+static int vmemexp_walk_pte(pte_t *ptep, unsigned long addr, void *data)
+{
+	struct vmemexp_walk *walk = data;
+	pte_t pte = ptep_get(ptep);
+
+	if (pte_val(pte) != walk->next)
+		return vmemexp_begin_run(walk, pte);
+	walk->addr += PAGE_SIZE;
+	walk->next += PAGE_SIZE;
+	return 0;
+}
+
+/*
+ * Collect the page frames from @addr to @end, but no more than one huge entry or one
+ * page table maps.
+ *
+ * The page table stays between the two looks at it. mm/ frees one only for a writer of
+ * the mmap_lock, or where it has pages to collapse. So apply_to_page_range() makes no
+ * new one, and meets no huge entry.
+ */
+static int vmemexp_collect_table(struct vmemexp_collect *collect, unsigned long addr,
+				 unsigned long end)
+{
+	struct vmemexp_buf *buf = collect->buf;
+	struct vm_area_struct *vma;
+	struct vmemexp_walk walk;
+	struct vmemexp_pfn found;
+
+	vma = vmemexp_find_pfn(buf, addr, &found, collect->error);
+	if (IS_ERR(vma))
+		return PTR_ERR(vma);
+	if (!collect->nr_pages)
+		buf->prot_cache = found.prot_cache;
+	if (found.prot_cache != buf->prot_cache)
+		return vmemexp_fail(collect->error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
+
+	walk = (struct vmemexp_walk) {
+		.collect = collect, .vma = vma, .start = addr, .pfn = found.pfn,
+		.next = VMEMEXP_NO_PTE,
+	};
+	end = min(end, vma->vm_end);
+	if (found.size > PAGE_SIZE) {
+		walk.addr = min(end - 1, addr | (found.size - 1)) + 1;
+	} else {
+		walk.addr = addr + PAGE_SIZE;
+		end = min(end - 1, addr | (PMD_SIZE - 1)) + 1;
+		if (walk.addr < end)
+			apply_to_page_range(buf->mm, walk.addr, end - walk.addr,
+					    vmemexp_walk_pte, &walk);
+	}
+	vmemexp_end_run(&walk);
+	return 0;
 }
 
 /* Look up @count page frames from @addr on, check them, and add them to the extents. */
 static int vmemexp_collect_pfns(struct vmemexp_collect *collect, unsigned long addr,
 				unsigned long count)
 {
-	struct vmemexp_error *error = collect->error;
+	unsigned long end = addr + (count << PAGE_SHIFT), index, last;
 	struct vmemexp_buf *buf = collect->buf;
-	struct vmemexp_pfn found;
 	int ret = 0;
 
 	if (mmap_read_lock_killable(buf->mm))
 		return -EINTR;
-	for (; count; count--, addr += PAGE_SIZE) {
-		ret = vmemexp_find_pfn(buf, addr, &found, error);
-		if (ret)
-			break;
-		ret = vmemexp_check_pfn(buf, found.pfn, addr, error);
-		if (ret)
-			break;
-		if (!collect->nr_pages)
-			buf->prot_cache = found.prot_cache;
-		if (found.prot_cache != buf->prot_cache) {
-			ret = vmemexp_fail(error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
-			break;
-		}
-		vmemexp_add_extent(collect, found.pfn, 1);
+	while (!ret && addr < end) {
+		index = collect->nr_pages;
+		last = buf->nr_extents - !!buf->nr_extents;
+		ret = vmemexp_collect_table(collect, addr, end);
+		if (!ret)
+			ret = vmemexp_check_extents(collect, last, index);
+		addr = buf->start + (collect->nr_pages << PAGE_SHIFT);
 	}
 	mmap_read_unlock(buf->mm);
-	return ret ?: vmemexp_charge_extents(buf, error);
+	return ret ?: vmemexp_charge_extents(buf, collect->error);
 }
 
 /* --- collecting: batch by batch, and then the checks of the whole --- */
 
 static bool vmemexp_has_pages(const struct vmemexp_buf *buf)
 {
-	unsigned long i, j;
+	unsigned long i, pfn, end;
 
 	for (i = 0; i < buf->nr_extents; i++) {
-		for (j = 0; j < vmemexp_extent_pages(buf, i); j++) {
-			if (!pfn_valid(buf->extents[i].base + j))
+		pfn = buf->extents[i].base;
+		end = pfn + vmemexp_extent_pages(buf, i);
+		for (; pfn < end; pfn = ALIGN(pfn + 1, VMEMEXP_PFN_BLOCK)) {
+			if (!pfn_valid(pfn))
 				return false;
-			if (!(j % VMEMEXP_BATCH))
-				cond_resched();
+			cond_resched();
 		}
 	}
 	return true;

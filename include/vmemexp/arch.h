@@ -88,6 +88,20 @@ static inline void vmemexp_set_pte(struct vm_area_struct *vma, unsigned long add
 #endif
 
 /*
+ * Page frames of one such block, which is aligned to its size, all have a struct page
+ * or none has.
+ */
+#if defined(CONFIG_HAVE_ARCH_PFN_VALID)
+#define VMEMEXP_PFN_BLOCK		1UL
+#elif defined(CONFIG_SPARSEMEM_VMEMMAP)
+#define VMEMEXP_PFN_BLOCK		PAGES_PER_SUBSECTION
+#elif defined(CONFIG_SPARSEMEM)
+#define VMEMEXP_PFN_BLOCK		PAGES_PER_SECTION
+#else
+#define VMEMEXP_PFN_BLOCK		1UL
+#endif
+
+/*
  * How the kernel maps uncached memory. On arm and arm64, user space's uncached memory
  * is device memory, where the unaligned accesses of an importer's memcpy() fault.
  * Write-combined is uncached as well, and normal memory.

@@ -25,11 +25,13 @@
 #include <vmemexp/arch.h>
 
 /*
- * An entry of the page table of a VM_PFNMAP or VM_IO mapping. It may have changed since
- * it was read.
+ * An entry of the page table of a VM_PFNMAP or VM_IO mapping: the page frame at the
+ * address that was looked up, and how many bytes the entry maps. It may have changed
+ * since it was read.
  */
 struct vmemexp_pfn {
 	unsigned long pfn;
+	unsigned long size;
 	u64 prot_cache;
 	bool writable;
 };
@@ -245,11 +247,52 @@ static inline int vmemexp_receive_fd(struct file *file, __s32 __user *ufd, unsig
 #define vmemexp_assign_str(dst, src)	__assign_str(dst, src)
 #endif
 
+/* Read an entry that maps one page. */
+static inline void vmemexp_read_pte(const struct vm_area_struct *vma, pte_t pte,
+				    struct vmemexp_pfn *found)
+{
+	found->pfn = pte_pfn(pte);
+	found->size = PAGE_SIZE;
+	found->writable = pte_write(pte);
+#if defined(CONFIG_ARM)
+	/* An entry of arm cannot be turned back into a protection. */
+	found->prot_cache = vmemexp_prot_cache(vma->vm_page_prot);
+#elif defined(CONFIG_ARM64)
+	/* At first arm64 had no pte_pgprot(). The attributes of an entry are the same bits. */
+	found->prot_cache = vmemexp_prot_cache(__pgprot(pte_val(pte)));
+#else
+	found->prot_cache = vmemexp_prot_cache(pte_pgprot(pte));
+#endif
+}
+
 /*
  * 6da8e9634bb7 (v6.12) added follow_pfnmap_start(); 29ae7d96d166 (v6.10) gave its
  * predecessor the mapping instead of the mm. The latter knows no huge entries.
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+/*
+ * Return how many bytes the entry maps that follow_pfnmap_start() has found and holds.
+ * 62fb8adc43af (v6.15) made it tell that.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 15, 0)
+static inline unsigned long vmemexp_entry_size(const struct follow_pfnmap_args *args)
+{
+	return ~args->addr_mask + 1;
+}
+#else
+static inline unsigned long vmemexp_entry_size(const struct follow_pfnmap_args *args)
+{
+	p4d_t *p4d = p4d_offset(pgd_offset(args->vma->vm_mm, args->address), args->address);
+	pud_t *pud = pud_offset(p4d, args->address);
+
+	if (pud_leaf(READ_ONCE(*pud)))
+		return PUD_SIZE;
+	if (pmd_leaf(READ_ONCE(*pmd_offset(pud, args->address))))
+		return PMD_SIZE;
+	return PAGE_SIZE;
+}
+#endif
+
 static inline int vmemexp_follow_pfn(struct vm_area_struct *vma, unsigned long addr,
 				     struct vmemexp_pfn *found)
 {
@@ -260,14 +303,14 @@ static inline int vmemexp_follow_pfn(struct vm_area_struct *vma, unsigned long a
 	if (ret)
 		return ret;
 	found->pfn = args.pfn;
+	found->size = vmemexp_entry_size(&args);
 	found->writable = args.writable;
 	prot = args.pgprot;
 #if defined(CONFIG_X86)
 	/* In a huge entry, one of the bits has another place. */
-	if (pgprot_val(prot) & _PAGE_PSE)
+	if (found->size > PAGE_SIZE)
 		prot = pgprot_large_2_4k(prot);
 #elif defined(CONFIG_ARM)
-	/* An entry of arm cannot be turned back into a protection. */
 	prot = vma->vm_page_prot;
 #endif
 	found->prot_cache = vmemexp_prot_cache(prot);
@@ -291,16 +334,7 @@ static inline int vmemexp_follow_pfn(struct vm_area_struct *vma, unsigned long a
 	if (ret)
 		return ret;
 	__acquire(ptl);	/* sparse is not told of it elsewhere */
-	found->pfn = pte_pfn(*ptep);
-	found->writable = pte_write(*ptep);
-#if defined(CONFIG_ARM)
-	found->prot_cache = vmemexp_prot_cache(vma->vm_page_prot);
-#elif defined(CONFIG_ARM64)
-	/* At first arm64 had no pte_pgprot(). The attributes of an entry are the same bits. */
-	found->prot_cache = vmemexp_prot_cache(__pgprot(pte_val(*ptep)));
-#else
-	found->prot_cache = vmemexp_prot_cache(pte_pgprot(*ptep));
-#endif
+	vmemexp_read_pte(vma, ptep_get(ptep), found);
 	pte_unmap_unlock(ptep, ptl);
 	return 0;
 }
