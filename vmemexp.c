@@ -67,8 +67,10 @@
  *                               (since 6.2). A revoke takes it to tell importers.
  *   vmemexp_buffers_lock        the list of buffers
  *   vmemexp_buf.lock            attachments and what they map, kernel mappings, and if
- *                               the buffer is revoked. A sync takes it for one row at a
+ *                               the buffer is revoked. A sync takes it for a few rows at a
  *                               time, since importers wait for it uninterruptibly.
+ *   vmemexp_buf.tables_lock     small entries and huge ones in the page tables of mappings
+ *                               of the dma-buf: a fault fills in one sort at a time
  *   vmemexp_carveouts_lock,     spinlocks, with no other lock of the driver inside: the
  *   vmemexp_users_lock,         list of carve-outs; the users with buffers; what has been
  *   vmemexp_buf.unmapped_lock   unmapped, for the notifier
@@ -78,8 +80,8 @@
  *
  * The dma_resv of vmemexp_buf.fences is held alone.
  *
- * A fault of a dma-buf's mapping enters vmemexp_faults (SRCU) inside of the mmap_lock. A
- * revoke waits for these faults under no lock.
+ * A fault of a dma-buf's mapping enters vmemexp_faults (SRCU) inside of the mmap_lock and
+ * of tables_lock. A revoke waits for these faults under no lock.
  *
  * The notifier callback runs under locks of mm/, and takes no lock but unmapped_lock. It
  * sets flags, and leaves the rest to a work item.
@@ -128,6 +130,12 @@
 #define VMEMEXP_BATCH		(PAGE_SIZE / sizeof(struct page *))
 
 /*
+ * Pages that are contiguous are unpinned in one call, up to this number. No folio that
+ * hugetlb did not make is larger.
+ */
+#define VMEMEXP_UNPIN_STEP	(SZ_32M >> PAGE_SHIFT)
+
+/*
  * A page that GUP must migrate first may be in use for a moment. An export tries again
  * VMEMEXP_PIN_TRIES times, with pauses of up to VMEMEXP_PIN_PAUSE: for a second, or
  * longer on a busy machine. It waits no longer than VMEMEXP_TURN_TIMEOUT, in all, for
@@ -155,7 +163,9 @@
 /* The kernel memory that describes one extent, as it is charged to the user, in bytes. */
 #define VMEMEXP_EXTENT_COST	512
 
-static LIST_HEAD(vmemexp_buffers);
+/* The list of buffers is a tree: the lowest serial number is the oldest buffer. */
+static struct rb_root vmemexp_buffers = RB_ROOT;
+static u64 vmemexp_last_serial;
 static DEFINE_MUTEX(vmemexp_buffers_lock);
 
 /*
@@ -404,6 +414,13 @@ MODULE_PARM_DESC(map_without_pages,
 		 "let importers without CAP_SYS_RAWIO map carve-outs for DMA that have no struct page; drivers that look for pages map other memory instead, or crash the kernel (default: N)");
 
 /* --- extents of a buffer, and segments of an attachment --- */
+
+/* Let others run, once in a while: @i counts the rounds of a loop over extents. */
+static void vmemexp_relax(unsigned long i)
+{
+	if (!(i % VMEMEXP_BATCH))
+		cond_resched();
+}
 
 /* Return the offset of @extent in the buffer, in bytes. */
 static size_t vmemexp_extent_offset(const struct vmemexp_extent *extent)
@@ -1098,6 +1115,23 @@ static void vmemexp_unpin_hugetlb(unsigned long pfn, unsigned long pages, bool d
 	}
 }
 
+static void vmemexp_unpin_pages(unsigned long pfn, unsigned long pages, bool dirty)
+{
+	unsigned long nr;
+
+	/* For one page, the call for a range costs twice as much. */
+	if (pages == 1 && !dirty) {
+		unpin_user_page(pfn_to_page(pfn));
+		return;
+	}
+	for (; pages; pages -= nr, pfn += nr) {
+		nr = min_t(unsigned long, pages, VMEMEXP_UNPIN_STEP);
+		unpin_user_page_range_dirty_lock(pfn_to_page(pfn), nr, dirty);
+		if (pages > nr)
+			cond_resched();
+	}
+}
+
 /* Unpin the first @nr_pages pages of the buffer. The extents have no others. */
 static void vmemexp_unpin(struct vmemexp_buf *buf, unsigned long nr_pages)
 {
@@ -1105,18 +1139,13 @@ static void vmemexp_unpin(struct vmemexp_buf *buf, unsigned long nr_pages)
 	const struct vmemexp_extent *extent = buf->extents;
 	const struct vmemexp_extent *end = extent + buf->nr_extents;
 	unsigned long pages, last = 0;
-	struct page *page;
 
 	for (; extent < end; extent++) {
 		pages = (extent + 1 < end ? extent[1].start : nr_pages) - extent->start;
-		page = pfn_to_page(extent->base);
 		if (hugetlb)
 			vmemexp_unpin_hugetlb(extent->base, pages, dirty);
-		else if (pages == 1 && !dirty)
-			/* For one page, the call for a range costs twice as much. */
-			unpin_user_page(page);
 		else
-			unpin_user_page_range_dirty_lock(page, pages, dirty);
+			vmemexp_unpin_pages(extent->base, pages, dirty);
 		if (extent->start - last >= VMEMEXP_BATCH) {
 			last = extent->start;
 			cond_resched();
@@ -1363,6 +1392,7 @@ static int vmemexp_check_placement(struct vmemexp_buf *buf, struct vmemexp_error
 	unsigned long i;
 
 	for (i = 0; i < buf->nr_extents; i++) {
+		vmemexp_relax(i);
 		found = vmemexp_is_system_ram(buf->extents[i].base, vmemexp_extent_pages(buf, i));
 		if (!i)
 			first = found;
@@ -1428,6 +1458,7 @@ static int vmemexp_survey(struct vmemexp_collect *collect)
 	for (i = 0; i < buf->nr_extents; i++) {
 		spans[i].pfn = buf->extents[i].base;
 		spans[i].pages = vmemexp_extent_pages(buf, i);
+		vmemexp_relax(i);
 	}
 	sort(spans, buf->nr_extents, sizeof(*spans), vmemexp_compare_spans, NULL);
 
@@ -1437,6 +1468,7 @@ static int vmemexp_survey(struct vmemexp_collect *collect)
 		end = max(end, spans[i].pfn + spans[i].pages);
 		if (!buf->pfnmap)
 			nr += vmemexp_count_folio_pages(spans[i].pfn, end, &counted);
+		vmemexp_relax(i);
 	}
 	collect->nr_folio_pages = nr;
 	kvfree(spans);
@@ -1803,16 +1835,9 @@ static int vmemexp_check_gone(const struct vmemexp_buf *buf)
 /* Return true if a device has the buffer mapped, or there is a kernel mapping of it. */
 static bool vmemexp_is_in_use(const struct vmemexp_buf *buf)
 {
-	const struct vmemexp_attachment *at;
-
 	lockdep_assert_held(&buf->lock);
 
-	if (buf->vaddr && !buf->blank)
-		return true;
-	list_for_each_entry(at, &buf->attachments, node)
-		if (at->dir != DMA_NONE)
-			return true;
-	return false;
+	return buf->nr_mapped || (buf->vaddr && !buf->blank);
 }
 
 /*
@@ -1844,6 +1869,7 @@ static void vmemexp_free_buf(struct vmemexp_buf *buf)
 	kvfree(buf->extents);
 	kvfree(buf->unmapped);
 	mutex_destroy(&buf->lock);
+	mutex_destroy(&buf->tables_lock);
 	kfree(buf);
 }
 
@@ -1877,8 +1903,8 @@ static void vmemexp_free_work(struct work_struct *work)
 	struct vmemexp_buf *buf;
 
 	spin_lock(&vmemexp_users_lock);
-	buf = list_first_entry(&user->dying, struct vmemexp_buf, node);
-	list_del(&buf->node);
+	buf = list_first_entry(&user->dying, struct vmemexp_buf, free_node);
+	list_del(&buf->free_node);
 	/*
 	 * vmemexp_destroy_later() adds and queues under this lock, too: so each run
 	 * finds a buffer.
@@ -1971,7 +1997,7 @@ static void vmemexp_destroy_later(struct vmemexp_buf *buf)
 {
 	vmemexp_put_resources(buf);
 	spin_lock(&vmemexp_users_lock);
-	list_add_tail(&buf->node, &buf->user->dying);
+	list_add_tail(&buf->free_node, &buf->user->dying);
 	queue_work(vmemexp_free_wq, &buf->user->free_work);
 	spin_unlock(&vmemexp_users_lock);
 }
@@ -2021,6 +2047,7 @@ static void vmemexp_clean_caches(const struct vmemexp_buf *buf, size_t offset, s
 		if (buf->is_ram)
 			kunmap_local(va);
 		i += offset + size == end;
+		vmemexp_relax(offset >> PAGE_SHIFT);
 	}
 }
 
@@ -2028,8 +2055,7 @@ static void vmemexp_clean_caches(const struct vmemexp_buf *buf, size_t offset, s
  * Sync in pieces that are contiguous both for the device and in memory: an IOMMU may
  * have merged scattered pages, and dma_sync_*() translates only the start address.
  *
- * The callers skip a device for which nothing lies between it and memory
- * (vmemexp_attachment.persistent).
+ * The callers skip a device that needs no sync.
  */
 static void vmemexp_sync_attachment(const struct vmemexp_buf *buf,
 				    const struct vmemexp_attachment *at, size_t offset,
@@ -2039,11 +2065,8 @@ static void vmemexp_sync_attachment(const struct vmemexp_buf *buf,
 	size_t extent_end, segment_end, size;
 	dma_addr_t addr;
 
-	/* The device does no DMA. */
-	if (!at->nr_segments)
-		return;
 	if (!buf->is_ram) {
-		if (at->noncoherent && (!for_cpu || dir != DMA_TO_DEVICE))
+		if (!for_cpu || dir != DMA_TO_DEVICE)
 			vmemexp_clean_caches(buf, offset, length, !for_cpu);
 		return;
 	}
@@ -2064,6 +2087,7 @@ static void vmemexp_sync_attachment(const struct vmemexp_buf *buf,
 			dma_sync_single_for_device(at->dev, addr, size, dir);
 		extent += offset + size == extent_end;
 		segment += offset + size == segment_end;
+		vmemexp_relax(extent + segment);
 	}
 }
 
@@ -2074,56 +2098,45 @@ static void vmemexp_sync_attachment(const struct vmemexp_buf *buf,
  *
  * Fetch last from devices that are sure to write. If devices work on copies, one that
  * merely may write would bring back what was there before.
- *
- * Return the number of devices that have the buffer mapped.
  */
-static unsigned int vmemexp_sync_for_cpu(struct vmemexp_buf *buf, size_t offset, size_t length)
+static void vmemexp_sync_for_cpu(struct vmemexp_buf *buf, size_t offset, size_t length)
 {
 	static const enum dma_data_direction order[] = {
 		DMA_TO_DEVICE, DMA_BIDIRECTIONAL, DMA_FROM_DEVICE,
 	};
-	unsigned int i, devices = 0, to_sync = 0;
+	unsigned int i, to_sync = buf->nr_to_sync;
 	struct vmemexp_attachment *at;
 
 	lockdep_assert_held(&buf->lock);
 
-	list_for_each_entry(at, &buf->attachments, node) {
-		devices += at->dir != DMA_NONE;
-		to_sync += at->dir != DMA_NONE && !at->persistent;
-	}
 	for (i = 0; to_sync && i < ARRAY_SIZE(order); i++) {
 		list_for_each_entry(at, &buf->attachments, node) {
-			if (at->dir != order[i] || at->persistent)
+			if (at->dir != order[i] || !at->needs_sync)
 				continue;
 			vmemexp_sync_attachment(buf, at, offset, length, at->dir, true);
 			to_sync--;
 		}
 	}
-	return devices;
 }
 
 /*
  * After CPU access: let devices see what the CPU wrote. After a mere read, do not
  * overwrite a bounce buffer, since the device may have written to it meanwhile.
  */
-static unsigned int vmemexp_sync_for_device(struct vmemexp_buf *buf, size_t offset, size_t length,
-					    enum dma_data_direction access)
+static void vmemexp_sync_for_device(struct vmemexp_buf *buf, size_t offset, size_t length,
+				    enum dma_data_direction access)
 {
 	struct vmemexp_attachment *at;
-	unsigned int devices = 0;
 
 	lockdep_assert_held(&buf->lock);
 
-	list_for_each_entry(at, &buf->attachments, node) {
-		if (at->dir == DMA_NONE)
-			continue;
-		devices++;
-		if (!at->persistent)
+	if (!buf->nr_to_sync)
+		return;
+	list_for_each_entry(at, &buf->attachments, node)
+		if (at->needs_sync)
 			vmemexp_sync_attachment(buf, at, offset, length,
 						at->dir == DMA_BIDIRECTIONAL ? access : at->dir,
 						false);
-	}
-	return devices;
 }
 
 /*
@@ -2196,14 +2209,18 @@ static bool vmemexp_has_vmap(const struct vmemexp_buf *buf)
 static int vmemexp_alloc_sgt(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
 	size_t max_bytes = SZ_2G;
-	unsigned long i, nents = 0;
+	unsigned long i, pages, nents = 0;
 
 	/* A device without a DMA mask cannot map anything. */
 	if (buf->is_ram && at->dev->dma_mask)
 		max_bytes = min(max_bytes, dma_max_mapping_size(at->dev));
 	at->max_pages = max_bytes >> PAGE_SHIFT ?: 1;
-	for (i = 0; i < buf->nr_extents; i++)
-		nents += DIV_ROUND_UP(vmemexp_extent_pages(buf, i), at->max_pages);
+	for (i = 0; i < buf->nr_extents; i++) {
+		pages = vmemexp_extent_pages(buf, i);
+		/* A division takes longer than the rest of this loop. */
+		nents += pages <= at->max_pages ? 1 : DIV_ROUND_UP(pages, at->max_pages);
+		vmemexp_relax(i);
+	}
 	at->nr_entries = nents;
 	return sg_alloc_table(&at->sgt, nents, GFP_KERNEL_ACCOUNT);
 }
@@ -2305,6 +2322,7 @@ static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 			pfn += chunk;
 			sg = sg_next(sg);
 		}
+		vmemexp_relax(i);
 	}
 }
 
@@ -2314,9 +2332,11 @@ static void vmemexp_dma_unmap_resources(struct vmemexp_attachment *at, unsigned 
 	struct scatterlist *sg;
 	unsigned int i;
 
-	for_each_sg(at->sgt.sgl, sg, nents, i)
+	for_each_sg(at->sgt.sgl, sg, nents, i) {
 		dma_unmap_resource(at->dev, sg_dma_address(sg), sg_dma_len(sg), dir,
 				   DMA_ATTR_SKIP_CPU_SYNC);
+		vmemexp_relax(i);
+	}
 }
 
 static int vmemexp_dma_map_resources(const struct vmemexp_buf *buf, struct vmemexp_attachment *at,
@@ -2339,6 +2359,7 @@ static int vmemexp_dma_map_resources(const struct vmemexp_buf *buf, struct vmeme
 		sg_dma_address(sg) = addr;
 		sg_dma_len(sg) = sg->length;
 		index += sg->length >> PAGE_SHIFT;
+		vmemexp_relax(i);
 	}
 	at->sgt.nents = at->sgt.orig_nents;
 	return 0;
@@ -2377,6 +2398,7 @@ static bool vmemexp_can_reach(const struct vmemexp_buf *buf, struct device *dev)
 		addr = phys_to_dma_unencrypted(dev, phys);
 		if (addr == DMA_MAPPING_ERROR || addr > limit || size - 1 > limit - addr)
 			return false;
+		vmemexp_relax(i);
 	}
 	return true;
 }
@@ -2450,6 +2472,7 @@ static void vmemexp_restore_sgt(const struct vmemexp_buf *buf, struct vmemexp_at
 			sg_dma_address(sg) = 0;
 			sg_dma_len(sg) = 0;
 		}
+		vmemexp_relax(i);
 	}
 }
 
@@ -2488,6 +2511,7 @@ static unsigned int vmemexp_count_bounced(const struct vmemexp_buf *buf,
 		phys = vmemexp_extent_phys(buf, extent) +
 		       (start - vmemexp_extent_offset(&buf->extents[extent]));
 		bounced += vmemexp_dma_to_phys(at->dev, at->segments[i].base) != phys;
+		vmemexp_relax(i);
 	}
 	return bounced;
 }
@@ -2526,6 +2550,7 @@ static int vmemexp_dma_map(struct vmemexp_buf *buf, struct vmemexp_attachment *a
 		at->segments[i].base = sg_dma_address(sg);
 		at->segments[i].start = index;
 		index += sg_dma_len(sg) >> PAGE_SHIFT;
+		vmemexp_relax(i);
 	}
 	at->nr_bounced = vmemexp_count_bounced(buf, at);
 	/* If a page is in the buffer twice, its two copies would overwrite each other. */
@@ -2534,6 +2559,16 @@ static int vmemexp_dma_map(struct vmemexp_buf *buf, struct vmemexp_attachment *a
 		return -ENOTUNIQ;
 	}
 	return 0;
+}
+
+/*
+ * Return true if a sync has anything to do for the device. It has not if the device does
+ * no DMA, if nothing lies between it and memory, or if the memory is no RAM, which the
+ * DMA API does not sync, and the device snoops the caches.
+ */
+static bool vmemexp_needs_sync(const struct vmemexp_buf *buf, const struct vmemexp_attachment *at)
+{
+	return at->nr_segments && !at->persistent && (buf->is_ram || at->noncoherent);
 }
 
 static struct sg_table *vmemexp_map_dma_buf(struct dma_buf_attachment *attach,
@@ -2571,7 +2606,10 @@ static struct sg_table *vmemexp_map_dma_buf(struct dma_buf_attachment *attach,
 		at->persistent = direct && at->nr_segments && !at->nr_bounced;
 	}
 	at->dir = dir;
-	if (!at->persistent)
+	at->needs_sync = vmemexp_needs_sync(buf, at);
+	buf->nr_mapped++;
+	buf->nr_to_sync += at->needs_sync;
+	if (at->needs_sync)
 		vmemexp_sync_attachment(buf, at, 0, vmemexp_size(buf), dir, false);
 	if (dir != DMA_TO_DEVICE)
 		WRITE_ONCE(buf->dirty, true);
@@ -2592,10 +2630,13 @@ static void vmemexp_unmap_dma_buf(struct dma_buf_attachment *attach, struct sg_t
 
 	mutex_lock(&buf->lock);
 	trace_vmemexp_unmap(buf, at);
-	if (!at->persistent)
+	if (at->needs_sync)
 		vmemexp_sync_attachment(buf, at, 0, vmemexp_size(buf), at->dir, true);
 	if (!at->persistent || buf->revoked)
 		vmemexp_dma_unmap(buf, at);
+	buf->nr_mapped--;
+	buf->nr_to_sync -= at->needs_sync;
+	at->needs_sync = false;
 	at->dir = DMA_NONE;
 	if (buf->revoked)
 		mod_delayed_work(vmemexp_wq, &buf->work, 0);
@@ -2621,7 +2662,7 @@ static void vmemexp_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *at
 /* --- dma_buf_ops: begin_cpu_access, end_cpu_access --- */
 
 static void vmemexp_trace_access(const struct vmemexp_buf *buf, enum dma_data_direction access,
-				 u32 flags, unsigned int devices)
+				 u32 flags)
 {
 	struct vmemexp_sync sync = { .flags = flags, .rows = 1, .length = vmemexp_size(buf) };
 
@@ -2629,27 +2670,37 @@ static void vmemexp_trace_access(const struct vmemexp_buf *buf, enum dma_data_di
 		sync.flags |= VMEMEXP_SYNC_READ;
 	if (access != DMA_FROM_DEVICE)
 		sync.flags |= VMEMEXP_SYNC_WRITE;
-	trace_vmemexp_sync(buf, &sync, devices);
+	trace_vmemexp_sync(buf, &sync, buf->nr_mapped);
+}
+
+/*
+ * Take the lock for a sync of what devices wrote. The core waits for fences after
+ * begin_cpu_access. That is too late for a bounce buffer, which is copied here, so if
+ * there is anything to sync, wait before.
+ */
+static int vmemexp_lock_for_cpu(struct vmemexp_buf *buf, struct dma_buf *dmabuf, bool write)
+{
+	int ret = mutex_lock_interruptible(&buf->lock);
+
+	if (ret || !buf->nr_to_sync)
+		return ret;
+	mutex_unlock(&buf->lock);
+	ret = vmemexp_wait_fences(dmabuf, write);
+	return ret ?: mutex_lock_interruptible(&buf->lock);
 }
 
 static int vmemexp_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction access)
 {
 	struct vmemexp_buf *buf = dmabuf->priv;
-	int ret;
+	int ret = vmemexp_lock_for_cpu(buf, dmabuf, access != DMA_FROM_DEVICE);
 
-	/*
-	 * The core waits for fences after this call. That is too late for a bounce
-	 * buffer, which is copied here.
-	 */
-	ret = vmemexp_wait_fences(dmabuf, access != DMA_FROM_DEVICE);
 	if (ret)
 		return ret;
-	ret = mutex_lock_interruptible(&buf->lock);
-	if (ret)
-		return ret;
-	if (!vmemexp_is_gone(buf))
-		vmemexp_trace_access(buf, access, VMEMEXP_SYNC_START,
-				     vmemexp_sync_for_cpu(buf, 0, vmemexp_size(buf)));
+	if (!vmemexp_is_gone(buf)) {
+		vmemexp_sync_for_cpu(buf, 0, vmemexp_size(buf));
+		if (trace_vmemexp_sync_enabled())
+			vmemexp_trace_access(buf, access, VMEMEXP_SYNC_START);
+	}
 	/* Its driver may have taken the memory away before all of it was synced. */
 	ret = vmemexp_check_gone(buf);
 	mutex_unlock(&buf->lock);
@@ -2662,8 +2713,9 @@ static int vmemexp_end_cpu_access(struct dma_buf *dmabuf, enum dma_data_directio
 	struct vmemexp_buf *buf = dmabuf->priv;
 
 	mutex_lock(&buf->lock);
-	vmemexp_trace_access(buf, access, VMEMEXP_SYNC_END,
-			     vmemexp_sync_for_device(buf, 0, vmemexp_size(buf), access));
+	vmemexp_sync_for_device(buf, 0, vmemexp_size(buf), access);
+	if (trace_vmemexp_sync_enabled())
+		vmemexp_trace_access(buf, access, VMEMEXP_SYNC_END);
 	mutex_unlock(&buf->lock);
 	return 0;
 }
@@ -2696,7 +2748,7 @@ static void vmemexp_vma_close(struct vm_area_struct *vma)
  * since mm/ may not have kept the cache attribute in the mapping's protection.
  */
 struct vmemexp_fill {
-	const struct vmemexp_buf *buf;
+	struct vmemexp_buf *buf;
 	struct vm_area_struct *vma;
 	pgprot_t prot;
 	unsigned long extent;
@@ -2716,11 +2768,17 @@ static unsigned long vmemexp_fill_next(struct vmemexp_fill *fill)
 	return fill->pfn++;
 }
 
-/* Drivers may map their memory in another way; other memory is write-back, if it is cached. */
-static bool vmemexp_can_set_ptes(const struct vmemexp_buf *buf)
+/* Return true if all of @vma shows a part of the buffer. */
+static bool vmemexp_is_inside(const struct vmemexp_buf *buf, struct vm_area_struct *vma)
 {
-	return VMEMEXP_CAN_SET_PTES &&
-	       !(buf->memory & (VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP)) &&
+	/* vmemexp_mmap() has checked this, but an importer's driver could have changed it. */
+	return vma->vm_pgoff <= buf->npages && vma_pages(vma) <= buf->npages - vma->vm_pgoff;
+}
+
+/* Drivers may map their memory in another way; other memory is write-back, if it is cached. */
+static bool vmemexp_is_plain(const struct vmemexp_buf *buf)
+{
+	return !(buf->memory & (VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP)) &&
 	       vmemexp_cache(buf->prot_cache) == VMEMEXP_CACHE_CACHED;
 }
 
@@ -2755,27 +2813,10 @@ static vm_fault_t vmemexp_fill_range(struct vmemexp_fill *fill, unsigned long ad
 	struct vm_area_struct *vma = fill->vma;
 	vm_fault_t ret = VM_FAULT_NOPAGE;
 
-	if (vmemexp_can_set_ptes(fill->buf))
+	if (VMEMEXP_CAN_SET_PTES && vmemexp_is_plain(fill->buf))
 		return vmemexp_fill_ptes(fill, addr, end);
 	for (; addr < end && ret == VM_FAULT_NOPAGE; addr += PAGE_SIZE)
 		ret = vmf_insert_pfn_prot(vma, addr, vmemexp_fill_next(fill), fill->prot);
-	return ret;
-}
-
-/*
- * Fill one step of a mapping. A revoke of any buffer waits for the end of this, so it
- * must be short.
- */
-static vm_fault_t vmemexp_fill_step(struct vmemexp_fill *fill, unsigned long addr,
-				    unsigned long end)
-{
-	vm_fault_t ret = VM_FAULT_SIGBUS;
-	int srcu;
-
-	srcu = srcu_read_lock(&vmemexp_faults);
-	if (!vmemexp_is_gone(fill->buf))
-		ret = vmemexp_fill_range(fill, addr, end);
-	srcu_read_unlock(&vmemexp_faults, srcu);
 	return ret;
 }
 
@@ -2793,6 +2834,69 @@ static void vmemexp_fill_start(struct vmemexp_fill *fill, unsigned long addr)
 	fill->left = vmemexp_extent_pages(buf, i) - skip;
 }
 
+/*
+ * Return the first page frame of the huge entry that can map @addr, or 0 if small
+ * entries have to: an extent fills the huge entry, at addresses that go together, and
+ * inside of the mapping.
+ */
+static unsigned long vmemexp_huge_pfn(struct vmemexp_buf *buf, struct vm_area_struct *vma,
+				      unsigned long addr)
+{
+	unsigned long first = ALIGN_DOWN(addr, PMD_SIZE);
+	struct vmemexp_fill fill = { .buf = buf, .vma = vma };
+	pgprot_t prot = vmemexp_prot_with_cache(vma->vm_page_prot, buf->prot_cache);
+
+	if (!VMEMEXP_HAS_HUGE_FAULTS || first < vma->vm_start || vma->vm_end - first < PMD_SIZE)
+		return 0;
+	/* mm/ takes the protection from the mapping, and may not have kept the cache there. */
+	if (!vmemexp_is_plain(buf) || pgprot_val(prot) != pgprot_val(vma->vm_page_prot))
+		return 0;
+	vmemexp_fill_start(&fill, first);
+	if (fill.left < PTRS_PER_PTE || !IS_ALIGNED(fill.pfn, PTRS_PER_PTE))
+		return 0;
+	return fill.pfn;
+}
+
+/*
+ * A thread that faults in a huge entry, and one that faults in small ones at the same
+ * addresses, must not meet: the kernel warns about either that finds the other.
+ */
+static void vmemexp_lock_tables(struct vmemexp_buf *buf)
+{
+	if (VMEMEXP_HAS_HUGE_FAULTS)
+		mutex_lock(&buf->tables_lock);
+}
+
+static void vmemexp_unlock_tables(struct vmemexp_buf *buf)
+{
+	if (VMEMEXP_HAS_HUGE_FAULTS)
+		mutex_unlock(&buf->tables_lock);
+}
+
+/*
+ * Fill one step of a mapping. A revoke of any buffer waits for the end of this, so it
+ * must be short.
+ */
+static vm_fault_t vmemexp_fill_step(struct vmemexp_fill *fill, unsigned long addr,
+				    unsigned long end)
+{
+	struct vmemexp_buf *buf = fill->buf;
+	vm_fault_t ret = VM_FAULT_SIGBUS;
+	int srcu;
+
+	vmemexp_fill_start(fill, addr);
+	vmemexp_lock_tables(buf);
+	srcu = srcu_read_lock(&vmemexp_faults);
+	/* Another thread may have put a huge entry there, and nothing fits into that. */
+	if (vmemexp_has_pmd(fill->vma->vm_mm, addr))
+		ret = VM_FAULT_NOPAGE;
+	else if (!vmemexp_is_gone(buf))
+		ret = vmemexp_fill_range(fill, addr, end);
+	srcu_read_unlock(&vmemexp_faults, srcu);
+	vmemexp_unlock_tables(buf);
+	return ret;
+}
+
 /* A fault fills no more than this, so that nothing waits long for its end. */
 #define VMEMEXP_FILL_SIZE	SZ_64M
 #define VMEMEXP_FILL_STEP	SZ_2M
@@ -2801,7 +2905,7 @@ static void vmemexp_fill_start(struct vmemexp_fill *fill, unsigned long addr)
  * Fill the mapping around @addr, so that there is not one fault for each page. Fill the
  * page that was touched first: if a signal kills the process, the rest is left out.
  */
-static vm_fault_t vmemexp_fill_vma(const struct vmemexp_buf *buf, struct vm_area_struct *vma,
+static vm_fault_t vmemexp_fill_vma(struct vmemexp_buf *buf, struct vm_area_struct *vma,
 				   unsigned long addr)
 {
 	unsigned long first = ALIGN_DOWN(addr, VMEMEXP_FILL_SIZE);
@@ -2810,52 +2914,86 @@ static vm_fault_t vmemexp_fill_vma(const struct vmemexp_buf *buf, struct vm_area
 		.buf = buf, .vma = vma,
 		.prot = vmemexp_prot_with_cache(vma->vm_page_prot, buf->prot_cache),
 	};
-	unsigned long next;
+	unsigned long at, next;
 	vm_fault_t ret;
 
-	/*
-	 * vmemexp_mmap() has checked this, but an importer's driver could have changed
-	 * the VMA.
-	 */
-	if (vma->vm_pgoff > buf->npages || vma_pages(vma) > buf->npages - vma->vm_pgoff)
+	if (!vmemexp_is_inside(buf, vma))
 		return VM_FAULT_SIGBUS;
 
 	addr = ALIGN_DOWN(addr, PAGE_SIZE);
-	vmemexp_fill_start(&fill, addr);
 	ret = vmemexp_fill_step(&fill, addr, addr + PAGE_SIZE);
 	if (ret != VM_FAULT_NOPAGE)
 		return ret;
 
 	/* Nothing needs the rest yet. If this fails, a later fault reports it. */
-	addr = max(first, vma->vm_start);
-	vmemexp_fill_start(&fill, addr);
-	for (; ret == VM_FAULT_NOPAGE && addr <= last; addr = next) {
+	for (at = max(first, vma->vm_start); ret == VM_FAULT_NOPAGE && at <= last; at = next) {
 		if (fatal_signal_pending(current))
 			break;
-		next = min(ALIGN_DOWN(addr, VMEMEXP_FILL_STEP) + (VMEMEXP_FILL_STEP - 1), last) + 1;
-		ret = vmemexp_fill_step(&fill, addr, next);
+		next = min(ALIGN_DOWN(at, VMEMEXP_FILL_STEP) + (VMEMEXP_FILL_STEP - 1), last) + 1;
+		/* Leave addresses to a huge entry that may have one. */
+		if (ALIGN_DOWN(at, PMD_SIZE) == ALIGN_DOWN(addr, PMD_SIZE) ||
+		    !vmemexp_huge_pfn(buf, vma, at))
+			ret = vmemexp_fill_step(&fill, at, next);
 		cond_resched();
 	}
 	return VM_FAULT_NOPAGE;
+}
+
+/*
+ * Some drivers fault while they map. A revoke cannot find the mapping then, so fill
+ * nothing.
+ */
+static bool vmemexp_is_linked(const struct vm_area_struct *vma)
+{
+	return vma_lookup(vma->vm_mm, vma->vm_start) == vma;
 }
 
 static vm_fault_t vmemexp_vm_fault(struct vm_fault *vmf)
 {
 	struct vm_area_struct *vma = vmf->vma;
 
-	/*
-	 * Some drivers fault while they map. A revoke cannot find the mapping then, so
-	 * fill nothing.
-	 */
-	if (vma_lookup(vma->vm_mm, vma->vm_start) != vma)
+	if (!vmemexp_is_linked(vma))
 		return VM_FAULT_NOPAGE;
 	return vmemexp_fill_vma(vmemexp_vma_buf(vma), vma, vmf->address);
 }
+
+#if VMEMEXP_HAS_HUGE_FAULTS
+/* The kernel asks for small entries if this falls back. */
+static vm_fault_t vmemexp_vm_huge_fault(struct vm_fault *vmf, unsigned int order)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	struct vmemexp_buf *buf = vmemexp_vma_buf(vma);
+	vm_fault_t ret = VM_FAULT_SIGBUS;
+	unsigned long pfn;
+	pmd_t pmd;
+	int srcu;
+
+	if (order != PMD_ORDER || !vmemexp_is_linked(vma) || !vmemexp_is_inside(buf, vma))
+		return VM_FAULT_FALLBACK;
+	pfn = vmemexp_huge_pfn(buf, vma, vmf->address);
+	if (!pfn)
+		return VM_FAULT_FALLBACK;
+	vmemexp_lock_tables(buf);
+	srcu = srcu_read_lock(&vmemexp_faults);
+	pmd = READ_ONCE(*vmf->pmd);
+	/* Another thread may have filled in small entries meanwhile: those will do. */
+	if (!pmd_none(pmd) && !pmd_leaf(pmd))
+		ret = VM_FAULT_NOPAGE;
+	else if (!vmemexp_is_gone(buf))
+		ret = vmemexp_insert_pmd(vmf, pfn);
+	srcu_read_unlock(&vmemexp_faults, srcu);
+	vmemexp_unlock_tables(buf);
+	return ret;
+}
+#endif
 
 static const struct vm_operations_struct vmemexp_vm_ops = {
 	.open = vmemexp_vma_open,
 	.close = vmemexp_vma_close,
 	.fault = vmemexp_vm_fault,
+#if VMEMEXP_HAS_HUGE_FAULTS
+	.huge_fault = vmemexp_vm_huge_fault,
+#endif
 };
 
 /* PAT tracks non-RAM only while a mapping reserves it. Keep one that does. */
@@ -2923,16 +3061,21 @@ static struct page **vmemexp_alloc_vmap_array(const struct vmemexp_buf *buf)
 
 static void *vmemexp_vmap_pages(const struct vmemexp_buf *buf, pgprot_t prot)
 {
-	unsigned long i, j, n = 0;
+	unsigned long i, pfn, n = 0, end;
 	struct page **pages;
 	void *vaddr;
 
 	pages = vmemexp_alloc_vmap_array(buf);
 	if (!pages)
 		return NULL;
-	for (i = 0; i < buf->nr_extents; i++)
-		for (j = 0; j < vmemexp_extent_pages(buf, i); j++)
-			pages[n++] = pfn_to_page(buf->extents[i].base + j);
+	for (i = 0; i < buf->nr_extents; i++) {
+		pfn = buf->extents[i].base;
+		end = n + vmemexp_extent_pages(buf, i);
+		while (n < end) {
+			pages[n++] = pfn_to_page(pfn++);
+			vmemexp_relax(n);
+		}
+	}
 	vaddr = vmap(pages, n, VM_MAP, prot);
 	kvfree(pages);
 	return vaddr;
@@ -3041,7 +3184,7 @@ static void vmemexp_release(struct dma_buf *dmabuf)
 
 	trace_vmemexp_release(buf);
 	mutex_lock(&vmemexp_buffers_lock);
-	list_del(&buf->node);
+	rb_erase(&buf->node, &vmemexp_buffers);
 	mutex_unlock(&vmemexp_buffers_lock);
 	/* Wait for a revoke that is at work on the buffer: it needs the dma-buf. */
 	vmemexp_put_buf(buf);
@@ -3400,6 +3543,7 @@ static struct vmemexp_buf *vmemexp_alloc_buf(const struct vmemexp_export *arg)
 	get_task_comm(buf->comm, current);
 	spin_lock_init(&buf->unmapped_lock);
 	mutex_init(&buf->lock);
+	mutex_init(&buf->tables_lock);
 	INIT_LIST_HEAD(&buf->attachments);
 	INIT_DELAYED_WORK(&buf->work, vmemexp_work);
 	dma_resv_init(&buf->fences);
@@ -3477,6 +3621,22 @@ err_free:
 	return ERR_PTR(ret);
 }
 
+/* Add @buf to the list, as the newest buffer. */
+static void vmemexp_list_buf(struct vmemexp_buf *buf)
+{
+	struct rb_node **link = &vmemexp_buffers.rb_node, *parent = NULL;
+
+	mutex_lock(&vmemexp_buffers_lock);
+	buf->serial = ++vmemexp_last_serial;
+	while (*link) {
+		parent = *link;
+		link = &parent->rb_right;
+	}
+	rb_link_node(&buf->node, parent, link);
+	rb_insert_color(&buf->node, &vmemexp_buffers);
+	mutex_unlock(&vmemexp_buffers_lock);
+}
+
 /* Build a buffer, and export it. */
 static struct dma_buf *vmemexp_create_dmabuf(const struct vmemexp_export *arg,
 					     struct vmemexp_error *error)
@@ -3512,9 +3672,7 @@ static struct dma_buf *vmemexp_create_dmabuf(const struct vmemexp_export *arg,
 	if (READ_ONCE(buf->taken))
 		mod_delayed_work(vmemexp_wq, &buf->work, 0);
 
-	mutex_lock(&vmemexp_buffers_lock);
-	list_add_tail(&buf->node, &vmemexp_buffers);
-	mutex_unlock(&vmemexp_buffers_lock);
+	vmemexp_list_buf(buf);
 	trace_vmemexp_export(buf);
 	return dmabuf;
 }
@@ -3637,50 +3795,95 @@ static bool vmemexp_sync_fits(const struct vmemexp_sync *arg, u64 size)
 	return div64_u64(room, arg->stride) >= arg->rows - 1;
 }
 
-static int vmemexp_sync_rows(struct vmemexp_buf *buf, const struct vmemexp_sync *arg)
+/* Return true if a sync has anything to do. */
+static bool vmemexp_sync_is_needed(const struct vmemexp_buf *buf, const struct vmemexp_sync *arg)
+{
+	lockdep_assert_held(&buf->lock);
+
+	if (arg->flags & VMEMEXP_SYNC_OBSERVER)
+		return vmemexp_needs_cache_ops(buf);
+	return buf->nr_to_sync;
+}
+
+static int vmemexp_sync_row(struct vmemexp_buf *buf, const struct vmemexp_sync *arg, size_t offset)
 {
 	enum dma_data_direction access = DMA_BIDIRECTIONAL;
 	bool end = arg->flags & VMEMEXP_SYNC_END;
-	unsigned int devices = 0;
-	size_t offset = arg->offset;
-	u32 row = 0;
-	int ret;
 
 	if (!(arg->flags & VMEMEXP_SYNC_WRITE))
 		access = DMA_FROM_DEVICE;
 	else if (!(arg->flags & VMEMEXP_SYNC_READ))
 		access = DMA_TO_DEVICE;
 
-	do {
-		/*
-		 * Take the lock for one row at a time: there may be as many rows as
-		 * bytes, and importers wait for the lock without a way to interrupt
-		 * them.
-		 */
+	if (arg->flags & VMEMEXP_SYNC_OBSERVER) {
+		if (end && access == DMA_FROM_DEVICE)
+			return 0;
+		return vmemexp_sync_observer(buf, offset, arg->length, end);
+	}
+	if (end)
+		vmemexp_sync_for_device(buf, offset, arg->length, access);
+	else
+		vmemexp_sync_for_cpu(buf, offset, arg->length);
+	return 0;
+}
+
+/* Sync @rows rows from @offset on. */
+static int vmemexp_sync_batch(struct vmemexp_buf *buf, const struct vmemexp_sync *arg,
+			      size_t offset, u32 rows)
+{
+	int ret = vmemexp_check_gone(buf);
+
+	for (; !ret && rows; rows--, offset += arg->stride) {
+		ret = vmemexp_sync_row(buf, arg, offset);
+		/* Not all of it was synced if the driver has taken it away meanwhile. */
+		if (!ret)
+			ret = vmemexp_check_gone(buf);
+	}
+	return ret;
+}
+
+/*
+ * There may be as many rows as bytes, and importers wait for the lock without a way to
+ * interrupt them. So take it for a batch of rows at a time, which is no longer than this.
+ */
+#define VMEMEXP_SYNC_ROWS	32
+#define VMEMEXP_SYNC_BYTES	SZ_64K
+
+static u32 vmemexp_sync_batch_rows(const struct vmemexp_sync *arg)
+{
+	if (arg->length >= VMEMEXP_SYNC_BYTES)
+		return 1;
+	return min_t(u32, VMEMEXP_SYNC_ROWS, VMEMEXP_SYNC_BYTES / (u32)arg->length);
+}
+
+static int vmemexp_sync_rows(struct vmemexp_buf *buf, const struct vmemexp_sync *arg)
+{
+	u32 left = arg->rows ?: 1, most = vmemexp_sync_batch_rows(arg), rows;
+	unsigned int devices = 0;
+	size_t offset = arg->offset;
+	int ret;
+
+	for (;;) {
 		ret = mutex_lock_interruptible(&buf->lock);
 		if (ret)
 			break;
-		if (vmemexp_is_gone(buf)) {
-			ret = -ENODEV;
-		} else if (arg->flags & VMEMEXP_SYNC_OBSERVER) {
-			if (!end || access != DMA_FROM_DEVICE)
-				ret = vmemexp_sync_observer(buf, offset, arg->length, end);
-		} else if (end) {
-			devices = vmemexp_sync_for_device(buf, offset, arg->length, access);
-		} else {
-			devices = vmemexp_sync_for_cpu(buf, offset, arg->length);
-		}
-		/* Not all of it was synced if the driver has taken it away meanwhile. */
-		if (!ret && vmemexp_is_gone(buf))
-			ret = -ENODEV;
+		/* If there is nothing to do for one row, there is nothing for all others. */
+		if (!vmemexp_sync_is_needed(buf, arg))
+			left = 1;
+		rows = min(left, most);
+		ret = vmemexp_sync_batch(buf, arg, offset, rows);
+		devices = buf->nr_mapped;
 		mutex_unlock(&buf->lock);
-		if (ret || ++row >= arg->rows)
+		left -= rows;
+		if (ret || !left)
 			break;
-		offset += arg->stride;
+		offset += (size_t)rows * arg->stride;
 		cond_resched();
-		if (fatal_signal_pending(current))
+		if (fatal_signal_pending(current)) {
 			ret = -EINTR;
-	} while (!ret);
+			break;
+		}
+	}
 	trace_vmemexp_sync(buf, arg, devices);
 	return ret;
 }
@@ -3726,21 +3929,25 @@ static void vmemexp_query_state(struct vmemexp_buf *buf, struct vmemexp_query *n
 	lockdep_assert_held(&buf->lock);
 
 	now->attachments = 0;
-	now->mappings = 0;
+	now->mappings = buf->nr_mapped;
 	now->vmaps = READ_ONCE(buf->dmabuf->vmapping_counter);
 	now->cpu_mappings = atomic_read(&buf->cpu_mappings);
 	now->state = vmemexp_state(buf);
 	list_for_each_entry(at, &buf->attachments, node) {
 		now->attachments++;
-		now->mappings += at->dir != DMA_NONE;
 		if (at->nr_bounced)
 			now->state |= VMEMEXP_STATE_BOUNCED;
 	}
 }
 
-static void vmemexp_query_info(const struct vmemexp_buf *buf, struct vmemexp_query *arg)
+/*
+ * Look at all extents, for the first query. Two threads that do this at a time store the
+ * same. @address_bits comes last: it is never 0, and tells that the others are there.
+ */
+static void vmemexp_measure_extents(struct vmemexp_buf *buf)
 {
-	unsigned long i, pages, min_pages = ULONG_MAX, max_pages = 0;
+	u32 pages, min_pages = U32_MAX, max_pages = 0;
+	unsigned long i;
 	u64 last = 0;
 
 	for (i = 0; i < buf->nr_extents; i++) {
@@ -3748,7 +3955,18 @@ static void vmemexp_query_info(const struct vmemexp_buf *buf, struct vmemexp_que
 		min_pages = min(min_pages, pages);
 		max_pages = max(max_pages, pages);
 		last = max(last, buf->extents[i].base + pages);
+		vmemexp_relax(i);
 	}
+	WRITE_ONCE(buf->min_pages, min_pages);
+	WRITE_ONCE(buf->max_pages, max_pages);
+	smp_store_release(&buf->address_bits, fls64((last << PAGE_SHIFT) - 1));
+}
+
+static void vmemexp_query_info(struct vmemexp_buf *buf, struct vmemexp_query *arg)
+{
+	/* Pairs with the release in vmemexp_measure_extents(). */
+	if (!smp_load_acquire(&buf->address_bits))
+		vmemexp_measure_extents(buf);
 	arg->access = VMEMEXP_ACCESS_READ | (buf->writable ? VMEMEXP_ACCESS_WRITE : 0);
 	arg->dmabuf_size = vmemexp_size(buf);
 	arg->offset = buf->offset;
@@ -3756,9 +3974,9 @@ static void vmemexp_query_info(const struct vmemexp_buf *buf, struct vmemexp_que
 	arg->memory = buf->memory;
 	arg->cache = vmemexp_cache(buf->prot_cache);
 	arg->nr_extents = buf->nr_extents;
-	arg->min_extent = (u64)min_pages << PAGE_SHIFT;
-	arg->max_extent = (u64)max_pages << PAGE_SHIFT;
-	arg->address_bits = fls64((last << PAGE_SHIFT) - 1);
+	arg->min_extent = (u64)READ_ONCE(buf->min_pages) << PAGE_SHIFT;
+	arg->max_extent = (u64)READ_ONCE(buf->max_pages) << PAGE_SHIFT;
+	arg->address_bits = buf->address_bits;
 }
 
 static long vmemexp_ioctl_query(void __user *uarg, size_t usize, void *karg)
@@ -3796,33 +4014,90 @@ static const char *vmemexp_state_name(u32 state)
 	return state & VMEMEXP_STATE_STALE ? "stale" : "live";
 }
 
-static int vmemexp_buffers_show(struct seq_file *m, void *unused)
+/*
+ * Return the oldest buffer from @serial on, and make its release wait. Return NULL if
+ * there is none.
+ */
+static struct vmemexp_buf *vmemexp_get_buf_from(u64 serial)
 {
+	struct vmemexp_buf *buf, *found = NULL;
+	struct rb_node *node;
+
+	mutex_lock(&vmemexp_buffers_lock);
+	node = vmemexp_buffers.rb_node;
+	while (node) {
+		buf = rb_entry(node, struct vmemexp_buf, node);
+		if (buf->serial >= serial) {
+			found = buf;
+			node = node->rb_left;
+		} else {
+			node = node->rb_right;
+		}
+	}
+	if (found)
+		refcount_inc(&found->refs);
+	mutex_unlock(&vmemexp_buffers_lock);
+	return found;
+}
+
+/*
+ * The position in the file is the serial number of the next buffer; 0 is the headline.
+ * So a reader goes on where it was, whatever was exported and closed meanwhile, and
+ * keeps nobody waiting but who closes the buffer that is just shown.
+ */
+static void *vmemexp_buffers_start(struct seq_file *m, loff_t *pos)
+{
+	return *pos ? vmemexp_get_buf_from(*pos) : SEQ_START_TOKEN;
+}
+
+static void vmemexp_buffers_stop(struct seq_file *m, void *v)
+{
+	if (v && v != SEQ_START_TOKEN)
+		vmemexp_put_buf(v);
+}
+
+static void *vmemexp_buffers_next(struct seq_file *m, void *v, loff_t *pos)
+{
+	const struct vmemexp_buf *buf = v;
+
+	*pos = v == SEQ_START_TOKEN ? 1 : buf->serial + 1;
+	vmemexp_buffers_stop(m, v);
+	return vmemexp_get_buf_from(*pos);
+}
+
+static int vmemexp_buffers_show(struct seq_file *m, void *v)
+{
+	struct vmemexp_buf *buf = v;
 	struct vmemexp_query now;
-	struct vmemexp_buf *buf;
 	char memory[64];
 
-	seq_puts(m, "ino size access memory extents attachments mappings vmaps mmaps state uid pid comm\n");
-	mutex_lock(&vmemexp_buffers_lock);
-	list_for_each_entry(buf, &vmemexp_buffers, node) {
-		mutex_lock(&buf->lock);
-		vmemexp_query_state(buf, &now);
-		mutex_unlock(&buf->lock);
-		vmemexp_print_memory(memory, sizeof(memory), buf->memory);
-		seq_printf(m, "%lu %zu %s %s %lu %u %u %u %u %s%s %u %d ",
-			   buf->ino, vmemexp_size(buf), buf->writable ? "rw" : "ro", memory,
-			   buf->nr_extents, now.attachments, now.mappings, now.vmaps,
-			   now.cpu_mappings, vmemexp_state_name(now.state),
-			   now.state & VMEMEXP_STATE_BOUNCED ? ",bounced" : "",
-			   from_kuid_munged(&init_user_ns, buf->user->user->uid), buf->tgid);
-		/* A process may give itself any name. */
-		seq_escape(m, buf->comm, "\n\\ \t");
-		seq_putc(m, '\n');
+	if (v == SEQ_START_TOKEN) {
+		seq_puts(m, "ino size access memory extents attachments mappings vmaps mmaps state uid pid comm\n");
+		return 0;
 	}
-	mutex_unlock(&vmemexp_buffers_lock);
+	mutex_lock(&buf->lock);
+	vmemexp_query_state(buf, &now);
+	mutex_unlock(&buf->lock);
+	vmemexp_print_memory(memory, sizeof(memory), buf->memory);
+	seq_printf(m, "%lu %zu %s %s %lu %u %u %u %u %s%s %u %d ",
+		   buf->ino, vmemexp_size(buf), buf->writable ? "rw" : "ro", memory,
+		   buf->nr_extents, now.attachments, now.mappings, now.vmaps,
+		   now.cpu_mappings, vmemexp_state_name(now.state),
+		   now.state & VMEMEXP_STATE_BOUNCED ? ",bounced" : "",
+		   from_kuid_munged(&init_user_ns, buf->user->user->uid), buf->tgid);
+	/* A process may give itself any name. */
+	seq_escape(m, buf->comm, "\n\\ \t");
+	seq_putc(m, '\n');
 	return 0;
 }
-DEFINE_SHOW_ATTRIBUTE(vmemexp_buffers);
+
+static const struct seq_operations vmemexp_buffers_sops = {
+	.start = vmemexp_buffers_start,
+	.next = vmemexp_buffers_next,
+	.stop = vmemexp_buffers_stop,
+	.show = vmemexp_buffers_show,
+};
+DEFINE_SEQ_ATTRIBUTE(vmemexp_buffers);
 
 /* --- VMEMEXP_IOC_REVOKE --- */
 
@@ -3833,9 +4108,11 @@ DEFINE_SHOW_ATTRIBUTE(vmemexp_buffers);
 static struct vmemexp_buf *vmemexp_get_buf(u64 ino)
 {
 	struct vmemexp_buf *buf, *found = ERR_PTR(-ENOENT);
+	struct rb_node *node;
 
 	mutex_lock(&vmemexp_buffers_lock);
-	list_for_each_entry(buf, &vmemexp_buffers, node) {
+	for (node = rb_first(&vmemexp_buffers); node; node = rb_next(node)) {
+		buf = rb_entry(node, struct vmemexp_buf, node);
 		if (buf->ino != ino)
 			continue;
 		if (!IS_ERR(found)) {

@@ -12,6 +12,7 @@
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
+#include <linux/rbtree.h>
 #include <linux/refcount.h>
 #include <linux/scatterlist.h>
 #include <linux/sched.h>
@@ -104,15 +105,25 @@ struct vmemexp_user {
  * @unreferenced: completed when @refs is 0; the release waits for it
  * @tgid: the exporting process, for the list of buffers
  * @comm: the name of the exporting process
- * @node: entry in vmemexp_buffers, protected by vmemexp_buffers_lock; after the
- *	release in vmemexp_user.dying
- * @lock: protects @attachments, what they map, @vaddr, @blank and @windows, and the
- *	fields above that say so. Its place in the lock order is at the top of vmemexp.c.
+ * @min_pages: pages of the shortest extent, once @address_bits is set
+ * @max_pages: pages of the longest extent, once @address_bits is set
+ * @address_bits: bits that the highest address of the memory takes; 0 until a query asks
+ * @serial: number of the buffer in the list; no other buffer ever has the same
+ * @node: entry in vmemexp_buffers, until the release; protected by vmemexp_buffers_lock,
+ *	as is @serial
+ * @free_node: entry in vmemexp_user.dying, after the release
+ * @lock: protects @attachments, what they map, @nr_mapped, @nr_to_sync, @vaddr, @blank
+ *	and @windows, and the fields above that say so. Its place in the lock order is at
+ *	the top of vmemexp.c.
  * @attachments: list of vmemexp_attachment
+ * @nr_mapped: attachments that importers have mapped
+ * @nr_to_sync: those of them that need syncs
  * @vaddr: the kernel mapping while there is one
  * @blank: the page that @vaddr shows instead of the memory of a @revoked buffer
  * @windows: kernel mappings of the extents, for cache maintenance of memory that is not
  *	@is_ram; NULL until needed
+ * @tables_lock: protects the page tables of these VMAs from faults that bring huge
+ *	entries and small ones to the same addresses
  * @cpu_mappings: VMAs that map the dma-buf
  *
  * Fields without a lock are constant once the dma_buf has been exported.
@@ -162,13 +173,23 @@ struct vmemexp_buf {
 	struct completion unreferenced;
 	pid_t tgid;
 	char comm[TASK_COMM_LEN];
-	struct list_head node;
+	u32 min_pages;
+	u32 max_pages;
+	u32 address_bits;
+	u64 serial;
+	union {
+		struct rb_node node;
+		struct list_head free_node;
+	};
 
 	struct mutex lock;	/* see @lock above */
 	struct list_head attachments;
+	unsigned int nr_mapped;
+	unsigned int nr_to_sync;
 	void *vaddr;
 	struct page *blank;
 	void **windows;
+	struct mutex tables_lock;	/* see @tables_lock above */
 	atomic_t cpu_mappings;
 };
 
@@ -217,6 +238,7 @@ struct vmemexp_collect {
  * @node: entry in vmemexp_buf.attachments
  * @sgt: this device's own scatterlist of the whole buffer
  * @dir: direction of the importer's map, DMA_NONE while there is none
+ * @needs_sync: while mapped: a sync has something to do for the device
  * @mapped_dir: direction of the DMA API's mapping
  * @persistent: the DMA API's mapping stays from the first map to detach, because it
  *	is nothing but the addresses of the memory (vmemexp_is_direct())
@@ -238,6 +260,7 @@ struct vmemexp_attachment {
 	struct list_head node;
 	struct sg_table sgt;
 	enum dma_data_direction dir;
+	bool needs_sync;
 	enum dma_data_direction mapped_dir;
 	bool persistent;
 	bool resource;

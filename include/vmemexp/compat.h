@@ -340,6 +340,51 @@ static inline int vmemexp_follow_pfn(struct vm_area_struct *vma, unsigned long a
 }
 #endif
 
+/*
+ * Huge entries in mappings of a buffer. Before 3c8e44c9b369 (v6.12) they had no mark that
+ * keeps GUP away from the pages behind them. "mm: remove remaining uses of PFN_DEV"
+ * (v6.17) made the page frame a number.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0) && defined(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP)
+#define VMEMEXP_HAS_HUGE_FAULTS		1
+#include <linux/huge_mm.h>
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#include <linux/pfn_t.h>
+#endif
+
+static inline vm_fault_t vmemexp_insert_pmd(struct vm_fault *vmf, unsigned long pfn)
+{
+	bool write = vmf->flags & FAULT_FLAG_WRITE;
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
+	return vmf_insert_pfn_pmd(vmf, pfn, write);
+#else
+	return vmf_insert_pfn_pmd(vmf, __pfn_to_pfn_t(pfn, PFN_DEV), write);
+#endif
+}
+
+/* Return true if the page table has a huge entry at @addr. */
+static inline bool vmemexp_has_pmd(struct mm_struct *mm, unsigned long addr)
+{
+	pgd_t *pgd = pgd_offset(mm, addr);
+	p4d_t *p4d;
+	pud_t *pud;
+
+	if (pgd_none(READ_ONCE(*pgd)))
+		return false;
+	p4d = p4d_offset(pgd, addr);
+	if (p4d_none(READ_ONCE(*p4d)))
+		return false;
+	pud = pud_offset(p4d, addr);
+	if (pud_none(READ_ONCE(*pud)))
+		return false;
+	return pmd_leaf(READ_ONCE(*pmd_offset(pud, addr)));
+}
+#else
+#define VMEMEXP_HAS_HUGE_FAULTS		0
+static inline bool vmemexp_has_pmd(struct mm_struct *mm, unsigned long addr) { return false; }
+#endif
+
 /* 1c71222e5f23 (v6.3) made vm_flags read-only but for these functions. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
 static inline void vmemexp_vm_flags_mod(struct vm_area_struct *vma,
