@@ -65,6 +65,16 @@ static void vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
 #define carveout_insert_mixed			vmf_insert_mixed
 #endif
 
+/* "mm: introduce ARCH_SUPPORTS_HUGE_PFNMAP and special bits to pmd/pud" (v6.12) */
+#ifdef CONFIG_ARCH_SUPPORTS_PMD_PFNMAP
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#define carveout_insert_pmd(vmf, pfn, write)	\
+	vmf_insert_pfn_pmd(vmf, __pfn_to_pfn_t(pfn, PFN_DEV), write)
+#else
+#define carveout_insert_pmd			vmf_insert_pfn_pmd
+#endif
+#endif
+
 /* --- regions --- */
 
 struct carveout_region {
@@ -208,9 +218,10 @@ static vm_fault_t carveout_fault(struct vm_fault *vmf)
 	struct carveout_file *cf = vmf->vma->vm_file->private_data;
 	unsigned long pfn = PHYS_PFN(cf->region->base) + vmf->pgoff;
 
-	if (cf->setup.how != CARVEOUT_HOW_FAULT || READ_ONCE(cf->taken_away))
+	if (cf->setup.how != CARVEOUT_HOW_FAULT &&
+	    cf->setup.how != CARVEOUT_HOW_HUGE)
 		return VM_FAULT_SIGBUS;
-	if (!carveout_count_fault(cf))
+	if (READ_ONCE(cf->taken_away) || !carveout_count_fault(cf))
 		return VM_FAULT_SIGBUS;
 	return vmf_insert_pfn(vmf->vma, vmf->address, pfn);
 }
@@ -222,6 +233,25 @@ static vm_fault_t carveout_mixed_fault(struct vm_fault *vmf)
 	return carveout_insert_mixed(vmf->vma, vmf->address,
 				     PHYS_PFN(cf->region->base) + vmf->pgoff);
 }
+
+#ifdef CONFIG_ARCH_SUPPORTS_PMD_PFNMAP
+/* The mapping's other page frames come one by one. */
+static vm_fault_t carveout_huge_fault(struct vm_fault *vmf, unsigned int order)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	struct carveout_file *cf = vma->vm_file->private_data;
+	unsigned long addr = vmf->address & PMD_MASK;
+	unsigned long pfn = PHYS_PFN(cf->region->base) + vmf->pgoff -
+		((vmf->address - addr) >> PAGE_SHIFT);
+
+	if (order != PMD_ORDER || addr < vma->vm_start ||
+	    addr + PMD_SIZE > vma->vm_end || !IS_ALIGNED(pfn, PTRS_PER_PTE))
+		return VM_FAULT_FALLBACK;
+	if (READ_ONCE(cf->taken_away))
+		return VM_FAULT_SIGBUS;
+	return carveout_insert_pmd(vmf, pfn, vmf->flags & FAULT_FLAG_WRITE);
+}
+#endif
 
 static vm_fault_t carveout_refuse_write(struct vm_fault *vmf)
 {
@@ -263,6 +293,13 @@ static const struct vm_operations_struct carveout_tracked_vm_ops = {
 
 static const struct vm_operations_struct carveout_mixed_vm_ops = {
 	.fault = carveout_mixed_fault,
+};
+
+static const struct vm_operations_struct carveout_huge_vm_ops = {
+	.fault = carveout_fault,
+#ifdef CONFIG_ARCH_SUPPORTS_PMD_PFNMAP
+	.huge_fault = carveout_huge_fault,
+#endif
 };
 
 static int carveout_insert_pages(struct vm_area_struct *vma, unsigned long pfn)
@@ -314,6 +351,9 @@ static int carveout_map_region(struct carveout_file *cf,
 		vma->vm_ops = &carveout_mixed_vm_ops;
 		vm_flags_set(vma, VM_MIXEDMAP | VM_DONTEXPAND | VM_DONTDUMP);
 		return 0;
+	case CARVEOUT_HOW_HUGE:
+		vma->vm_ops = &carveout_huge_vm_ops;
+		fallthrough;
 	default:
 		vm_flags_set(vma, VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
 		return 0;
@@ -341,7 +381,7 @@ static int carveout_check_setup(const struct carveout_setup *setup)
 
 	if (setup->cache < CARVEOUT_CACHED || setup->cache > CARVEOUT_UNCACHED)
 		return -EINVAL;
-	if (setup->how > CARVEOUT_HOW_MIXED || setup->reserved)
+	if (setup->how > CARVEOUT_HOW_HUGE || setup->reserved)
 		return -EINVAL;
 	if (setup->flags & ~(CARVEOUT_READ_ONLY | CARVEOUT_THEN_REFUSE |
 			     CARVEOUT_THEN_TAKE_AWAY | CARVEOUT_TRACKED))
@@ -379,6 +419,9 @@ static int carveout_setup(struct carveout_file *cf, void __user *argp)
 	if (!region)
 		return -ENXIO;
 	if (setup.how == CARVEOUT_HOW_PAGES && !carveout_may_insert_pages(region))
+		return -EOPNOTSUPP;
+	if (setup.how == CARVEOUT_HOW_HUGE &&
+	    !IS_ENABLED(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP))
 		return -EOPNOTSUPP;
 
 	mutex_lock(&cf->lock);

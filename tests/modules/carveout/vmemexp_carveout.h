@@ -17,7 +17,10 @@
  *	EINVAL		offset and length reach outside of the region; mmap(): it
  *			is private and writable, with another way than HOW_REMAP
  *	EOPNOTSUPP	CARVEOUT_HOW_PAGES for a region without struct page; on
- *			arm, also for one that is not System RAM
+ *			arm, also for one that is not System RAM.
+ *			CARVEOUT_HOW_HUGE: the kernel has no huge entries for page
+ *			frames (it has them from Linux 6.12 on, with transparent huge
+ *			pages, on amd64 and arm64)
  *	EBUSY		SETUP: it has been done, or other open files (or mappings
  *			that hold them) have the region cached in another way
  */
@@ -42,6 +45,11 @@
 #define CARVEOUT_HOW_FAULT	1	/* page frames, one by one as they are touched */
 #define CARVEOUT_HOW_PAGES	2	/* refcounted pages, at mmap(): VM_MIXEDMAP */
 #define CARVEOUT_HOW_MIXED	3	/* page frames where pages may be: VM_MIXEDMAP */
+/*
+ * As HOW_FAULT, but by one entry of the page middle directory (2 MiB with small pages of
+ * 4 KiB) where address, offset in memory, and the mapping's end allow it.
+ */
+#define CARVEOUT_HOW_HUGE	4
 
 /* Write accesses are refused although the mapping has PROT_WRITE (HOW_FAULT). */
 #define CARVEOUT_READ_ONLY	0x1
