@@ -2,7 +2,7 @@
 /*
  * bench: what vmemexp costs, beside what else could be done with the same memory
  *
- * Usage: bench [--max BYTES] [--only OPERATION]
+ * Usage: bench [--max BYTES] [--only OPERATION,...] [--memory MEMORY,...]
  *        bench --profile OPERATION METHOD MEMORY BYTES
  *
  * Each line on stdout is the result of one measurement, its fields separated by
@@ -19,21 +19,40 @@
  *	runs MEMORY BYTES PHYSICAL_RUNS
  *	    how scattered the memory is that was exported
  *	absent OPERATION METHOD MEMORY BYTES ERRNO
- *	    could not be measured
+ *	    could not be measured; OPERATION is "memory", and BYTES 0, if there is no
+ *	    such memory
  *
  * MEMORY is
  *	4k	pages of the smallest size, no two of which lie side by side
  *	thp	anonymous memory in transparent huge pages
  *	hugetlb	pages of hugetlbfs, of the default size
+ *	shared-thp, shared-hugetlb
+ *		a shared mapping of a memfd in such pages. udmabuf gets this memfd; for
+ *		the three above it gets another one, of the same sort.
+ *	carveout, carveout-fault, carveout-huge
+ *		page frames without struct page, mapped at mmap(), by faults, and by
+ *		faults with huge entries. All are mapped before anything is measured.
+ *	paged, paged-fault, paged-huge
+ *		page frames with struct page, mapped in the same ways
+ *
+ * "query" asks for what there is to know of a buffer. "list" reads the list of buffers
+ * to its end: BYTES are those of all buffers, a page each. Syncs with a device that is
+ * not cache coherent, or that sees the memory through a copy, have names that end in
+ * "-noncoherent" and "-bounced"; on x86 there are none of the former. Any other device
+ * is coherent.
  *
  * The cost of reading the clock is subtracted, that of a system call's way into the
  * kernel and back is not.
  *
- * --max leaves larger sizes out; --only measures one operation, of vmemexp and all
- * others. --profile does one thing over and over for two seconds, and prints "sample
- * ADDRESS" for where the CPU was, now and then.
+ * --max leaves larger sizes out; --only measures some operations, of vmemexp and all
+ * others; --memory measures with some sorts of memory. --profile does one thing over and
+ * over for two seconds, and prints "sample ADDRESS" for where the CPU was, now and then.
  *
- * Wants root, and the modules vmemexp and vmemexp_importer.
+ * Wants root, and the modules vmemexp, vmemexp_importer and, for carve-outs,
+ * vmemexp_carveout: its first region without and its first one with struct page are
+ * what is exported, up to 256 MiB of them. Huge entries want regions that begin and end
+ * at a multiple of a huge page. For "-bounced", the kernel has to find free memory above
+ * 4 GiB, where it looks first.
  */
 #include <asm/unistd.h>
 #include <dirent.h>
@@ -58,6 +77,7 @@
 #include <unistd.h>
 
 #include "../../include/uapi/vmemexp.h"
+#include "../modules/carveout/vmemexp_carveout.h"
 #include "../modules/importer/vmemexp_importer.h"
 
 #define KIB		1024UL
@@ -73,6 +93,13 @@
 
 #define MAX_RUNS	32
 
+/* A picture in a carve-out: 3840x2160, 32 bits a pixel. */
+#define UHD_SIZE	(3840 * 2160 * 4UL)
+
+#define VMEMEXP_CARVEOUTS	"/sys/module/vmemexp/parameters/carveouts"
+#define VMEMEXP_LIST		"/sys/kernel/debug/vmemexp/buffers"
+#define LIST_READ		(64 * KIB)
+
 /* The picture of which a part is synced: 32 bits a pixel. */
 #define FRAME_STRIDE	(1920 * 4UL)
 #define FRAME_SIZE	(1080 * FRAME_STRIDE)
@@ -80,7 +107,7 @@
 #define PART_LENGTH	(640 * 4UL)
 #define PART_OFFSET	(300 * FRAME_STRIDE + 640 * 4UL)
 
-static size_t page_size;
+static size_t page_size, huge_page_bytes;
 static int vmemexp_fd, importer_fd, heap_fd, udmabuf_fd, gup_fd, ring_fd;
 
 /* --- the clock --- */
@@ -131,17 +158,50 @@ static void stop(struct watch *w, unsigned int part)
 
 /* --- memory --- */
 
-enum memory { SMALL_PAGES, THP, HUGETLB, NR_MEMORY };
+/* Where memory is that hugetlb or THP provide, and who else maps it. */
+#define OF_HUGETLB	1
+#define IS_SHARED	2
+#define IS_CARVEOUT	4
 
-static const char * const memory_names[] = { "4k", "thp", "hugetlb" };
+enum memory {
+	SMALL_PAGES, THP, HUGETLB, SHARED_THP, SHARED_HUGETLB,
+	CARVEOUT_REMAPPED, CARVEOUT_FAULTED, CARVEOUT_HUGE,
+	PAGED_REMAPPED, PAGED_FAULTED, PAGED_HUGE, NR_MEMORY
+};
 
-/* Anonymous memory, and a memfd of the same sort for udmabuf. */
+/* Of a carve-out: what CARVEOUT_IOC_INFO says of the region, and how it is mapped. */
+static const struct kind {
+	const char *name;
+	unsigned int flags;
+	unsigned int region;
+	unsigned int how;
+} kinds[] = {
+	[SMALL_PAGES] = { "4k", 0, 0, 0 },
+	[THP] = { "thp", 0, 0, 0 },
+	[HUGETLB] = { "hugetlb", OF_HUGETLB, 0, 0 },
+	[SHARED_THP] = { "shared-thp", IS_SHARED, 0, 0 },
+	[SHARED_HUGETLB] = { "shared-hugetlb", IS_SHARED | OF_HUGETLB, 0, 0 },
+	[CARVEOUT_REMAPPED] = { "carveout", IS_CARVEOUT, 0, CARVEOUT_HOW_REMAP },
+	[CARVEOUT_FAULTED] = { "carveout-fault", IS_CARVEOUT, 0, CARVEOUT_HOW_FAULT },
+	[CARVEOUT_HUGE] = { "carveout-huge", IS_CARVEOUT, 0, CARVEOUT_HOW_HUGE },
+	[PAGED_REMAPPED] = { "paged", IS_CARVEOUT, CARVEOUT_INFO_PAGES, CARVEOUT_HOW_REMAP },
+	[PAGED_FAULTED] = { "paged-fault", IS_CARVEOUT, CARVEOUT_INFO_PAGES,
+			    CARVEOUT_HOW_FAULT },
+	[PAGED_HUGE] = { "paged-huge", IS_CARVEOUT, CARVEOUT_INFO_PAGES, CARVEOUT_HOW_HUGE },
+};
+
+/* Memory to export, and a memfd of the same sort for udmabuf. */
 struct area {
 	enum memory memory;
 	char *addr;
 	size_t size;
 	int memfd;
 };
+
+static bool is(enum memory memory, unsigned int flag)
+{
+	return kinds[memory].flags & flag;
+}
 
 static size_t huge_page_size(void)
 {
@@ -185,27 +245,38 @@ static void populate(char *addr, size_t size, enum memory memory)
 		*(volatile char *)(addr + i * step % pages * page_size) = 1;
 }
 
-static char *map_area(enum memory memory, size_t size, int fd)
+/*
+ * Finds an address at which huge entries are possible, where nothing is mapped now.
+ * Returns NULL if there is none.
+ */
+static char *free_place(size_t size)
 {
-	int flags = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
-	size_t huge = huge_page_size();
-	char *addr, *aligned;
-
-	if (memory == HUGETLB) {
-		addr = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			    flags | (fd < 0 ? MAP_HUGETLB : 0), fd, 0);
-		return addr == MAP_FAILED ? NULL : addr;
-	}
+	size_t huge = huge_page_bytes;
+	char *addr;
 
 	addr = mmap(NULL, size + huge, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 		    -1, 0);
 	if (addr == MAP_FAILED)
 		return NULL;
-	aligned = (char *)(((uintptr_t)addr + huge - 1) & ~(huge - 1));
-	addr = mmap(aligned, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
+	munmap(addr, size + huge);
+	return (char *)(((uintptr_t)addr + huge - 1) & ~(huge - 1));
+}
+
+/* @fd: what is mapped, or -1 for anonymous memory. */
+static char *map_area(enum memory memory, size_t size, int fd)
+{
+	int flags = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+	char *addr;
+
+	if (fd < 0 && is(memory, OF_HUGETLB))
+		flags |= MAP_HUGETLB;
+	addr = mmap(free_place(size), size, PROT_READ | PROT_WRITE, flags, fd, 0);
 	if (addr == MAP_FAILED)
 		return NULL;
-	madvise(addr, size, memory == THP ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	if (memory == SMALL_PAGES)
+		madvise(addr, size, MADV_NOHUGEPAGE);
+	else if (memory == THP || memory == SHARED_THP)
+		madvise(addr, size, MADV_HUGEPAGE);
 	return addr;
 }
 
@@ -215,44 +286,96 @@ static void make_memfd(struct area *area, size_t size)
 	unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
 	char *addr;
 
-	if (area->memory == HUGETLB)
+	if (is(area->memory, OF_HUGETLB))
 		flags |= MFD_HUGETLB;
 	area->memfd = memfd_create("bench", flags);
 	if (area->memfd < 0 || ftruncate(area->memfd, size))
 		err(1, "memfd");
 	addr = map_area(area->memory, size, area->memfd);
 	if (!addr)
-		err(1, "memfd of %s", memory_names[area->memory]);
+		err(1, "memfd of %s", kinds[area->memory].name);
 	populate(addr, size, area->memory);
 	munmap(addr, size);
 	if (fcntl(area->memfd, F_ADD_SEALS, F_SEAL_SHRINK))
 		err(1, "F_SEAL_SHRINK");
 }
 
-static void make_area(struct area *area, enum memory memory, size_t size)
+/* Returns a file that maps the first region of the sort, or a negative errno. */
+static int open_carveout(enum memory memory, struct carveout_info *info)
 {
+	struct carveout_setup setup = { .cache = CARVEOUT_CACHED, .how = kinds[memory].how };
+	int fd = open(CARVEOUT_PATH, O_RDWR | O_CLOEXEC), ret;
+
+	if (fd < 0)
+		return -errno;
+	for (info->region = 0; !ioctl(fd, CARVEOUT_IOC_INFO, info); info->region++) {
+		if (info->flags != kinds[memory].region)
+			continue;
+		setup.region = info->region;
+		if (!ioctl(fd, CARVEOUT_IOC_SETUP, &setup))
+			return fd;
+		break;
+	}
+	ret = -errno;
+	close(fd);
+	return ret;
+}
+
+/* The administrator has listed it, as he should. */
+static int make_carveout(struct area *area)
+{
+	struct carveout_info info;
+	int fd = open_carveout(area->memory, &info);
+	char text[64];
+
+	if (fd < 0)
+		return fd;
+	snprintf(text, sizeof(text), "%#llx:%#llx", (unsigned long long)info.base,
+		 (unsigned long long)info.size);
+	if (!write_file(VMEMEXP_CARVEOUTS, text))
+		err(1, "%s", VMEMEXP_CARVEOUTS);
+	if (area->size > info.size)
+		area->size = info.size;
+	area->addr = map_area(area->memory, area->size, fd);
+	if (!area->addr)
+		err(1, "%zu bytes of %s", area->size, kinds[area->memory].name);
+	close(fd);
+	populate(area->addr, area->size, area->memory);
+	return 0;
+}
+
+/* Returns a negative errno if there is no such memory. */
+static int make_area(struct area *area, enum memory memory, size_t size)
+{
+	bool shared = is(memory, IS_SHARED);
 	char text[32];
 
-	area->memory = memory;
-	area->size = size;
-	if (memory == HUGETLB) {
-		/* One for the memfd. */
-		snprintf(text, sizeof(text), "%zu", 2 * size / huge_page_size());
+	*area = (struct area){ .memory = memory, .size = size, .memfd = -1 };
+	if (is(memory, IS_CARVEOUT))
+		return make_carveout(area);
+	if (is(memory, OF_HUGETLB)) {
+		/* One area for the memfd, if that is another one. */
+		snprintf(text, sizeof(text), "%zu", (shared ? 1 : 2) * size / huge_page_bytes);
 		if (!write_file("/proc/sys/vm/nr_hugepages", text))
 			err(1, "nr_hugepages");
 	}
-	area->addr = map_area(memory, size, -1);
+	if (shared)
+		make_memfd(area, size);
+	area->addr = map_area(memory, size, area->memfd);
 	if (!area->addr)
-		err(1, "%zu bytes of %s", size, memory_names[memory]);
+		err(1, "%zu bytes of %s", size, kinds[memory].name);
 	populate(area->addr, size, memory);
-	make_memfd(area, size < LARGE ? size : LARGE);
+	if (!shared)
+		make_memfd(area, size < LARGE ? size : LARGE);
+	return 0;
 }
 
 static void drop_area(struct area *area)
 {
 	munmap(area->addr, area->size);
-	close(area->memfd);
-	if (area->memory == HUGETLB)
+	if (area->memfd >= 0)
+		close(area->memfd);
+	if (is(area->memory, OF_HUGETLB))
 		write_file("/proc/sys/vm/nr_hugepages", "0");
 }
 
@@ -407,11 +530,12 @@ static int export_io_uring(struct subject *s, struct watch *w)
 
 static int map_and_touch(struct subject *s, struct watch *w)
 {
+	char *place = free_place(s->size);
 	volatile char *addr;
 	size_t offset;
 
 	start(w);
-	addr = mmap(NULL, s->size, PROT_READ | PROT_WRITE, MAP_SHARED, s->fd, 0);
+	addr = mmap(place, s->size, PROT_READ | PROT_WRITE, MAP_SHARED, s->fd, 0);
 	stop(w, 0);
 	if (addr == MAP_FAILED)
 		return -errno;
@@ -425,9 +549,9 @@ static int map_and_touch(struct subject *s, struct watch *w)
 	return 0;
 }
 
-static int importer_attach(int fd)
+static int importer_attach(int fd, unsigned int device)
 {
-	struct importer_attach arg = { .dmabuf_fd = fd, .device = IMPORTER_DEV_COHERENT };
+	struct importer_attach arg = { .dmabuf_fd = fd, .device = device };
 
 	return ioctl(importer_fd, IMPORTER_IOC_ATTACH, &arg);
 }
@@ -443,7 +567,7 @@ static int importer_map(void)
 static int attach_and_map(struct subject *s, struct watch *w)
 {
 	start(w);
-	if (importer_attach(s->fd))
+	if (importer_attach(s->fd, IMPORTER_DEV_COHERENT))
 		return -errno;
 	stop(w, 0);
 	start(w);
@@ -483,6 +607,37 @@ static int kernel_map(struct subject *s, struct watch *w)
 		return -errno;
 	stop(w, 1);
 	return 0;
+}
+
+static int query_buffer(struct subject *s, struct watch *w)
+{
+	struct vmemexp_query arg = { .size = sizeof(arg), .fd = s->fd };
+
+	start(w);
+	if (ioctl(vmemexp_fd, VMEMEXP_IOC_QUERY, &arg))
+		return -errno;
+	stop(w, 0);
+	return 0;
+}
+
+/* The list of all buffers, with whatever it costs to begin. */
+static int read_list(struct subject *s, struct watch *w)
+{
+	static char buffer[LIST_READ];
+	ssize_t got;
+	int fd;
+
+	(void)s;
+	start(w);
+	fd = open(VMEMEXP_LIST, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	do {
+		got = read(fd, buffer, sizeof(buffer));
+	} while (got > 0);
+	close(fd);
+	stop(w, 0);
+	return got ? -errno : 0;
 }
 
 /* An ioctl that does nothing, for the way into the kernel and back. */
@@ -559,6 +714,8 @@ static int sync_dmabuf(struct subject *s, struct watch *w)
 #define NEEDS_BUFFER	1	/* a dma-buf */
 #define NEEDS_ATTACH	2	/* one that the importer has attached */
 #define NEEDS_MAP	4	/* and mapped */
+#define NONCOHERENT	8	/* by a device that is not cache coherent */
+#define BOUNCED		16	/* by one that sees nothing but copies */
 
 struct measurement {
 	const char *operation;
@@ -630,7 +787,68 @@ static const struct measurement measurements[] = {
 	  NEEDS_MAP, MIB, LARGE },
 	{ "sync-all", "heap", SYNC_PARTS, heap_allocate, sync_dmabuf,
 	  NEEDS_MAP, MIB, LARGE },
+
+	{ "sync-rectangle-noncoherent", "vmemexp", SYNC_PARTS, vmemexp_export, sync_rectangle,
+	  NEEDS_MAP | NONCOHERENT, 16 * MIB, 16 * MIB },
+	{ "sync-all-noncoherent", "vmemexp", SYNC_PARTS, vmemexp_export, sync_all,
+	  NEEDS_MAP | NONCOHERENT, 16 * MIB, 16 * MIB },
+	{ "sync-rectangle-bounced", "vmemexp", SYNC_PARTS, vmemexp_export, sync_rectangle,
+	  NEEDS_MAP | BOUNCED, 16 * MIB, 16 * MIB },
+	{ "sync-all-bounced", "vmemexp", SYNC_PARTS, vmemexp_export, sync_all,
+	  NEEDS_MAP | BOUNCED, 16 * MIB, 16 * MIB },
+
+	{ "query", "vmemexp", {}, vmemexp_export, query_buffer, NEEDS_BUFFER, 0, LARGE },
 };
+
+static const struct measurement list_measurement = {
+	"list", "vmemexp", {}, NULL, read_list, 0, 0, 0
+};
+
+/* Carve-outs are no memory of the peers, but they can be copied. */
+static bool is_for_carveout(const struct measurement *m)
+{
+	if (m->run == map_and_touch)
+		return m->create == vmemexp_export;
+	return m->run == export_vmemexp || m->run == export_heap ||
+	       (m->create == vmemexp_export && (m->run == sync_rectangle || m->run == sync_all));
+}
+
+static bool is_measured(const struct measurement *m, enum memory memory, size_t size)
+{
+	if (size < m->min_size || size > m->max_size)
+		return false;
+	if (memory != SMALL_PAGES && m->needs & (NONCOHERENT | BOUNCED))
+		return false;
+	if (is(memory, IS_CARVEOUT))
+		return is_for_carveout(m);
+	return !is(memory, IS_SHARED) || !strcmp(m->operation, "export+close");
+}
+
+static unsigned int device_of(const struct measurement *m)
+{
+	if (m->needs & NONCOHERENT)
+		return IMPORTER_DEV_NONCOHERENT;
+	return m->needs & BOUNCED ? IMPORTER_DEV_MASK32 : IMPORTER_DEV_COHERENT;
+}
+
+/* The importer has such a device everywhere, but on x86 it is as coherent as any other. */
+static bool has_device(const struct measurement *m)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	return !(m->needs & NONCOHERENT);
+#else
+	(void)m;
+	return true;
+#endif
+}
+
+static bool sees_copies_alone(void)
+{
+	struct importer_info info;
+
+	return !ioctl(importer_fd, IMPORTER_IOC_INFO, &info) && info.nents &&
+	       info.flags & IMPORTER_INFO_BOUNCED && info.nr_bounced == info.nents;
+}
 
 /* Prepares what @m needs; undone by give_up(). */
 static int prepare(const struct measurement *m, struct subject *s)
@@ -641,11 +859,13 @@ static int prepare(const struct measurement *m, struct subject *s)
 	s->fd = m->create(s);
 	if (s->fd < 0)
 		return -errno;
-	if (m->needs & (NEEDS_ATTACH | NEEDS_MAP) && importer_attach(s->fd))
+	if (!has_device(m))
+		return -EOPNOTSUPP;
+	if (m->needs & (NEEDS_ATTACH | NEEDS_MAP) && importer_attach(s->fd, device_of(m)))
 		return -errno;
 	if (m->needs & NEEDS_MAP && importer_map())
 		return -errno;
-	return 0;
+	return m->needs & BOUNCED && !sees_copies_alone() ? -ERANGE : 0;
 }
 
 /* Whatever of it there is; what is not held is refused. */
@@ -670,7 +890,7 @@ static void print_times(const char *operation, const struct measurement *m,
 {
 	qsort(times, runs, sizeof(*times), compare_times);
 	printf("time %s %s %s %zu %u %llu %llu\n", operation, m->method,
-	       memory_names[s->area->memory], s->size, runs, (unsigned long long)times[0],
+	       kinds[s->area->memory].name, s->size, runs, (unsigned long long)times[0],
 	       (unsigned long long)times[runs / 2]);
 }
 
@@ -681,36 +901,50 @@ static unsigned int number_of_runs(size_t size)
 	return size <= 16 * MIB ? 9 : 3;
 }
 
-static void measure(const struct measurement *m, const struct area *area, size_t size)
+static void print_absent(const char *operation, const char *method, enum memory memory,
+			 size_t size, int error)
+{
+	printf("absent %s %s %s %zu %d\n", operation, method, kinds[memory].name, size, error);
+}
+
+/* Measures what is prepared. Returns 0 or a negative errno. */
+static int measure_prepared(const struct measurement *m, struct subject *s)
 {
 	static uint64_t times[MAX_PARTS + 1][MAX_RUNS];
-	unsigned int runs = number_of_runs(size), run, part;
-	struct subject s = { .area = area, .size = size };
+	unsigned int runs = number_of_runs(s->size), run, part;
 	struct watch w = {};
-	int ret;
+	int ret = 0;
 
-	ret = prepare(m, &s);
 	/* One in vain, where it may matter that something is done for the first time. */
-	if (!ret && size <= 16 * MIB)
-		ret = m->run(&s, &w);
+	if (s->size <= 16 * MIB)
+		ret = m->run(s, &w);
 	for (run = 0; !ret && run < runs; run++) {
 		memset(&w, 0, sizeof(w));
-		ret = m->run(&s, &w);
+		ret = m->run(s, &w);
 		times[MAX_PARTS][run] = 0;
 		for (part = 0; part < MAX_PARTS; part++) {
 			times[part][run] = w.parts[part];
 			times[MAX_PARTS][run] += w.parts[part];
 		}
 	}
-	give_up(&s);
-	if (ret) {
-		printf("absent %s %s %s %zu %d\n", m->operation, m->method,
-		       memory_names[area->memory], size, -ret);
-		return;
-	}
-	print_times(m->operation, m, &s, times[MAX_PARTS], runs);
+	if (ret)
+		return ret;
+	print_times(m->operation, m, s, times[MAX_PARTS], runs);
 	for (part = 0; part < MAX_PARTS && m->parts[part]; part++)
-		print_times(m->parts[part], m, &s, times[part], runs);
+		print_times(m->parts[part], m, s, times[part], runs);
+	return 0;
+}
+
+static void measure(const struct measurement *m, const struct area *area, size_t size)
+{
+	struct subject s = { .area = area, .size = size };
+	int ret = prepare(m, &s);
+
+	if (!ret)
+		ret = measure_prepared(m, &s);
+	give_up(&s);
+	if (ret)
+		print_absent(m->operation, m->method, area->memory, size, -ret);
 }
 
 /* How many physical runs the first @size bytes of @area have; 0: not known. */
@@ -733,20 +967,88 @@ static const size_t sizes[] = {
 	256 * MIB, 1024 * MIB,
 };
 
+/* Returns true if @list, names with commas in between, has @name. NULL has all. */
+static bool has_name(const char *list, const char *name)
+{
+	size_t length = strlen(name);
+
+	if (!list)
+		return true;
+	for (; list; list = strchr(list, ',')) {
+		list += *list == ',';
+		if (!strncmp(list, name, length) && (!list[length] || list[length] == ','))
+			return true;
+	}
+	return false;
+}
+
+static void measure_size(const struct area *area, size_t size, const char *only)
+{
+	const struct measurement *m = measurements;
+
+	printf("runs %s %zu %llu\n", kinds[area->memory].name, size, physical_runs(area, size));
+	for (; m < measurements + ARRAY_SIZE(measurements); m++)
+		if (is_measured(m, area->memory, size) && has_name(only, m->operation))
+			measure(m, area, size);
+	fflush(stdout);
+}
+
+/* A picture, or what huge entries can map of it, and the whole. */
+static void measure_carveout(const struct area *area, const char *only)
+{
+	size_t size = UHD_SIZE;
+
+	if (kinds[area->memory].how == CARVEOUT_HOW_HUGE)
+		size &= ~(huge_page_bytes - 1);
+	if (size < area->size)
+		measure_size(area, size, only);
+	measure_size(area, area->size, only);
+}
+
 static void measure_all(const struct area *area, const char *only)
 {
-	size_t i, j;
+	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(sizes) && sizes[i] <= area->size; i++) {
-		printf("runs %s %zu %llu\n", memory_names[area->memory], sizes[i],
-		       physical_runs(area, sizes[i]));
-		for (j = 0; j < ARRAY_SIZE(measurements); j++)
-			if (sizes[i] >= measurements[j].min_size &&
-			    sizes[i] <= measurements[j].max_size &&
-			    (!only || !strcmp(only, measurements[j].operation)))
-				measure(&measurements[j], area, sizes[i]);
-		fflush(stdout);
+	if (is(area->memory, IS_CARVEOUT)) {
+		measure_carveout(area, only);
+		return;
 	}
+	for (i = 0; i < ARRAY_SIZE(sizes) && sizes[i] <= area->size; i++)
+		measure_size(area, sizes[i], only);
+}
+
+/* --- many buffers --- */
+
+/* All are of the same page. */
+static void measure_list(const struct area *area, unsigned int buffers)
+{
+	struct subject s = { .area = area, .size = page_size };
+	int *fds = calloc(buffers, sizeof(*fds)), ret = 0;
+	unsigned int made;
+
+	if (!fds)
+		err(1, "calloc");
+	for (made = 0; !ret && made < buffers; made += !ret) {
+		fds[made] = vmemexp_export(&s);
+		if (fds[made] < 0)
+			ret = -errno;
+	}
+	s.size = buffers * page_size;
+	if (!ret)
+		ret = measure_prepared(&list_measurement, &s);
+	if (ret)
+		print_absent("list", "vmemexp", area->memory, s.size, -ret);
+	while (made)
+		close(fds[--made]);
+	free(fds);
+	fflush(stdout);
+}
+
+static void measure_lists(const struct area *area)
+{
+	measure_list(area, 1);
+	measure_list(area, 1000);
+	measure_list(area, 8000);
 }
 
 /* --- memory that is kept --- */
@@ -821,11 +1123,10 @@ static void measure_kept(const char *method, int (*create)(const struct subject 
 		}
 		after = kernel_memory();
 		if (made < buffers)
-			printf("absent kept %s %s %zu %d\n", method, memory_names[area->memory],
-			       size, errno);
+			print_absent("kept", method, area->memory, size, errno);
 		else if (i)
 			printf("kept %s %s %zu %llu %u %lld %lld\n", method,
-			       memory_names[area->memory], size, physical_runs(area, size), buffers,
+			       kinds[area->memory].name, size, physical_runs(area, size), buffers,
 			       (after.driver - before.driver) / buffers,
 			       (after.all - before.all) / buffers);
 		while (made)
@@ -928,7 +1229,7 @@ static void profile_named(char *names[])
 	enum memory memory = 0;
 	struct area area;
 
-	while (memory < NR_MEMORY && strcmp(names[2], memory_names[memory]))
+	while (memory < NR_MEMORY && strcmp(names[2], kinds[memory].name))
 		memory++;
 	for (i = 0; i < ARRAY_SIZE(measurements); i++)
 		if (!strcmp(names[0], measurements[i].operation) &&
@@ -936,7 +1237,8 @@ static void profile_named(char *names[])
 			break;
 	if (memory == NR_MEMORY || i == ARRAY_SIZE(measurements) || !size)
 		errx(EXIT_USAGE, "nothing of that name is measured");
-	make_area(&area, memory, size > LARGE ? size : LARGE);
+	if (make_area(&area, memory, size > LARGE ? size : LARGE) || size > area.size)
+		errx(1, "there is not as much memory of that sort");
 	profile(&measurements[i], &area, size);
 	drop_area(&area);
 }
@@ -980,33 +1282,62 @@ static void lift_limits(void)
 
 static void wrong_usage(void)
 {
-	fputs("usage: bench [--max BYTES] [--only OPERATION]\n"
+	fputs("usage: bench [--max BYTES] [--only OPERATION,...] [--memory MEMORY,...]\n"
 	      "       bench --profile OPERATION METHOD MEMORY BYTES\n", stderr);
 	exit(EXIT_USAGE);
 }
 
-int main(int argc, char *argv[])
+struct options {
+	size_t max;
+	/* Names with commas in between, or NULL for all. */
+	const char *only, *memory;
+};
+
+static void parse_option(struct options *options, const char *name, const char *value)
 {
-	const char *only = NULL;
-	size_t max = LARGEST, size;
-	enum memory memory;
-	struct area area;
 	char *end;
 
-	page_size = sysconf(_SC_PAGESIZE);
-	while (argc > 2 && strcmp(argv[1], "--profile")) {
-		if (!strcmp(argv[1], "--only")) {
-			only = argv[2];
-		} else if (!strcmp(argv[1], "--max")) {
-			max = strtoull(argv[2], &end, 0);
-			if (*end || max < MIB)
-				wrong_usage();
-		} else {
+	if (!strcmp(name, "--only")) {
+		options->only = value;
+	} else if (!strcmp(name, "--memory")) {
+		options->memory = value;
+	} else if (!strcmp(name, "--max")) {
+		options->max = strtoull(value, &end, 0);
+		if (*end || options->max < MIB)
 			wrong_usage();
-		}
-		argv += 2;
-		argc -= 2;
+	} else {
+		wrong_usage();
 	}
+}
+
+static void measure_memory(enum memory memory, const struct options *options)
+{
+	size_t size = memory == SMALL_PAGES ? LARGEST : LARGE;
+	struct area area;
+	int ret;
+
+	ret = make_area(&area, memory, size < options->max ? size : options->max);
+	if (ret) {
+		print_absent("memory", "vmemexp", memory, 0, -ret);
+		return;
+	}
+	measure_all(&area, options->only);
+	if (memory == SMALL_PAGES && has_name(options->only, "list"))
+		measure_lists(&area);
+	if ((memory == SMALL_PAGES || memory == HUGETLB) && has_name(options->only, "kept"))
+		measure_all_kept(&area);
+	drop_area(&area);
+}
+
+int main(int argc, char *argv[])
+{
+	struct options options = { .max = LARGEST };
+	enum memory memory;
+
+	page_size = sysconf(_SC_PAGESIZE);
+	huge_page_bytes = huge_page_size();
+	for (; argc > 2 && strcmp(argv[1], "--profile"); argv += 2, argc -= 2)
+		parse_option(&options, argv[1], argv[2]);
 	if (argc != 1 && argc != 6)
 		wrong_usage();
 
@@ -1019,14 +1350,9 @@ int main(int argc, char *argv[])
 	}
 	puts("unit ns");
 	/* Huge pages first, while there is memory that is not scattered. */
-	for (memory = NR_MEMORY; memory-- > 0;) {
-		size = memory == SMALL_PAGES ? LARGEST : LARGE;
-		make_area(&area, memory, size < max ? size : max);
-		measure_all(&area, only);
-		if (memory != THP && (!only || !strcmp(only, "kept")))
-			measure_all_kept(&area);
-		drop_area(&area);
-	}
+	for (memory = NR_MEMORY; memory-- > 0;)
+		if (has_name(options.memory, kinds[memory].name))
+			measure_memory(memory, &options);
 	puts("end");
 	return 0;
 }
