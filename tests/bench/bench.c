@@ -73,6 +73,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -92,6 +93,8 @@
 #define LARGE		(256 * MIB)
 
 #define MAX_RUNS	32
+
+#define SETTLE_SECONDS	10
 
 /* A picture in a carve-out: 3840x2160, 32 bits a pixel. */
 #define UHD_SIZE	(3840 * 2160 * 4UL)
@@ -813,7 +816,7 @@ static bool is_for_carveout(const struct measurement *m)
 	       (m->create == vmemexp_export && (m->run == sync_rectangle || m->run == sync_all));
 }
 
-static bool is_measured(const struct measurement *m, enum memory memory, size_t size)
+static bool is_measured(const struct measurement *m, size_t size, enum memory memory)
 {
 	if (size < m->min_size || size > m->max_size)
 		return false;
@@ -834,12 +837,9 @@ static unsigned int device_of(const struct measurement *m)
 /* The importer has such a device everywhere, but on x86 it is as coherent as any other. */
 static bool has_device(const struct measurement *m)
 {
-#if defined(__x86_64__) || defined(__i386__)
-	return !(m->needs & NONCOHERENT);
-#else
-	(void)m;
-	return true;
-#endif
+	struct utsname names;
+
+	return !(m->needs & NONCOHERENT) || uname(&names) || !strstr(names.machine, "86");
 }
 
 static bool sees_copies_alone(void)
@@ -988,7 +988,7 @@ static void measure_size(const struct area *area, size_t size, const char *only)
 
 	printf("runs %s %zu %llu\n", kinds[area->memory].name, size, physical_runs(area, size));
 	for (; m < measurements + ARRAY_SIZE(measurements); m++)
-		if (is_measured(m, area->memory, size) && has_name(only, m->operation))
+		if (is_measured(m, size, area->memory) && has_name(only, m->operation))
 			measure(m, area, size);
 	fflush(stdout);
 }
@@ -1348,6 +1348,8 @@ int main(int argc, char *argv[])
 		profile_named(argv + 2);
 		return 0;
 	}
+	/* The kernel still has work to do after the boot, on what may be the only CPU. */
+	sleep(SETTLE_SECONDS);
 	puts("unit ns");
 	/* Huge pages first, while there is memory that is not scattered. */
 	for (memory = NR_MEMORY; memory-- > 0;)

@@ -11,7 +11,16 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 MEMORY = {"4k": "4 KiB pages", "thp": "transparent huge pages", "hugetlb": "hugetlb pages"}
+SHARED = {
+    "shared-thp": "shared memfd in transparent huge pages",
+    "shared-hugetlb": "shared memfd in hugetlb pages",
+}
+CARVEOUTS = (
+    "carveout", "carveout-fault", "carveout-huge", "paged", "paged-fault", "paged-huge",
+)
 PEERS = ("io_uring", "udmabuf", "heap+copy")
+# Those that give a dma-buf.
+EXPORTERS = ("udmabuf", "heap+copy")
 DMABUFS = ("udmabuf", "heap")
 SYNCS = ("sync-4k-unmapped", "sync-4k", "sync-row", "sync-rectangle", "sync-all")
 
@@ -22,6 +31,11 @@ FIELDS = {
     "runs": ("memory", "bytes", "physical_runs"),
     "absent": ("operation", "method", "memory", "bytes", "errno"),
 }
+# No device on x86 is not cache coherent.
+MAY_BE_ABSENT = ("sync-rectangle-noncoherent", "sync-all-noncoherent")
+PAGE = 4 * KIB
+# 3840x2160 in 32 bits a pixel: 8100 pages.
+UHD = 3840 * 2160 * 4
 LISTS = {"time": "times", "kept": "kept", "runs": "runs", "absent": "absent"}
 
 
@@ -60,11 +74,15 @@ class Results:
         )
 
     def empty_ioctl(self):
-        """What the way into the kernel and back costs."""
-        found = [row["median"] for key, row in self.times.items() if key[0] == "empty-ioctl"]
-        if not found:
-            raise Incomplete("empty-ioctl")
-        return min(found)
+        """What the way into the kernel and back costs, or None if that was not measured."""
+        return min(
+            (row["median"] for key, row in self.times.items() if key[0] == "empty-ioctl"),
+            default=None,
+        )
+
+    def absent(self):
+        """What could not be measured though it should."""
+        return [row for row in self.lists["absent"] if row["operation"] not in MAY_BE_ABSENT]
 
 
 def parse(lines, about):
@@ -130,11 +148,31 @@ class Goal:
         )
 
 
-def to_bound(results, memory):
-    """Export and close of 32 MiB by pin and unpin alone."""
-    size = 32 * MIB
-    return results.need("export+close", "vmemexp", memory, size) / results.need(
-        "export+close", "pin", memory, size
+def worst(ratios, name):
+    """The largest of RATIOS, of which there has to be one."""
+    ratios = list(ratios)
+    if not ratios:
+        raise Incomplete(name)
+    return max(ratios)
+
+
+def to_other(results, operation, other, memory, size):
+    """vmemexp's time as a multiple of OTHER's."""
+    return results.need(operation, "vmemexp", memory, size) / results.need(
+        operation, other, memory, size
+    )
+
+
+def worst_to_other(results, operation, other, memories, least):
+    """The largest such multiple from LEAST up; the peers stop at 256 MiB."""
+    return worst(
+        (
+            to_other(results, operation, other, memory, size)
+            for memory in memories
+            for size in results.sizes(operation, memory)
+            if least <= size <= 256 * MIB
+        ),
+        operation,
     )
 
 
@@ -147,73 +185,209 @@ def to_best_peer(results, memory, size):
     return results.need("export+close", "vmemexp", memory, size) / min(peers)
 
 
-def worst_to_peers(results):
-    """The largest such ratio from 64 KiB up."""
-    ratios = [
-        to_best_peer(results, memory, size)
-        for memory in MEMORY
-        for size in results.sizes("export+close", memory)
-        if 64 * KIB <= size <= 256 * MIB
-    ]
-    if not ratios or None in ratios:
-        raise Incomplete("export+close of a peer")
-    return max(ratios)
+def mmap_and_touch(results, memory):
+    """udmabuf's time as a multiple of vmemexp's, without munmap."""
+    ours, theirs = (
+        results.need("mmap", method, memory, 32 * MIB)
+        + results.need("touch", method, memory, 32 * MIB)
+        for method in ("vmemexp", "udmabuf")
+    )
+    return theirs / ours
 
 
-def mmap_and_touch(results, method, memory, size):
-    """Without munmap."""
-    return results.need("mmap", method, memory, size) + results.need("touch", method, memory, size)
+def instructions(results, operation, memory, size):
+    """The cost in instructions, which are not what is counted everywhere."""
+    if results.about["unit"] != "instructions":
+        raise Incomplete(f"{operation} in instructions")
+    return results.need(operation, "vmemexp", memory, size)
 
 
-def goals(results):
-    """What is promised, of 32 MiB unless the name says something else."""
-    size = 32 * MIB
-    empty = 2 * results.empty_ioctl()
-    kept = [row for row in results.lists["kept"] if row["method"] == "vmemexp"]
-    if not kept:
-        raise Incomplete("memory that is kept")
-    per_page = [
-        results.need("export+close", "vmemexp", "4k", n) / n for n in (GIB, 32 * MIB)
-    ]
-    return [
-        Goal("export+close-to-pin-4k", to_bound(results, "4k"), 1.15),
-        Goal("export+close-to-pin-thp", to_bound(results, "thp"), 1.0),
-        Goal("export+close-to-pin-hugetlb", to_bound(results, "hugetlb"), 1.0),
-        Goal("export+close-to-best-peer-64k-and-up", worst_to_peers(results), 0.99),
-        *(
-            Goal(
-                f"mmap+touch-times-less-than-udmabuf-{memory}",
-                mmap_and_touch(results, "udmabuf", memory, size)
-                / mmap_and_touch(results, "vmemexp", memory, size),
-                20,
-                at_least=True,
-                digits=1,
-            )
+def per_page(results, memory, least=0):
+    """Instructions for a page of a carve-out: the most of all sizes from LEAST up."""
+    return worst(
+        (
+            instructions(results, "export+close", memory, size) * PAGE / size
+            for size in results.sizes("export+close", memory)
+            if size >= least
+        ),
+        f"export+close of {memory}",
+    )
+
+
+def remap(results):
+    """A second map of 256 MiB as a multiple of one of 1 MiB."""
+    large, small = (
+        results.need("map+unmap", "vmemexp", "4k", size) for size in (256 * MIB, MIB)
+    )
+    return large / small
+
+
+def sync_4k(results):
+    """A sync of 4 KiB as a multiple of two ioctls that do nothing."""
+    empty = results.empty_ioctl()
+    if not empty:
+        raise Incomplete("empty-ioctl")
+    return worst(
+        (
+            results.need("sync-4k", "vmemexp", memory, size) / (2 * empty)
             for memory in MEMORY
+            for size in results.sizes("sync-4k", memory)
         ),
-        Goal(
-            "remap-256m-to-1m",
-            results.need("map+unmap", "vmemexp", "4k", 256 * MIB)
-            / results.need("map+unmap", "vmemexp", "4k", MIB),
-            1.1,
+        "sync-4k",
+    )
+
+
+def rectangle_to_all(results, memories):
+    """A sync of 480 rows as a multiple of one of the whole buffer."""
+    return worst(
+        (
+            results.need("sync-rectangle", "vmemexp", memory, size)
+            / results.need("sync-all", "vmemexp", memory, size)
+            for memory in memories
+            for size in results.sizes("sync-rectangle", memory)
         ),
-        Goal(
-            "sync-4k-to-empty-ioctls",
-            max(
-                results.need("sync-4k", "vmemexp", memory, n) / empty
-                for memory in MEMORY
-                for n in results.sizes("sync-4k", memory)
-            ),
-            2.0,
+        f"sync-rectangle of {memories[0]}",
+    )
+
+
+def dmabuf_sync(results):
+    """DMA_BUF_IOCTL_SYNC as a multiple of what it costs with a heap's buffer."""
+    return worst(
+        (
+            results.need("sync-all", "DMA_BUF_IOCTL_SYNC", memory, size)
+            / results.need("sync-all", "heap", memory, size)
+            for memory in MEMORY
+            for size in results.sizes("sync-all", memory)
         ),
-        Goal("export-per-page-1g-to-32m", per_page[0] / per_page[1], 1.1),
-        Goal(
-            "kept-bytes-beside-16-per-run",
-            max(row["driver_bytes"] - 16 * row["physical_runs"] for row in kept),
-            1024,
-            digits=0,
+        "sync-all",
+    )
+
+
+def query(results):
+    """A buffer of 8192 runs as a multiple of one of as many bytes in huge pages."""
+    many, few = (results.need("query", "vmemexp", memory, 32 * MIB) for memory in ("4k", "thp"))
+    return many / few
+
+
+def list_growth(results):
+    """One of 8000 buffers in the list as a multiple of one of 1000."""
+    many, few = (
+        results.need("list", "vmemexp", "4k", buffers * PAGE) / buffers
+        for buffers in (8000, 1000)
+    )
+    return many / few
+
+
+def export_growth(results):
+    """A byte of 1 GiB as a multiple of one of 32 MiB."""
+    large, small = (
+        results.need("export+close", "vmemexp", "4k", size) / size for size in (GIB, 32 * MIB)
+    )
+    return large / small
+
+
+def kept_beside(results):
+    """Bytes kept for a buffer beside 8 for each run."""
+    return worst(
+        (
+            row["driver_bytes"] - 8 * row["physical_runs"]
+            for row in results.lists["kept"]
+            if row["method"] == "vmemexp"
         ),
-    ]
+        "memory that is kept",
+    )
+
+
+def promises(results):
+    """Yields what is promised, of 32 MiB unless the name says something else.
+
+    Each is a name, a function that measures, a limit, and more arguments for Goal.
+    """
+    size = 32 * MIB
+    export = "export+close"
+    everything = (*MEMORY, *SHARED)
+
+    for memory, limit in (("4k", 1.15), ("thp", 1.0), ("hugetlb", 1.0)):
+        yield (
+            f"{export}-to-pin-{memory}",
+            lambda m=memory: to_other(results, export, "pin", m, size),
+            limit,
+        )
+    yield (
+        f"{export}-to-other-dma-bufs-64k-and-up",
+        lambda: max(
+            worst_to_other(results, export, other, everything, 64 * KIB) for other in EXPORTERS
+        ),
+        0.99,
+    )
+    yield (
+        f"{export}-to-io_uring-1m-and-up",
+        lambda: worst_to_other(results, export, "io_uring", everything, MIB),
+        1.1,
+    )
+    for memory, limit in (("thp", 0.95), ("shared-thp", 0.3), ("shared-hugetlb", 0.3)):
+        yield (
+            f"{export}-to-udmabuf-{memory}",
+            lambda m=memory: to_other(results, export, "udmabuf", m, size),
+            limit,
+        )
+    yield (
+        f"{export}-to-udmabuf-thp-64k-and-up",
+        lambda: worst_to_other(results, export, "udmabuf", ["thp"], 64 * KIB),
+        1.0,
+    )
+    yield "export-per-page-1g-to-32m", lambda: export_growth(results), 1.1
+    yield f"{export}-instructions-per-page-paged", lambda: per_page(results, "paged"), 30
+    for memory in ("carveout-huge", "paged-huge"):
+        yield (
+            f"{export}-instructions-per-page-{memory}-128m-and-up",
+            lambda m=memory: per_page(results, m, 128 * MIB),
+            5,
+        )
+    for memory in MEMORY:
+        yield (
+            f"mmap+touch-times-less-than-udmabuf-{memory}",
+            lambda m=memory: mmap_and_touch(results, m),
+            20,
+            {"at_least": True, "digits": 1},
+        )
+    for memory in ("thp", "hugetlb"):
+        yield (
+            f"mmap+touch+munmap-instructions-{memory}",
+            lambda m=memory: instructions(results, "mmap+touch+munmap", m, size),
+            100000,
+            {"digits": 0},
+        )
+    yield (
+        "attach+map+unmap+detach-to-udmabuf-4k-64k-and-up",
+        lambda: worst_to_other(results, "attach+map+unmap+detach", "udmabuf", ["4k"], 64 * KIB),
+        1.0,
+    )
+    yield "remap-256m-to-1m", lambda: remap(results), 1.1
+    yield (
+        "vmap+vunmap-to-udmabuf-4k",
+        lambda: to_other(results, "vmap+vunmap", "udmabuf", "4k", size),
+        1.05,
+    )
+    yield "sync-4k-to-empty-ioctls", lambda: sync_4k(results), 2.0
+    yield "sync-rectangle-to-all", lambda: rectangle_to_all(results, tuple(MEMORY)), 1.1
+    yield "sync-rectangle-to-all-carveouts", lambda: rectangle_to_all(results, CARVEOUTS), 1.1
+    yield "dma-buf-ioctl-sync-to-heap", lambda: dmabuf_sync(results), 1.1
+    yield "query-4k-to-thp", lambda: query(results), 1.1
+    yield "list-per-buffer-8000-to-1000", lambda: list_growth(results), 1.2
+    yield "kept-bytes-beside-8-per-run", lambda: kept_beside(results), 1024, {"digits": 0}
+
+
+def goals(results, partial=False):
+    """What is promised, judged. PARTIAL leaves out what was not measured."""
+    found = []
+    for name, measure, limit, *options in promises(results):
+        try:
+            found.append(Goal(name, measure(), limit, **(options[0] if options else {})))
+        except Incomplete:
+            if not partial:
+                raise
+    return found
 
 
 # --- tables ---
@@ -230,6 +404,10 @@ class Table:
     def add(self, *cells):
         """Appends a row."""
         self.rows.append([str(cell) for cell in cells])
+
+    def has_rows(self):
+        """False if there is nothing but the head."""
+        return len(self.rows) > 1
 
     def widths(self):
         """Of the columns."""
@@ -262,6 +440,8 @@ class Table:
 
 def size_name(size):
     """As people say it."""
+    if size == UHD:
+        return "UHD frame"
     for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if size >= unit and not size % unit:
             return f"{size // unit} {name}"
@@ -289,7 +469,7 @@ def export_table(results, memory):
     """Export and close, by everything there is."""
     table = Table(
         f"export-{memory}",
-        f"export + close, {MEMORY[memory]}",
+        f"export + close, {(MEMORY | SHARED)[memory]}",
         ["size", "runs", "to pin", "to best", "vmemexp", "pin", *PEERS],
     )
     for size in results.sizes("export+close", memory):
@@ -327,7 +507,7 @@ def dmabuf_table(results, operation, memory, title):
 
 def sync_table(results, memory):
     """Syncs of parts, in empty ioctls: a START and an END by two of them."""
-    empty = 2 * results.empty_ioctl()
+    empty = 2 * (results.empty_ioctl() or 0)
     table = Table(
         f"sync-{memory}",
         f"START + END in a mapped buffer, as multiples of two empty ioctls, {MEMORY[memory]}",
@@ -352,7 +532,7 @@ def kept_table(results):
     table = Table(
         "kept",
         "kernel memory kept for one buffer, in bytes",
-        ["size", "memory", "runs", "vmemexp", "16 per run", "a MiB", "udmabuf", "with inode", "udmabuf "],
+        ["size", "memory", "runs", "vmemexp", "8 per run", "a MiB", "udmabuf", "with inode", "udmabuf "],
     )
     udmabuf = {
         (row["memory"], row["bytes"]): row
@@ -368,7 +548,7 @@ def kept_table(results):
             row["memory"],
             row["physical_runs"],
             row["driver_bytes"],
-            16 * row["physical_runs"],
+            8 * row["physical_runs"],
             row["driver_bytes"] * MIB // row["bytes"],
             peer.get("driver_bytes", "-"),
             row["all_bytes"],
@@ -377,17 +557,91 @@ def kept_table(results):
     return table
 
 
+def carveout_table(results):
+    """Carve-outs, in every way that drivers map them."""
+    table = Table(
+        "carveouts",
+        "export + close of carve-outs, and mmap + first touch + munmap of the dma-buf",
+        ["mapping", "size", "runs", "vmemexp", "for a page", "heap+copy", "to heap+copy", "mmap"],
+    )
+    for memory in CARVEOUTS:
+        for size in results.sizes("export+close", memory):
+            ours = results.time("export+close", "vmemexp", memory, size)
+            copy = results.time("export+close", "heap+copy", memory, size)
+            table.add(
+                memory,
+                size_name(size),
+                results.runs.get((memory, size), "-"),
+                thousands(ours),
+                f"{ours * PAGE / size:.1f}",
+                thousands(copy),
+                ratio(ours, copy),
+                thousands(results.time("mmap+touch+munmap", "vmemexp", memory, size)),
+            )
+    return table
+
+
+def sync_device_table(results):
+    """Syncs of a part and of all, by what the device that has the buffer mapped needs."""
+    table = Table(
+        "sync-devices",
+        "START + END in a buffer that a device has mapped",
+        ["device", "memory", "size", "rectangle", "all", "rectangle to all"],
+    )
+    rows = [("coherent", "", memory) for memory in ("4k", *CARVEOUTS)]
+    rows += [("not coherent", "-noncoherent", "4k"), ("bounced", "-bounced", "4k")]
+    for device, suffix, memory in rows:
+        sizes = results.sizes(f"sync-rectangle{suffix}", memory)
+        if not sizes:
+            continue
+        part, whole = (
+            results.time(f"sync-{what}{suffix}", "vmemexp", memory, sizes[0])
+            for what in ("rectangle", "all")
+        )
+        table.add(
+            device, memory, size_name(sizes[0]), thousands(part), thousands(whole),
+            ratio(part, whole),
+        )
+    return table
+
+
+def query_table(results):
+    """QUERY, which should not depend on the buffer."""
+    table = Table("query", "VMEMEXP_IOC_QUERY", ["size", "runs of 4k", *MEMORY])
+    for size in results.sizes("query", "4k"):
+        table.add(
+            size_name(size),
+            results.runs.get(("4k", size), "-"),
+            *(thousands(results.time("query", "vmemexp", memory, size)) for memory in MEMORY),
+        )
+    return table
+
+
+def list_table(results):
+    """The list of all buffers."""
+    table = Table(
+        "list", "the list of buffers, read to its end", ["buffers", "all", "for a buffer"]
+    )
+    for size in results.sizes("list", "4k"):
+        time = results.time("list", "vmemexp", "4k", size)
+        table.add(size // PAGE, thousands(time), thousands(time * PAGE / size))
+    return table
+
+
 def tables(results):
-    """All of them."""
+    """All of them; not all have rows if not everything was measured."""
     operations = (
         ("mmap+touch+munmap", "mmap + first touch + munmap"),
         ("attach+map+unmap+detach", "attach + map + unmap + detach"),
         ("map+unmap", "map + unmap while attached"),
         ("vmap+vunmap", "vmap + vunmap"),
     )
-    found = [export_table(results, memory) for memory in MEMORY]
+    found = [export_table(results, memory) for memory in (*MEMORY, *SHARED)]
+    found.append(carveout_table(results))
     for operation, title in operations:
         found += [dmabuf_table(results, operation, memory, title) for memory in MEMORY]
     found += [sync_table(results, memory) for memory in MEMORY]
-    found.append(kept_table(results))
+    found += [
+        sync_device_table(results), query_table(results), list_table(results), kept_table(results)
+    ]
     return found
