@@ -166,10 +166,12 @@ static void stop(struct watch *w, unsigned int part)
 #define IS_SHARED	2
 #define IS_CARVEOUT	4
 
+/* Measured from the last to the first: huge pages while free memory is not scattered. */
 enum memory {
-	SMALL_PAGES, THP, HUGETLB, SHARED_THP, SHARED_HUGETLB,
+	SMALL_PAGES,
 	CARVEOUT_REMAPPED, CARVEOUT_FAULTED, CARVEOUT_HUGE,
-	PAGED_REMAPPED, PAGED_FAULTED, PAGED_HUGE, NR_MEMORY
+	PAGED_REMAPPED, PAGED_FAULTED, PAGED_HUGE,
+	SHARED_THP, SHARED_HUGETLB, THP, HUGETLB, NR_MEMORY
 };
 
 /* Of a carve-out: what CARVEOUT_IOC_INFO says of the region, and how it is mapped. */
@@ -180,10 +182,6 @@ static const struct kind {
 	unsigned int how;
 } kinds[] = {
 	[SMALL_PAGES] = { "4k", 0, 0, 0 },
-	[THP] = { "thp", 0, 0, 0 },
-	[HUGETLB] = { "hugetlb", OF_HUGETLB, 0, 0 },
-	[SHARED_THP] = { "shared-thp", IS_SHARED, 0, 0 },
-	[SHARED_HUGETLB] = { "shared-hugetlb", IS_SHARED | OF_HUGETLB, 0, 0 },
 	[CARVEOUT_REMAPPED] = { "carveout", IS_CARVEOUT, 0, CARVEOUT_HOW_REMAP },
 	[CARVEOUT_FAULTED] = { "carveout-fault", IS_CARVEOUT, 0, CARVEOUT_HOW_FAULT },
 	[CARVEOUT_HUGE] = { "carveout-huge", IS_CARVEOUT, 0, CARVEOUT_HOW_HUGE },
@@ -191,6 +189,10 @@ static const struct kind {
 	[PAGED_FAULTED] = { "paged-fault", IS_CARVEOUT, CARVEOUT_INFO_PAGES,
 			    CARVEOUT_HOW_FAULT },
 	[PAGED_HUGE] = { "paged-huge", IS_CARVEOUT, CARVEOUT_INFO_PAGES, CARVEOUT_HOW_HUGE },
+	[SHARED_THP] = { "shared-thp", IS_SHARED, 0, 0 },
+	[SHARED_HUGETLB] = { "shared-hugetlb", IS_SHARED | OF_HUGETLB, 0, 0 },
+	[THP] = { "thp", 0, 0, 0 },
+	[HUGETLB] = { "hugetlb", OF_HUGETLB, 0, 0 },
 };
 
 /* Memory to export, and a memfd of the same sort for udmabuf. */
@@ -1351,7 +1353,6 @@ int main(int argc, char *argv[])
 	/* The kernel still has work to do after the boot, on what may be the only CPU. */
 	sleep(SETTLE_SECONDS);
 	puts("unit ns");
-	/* Huge pages first, while there is memory that is not scattered. */
 	for (memory = NR_MEMORY; memory-- > 0;)
 		if (has_name(options.memory, kinds[memory].name))
 			measure_memory(memory, &options);
