@@ -69,8 +69,8 @@
  *   vmemexp_buf.lock            attachments and what they map, kernel mappings, and if
  *                               the buffer is revoked. A sync takes it for a few rows at a
  *                               time, since importers wait for it uninterruptibly.
- *   vmemexp_buf.tables_lock     small entries and huge ones in the page tables of mappings
- *                               of the dma-buf: a fault fills in one sort at a time
+ *   vmemexp_tables_locks        small entries and huge ones in page tables: a fault fills in
+ *                               one sort at a time
  *   vmemexp_carveouts_lock,     spinlocks, with no other lock of the driver inside: the
  *   vmemexp_users_lock,         list of carve-outs; the users with buffers; what has been
  *   vmemexp_buf.unmapped_lock   unmapped, for the notifier
@@ -80,8 +80,9 @@
  *
  * The dma_resv of vmemexp_buf.fences is held alone.
  *
- * A fault of a dma-buf's mapping enters vmemexp_faults (SRCU) inside of the mmap_lock and
- * of tables_lock. A revoke waits for these faults under no lock.
+ * A fault of a dma-buf's mapping enters vmemexp_faults (SRCU) inside of the mmap_lock, or
+ * of the VMA's own lock, and of vmemexp_tables_locks. A revoke waits for these faults
+ * under no lock.
  *
  * The notifier callback runs under locks of mm/, and takes no lock but unmapped_lock. It
  * sets flags, and leaves the rest to a work item.
@@ -130,8 +131,8 @@
 #define VMEMEXP_BATCH		(PAGE_SIZE / sizeof(struct page *))
 
 /*
- * Pages that are contiguous are unpinned in one call, up to this number. No folio that
- * hugetlb did not make is larger.
+ * Pages that are contiguous are unpinned in one call, up to this number. The parts of a
+ * larger folio are unpinned one after the other.
  */
 #define VMEMEXP_UNPIN_STEP	(SZ_32M >> PAGE_SHIFT)
 
@@ -882,11 +883,16 @@ static u32 vmemexp_memory_kind(struct folio *folio, bool large)
 static unsigned long vmemexp_nr_in_folio(struct folio *folio, struct page **pages,
 					 unsigned long count)
 {
-	unsigned long left = folio_nr_pages(folio) - folio_page_idx(folio, pages[0]), nr;
+	unsigned long left = folio_nr_pages(folio) - folio_page_idx(folio, pages[0]), nr = 1;
+	struct page *first = pages[0];
 
 	left = min(left, count);
-	for (nr = 1; nr < left && pages[nr] == pages[0] + nr; nr++)
-		;
+	/* Four in a turn: of huge pages, this loop is most of what an export costs. */
+	while (nr + 4 <= left && pages[nr] == first + nr && pages[nr + 1] == first + nr + 1 &&
+	       pages[nr + 2] == first + nr + 2 && pages[nr + 3] == first + nr + 3)
+		nr += 4;
+	while (nr < left && pages[nr] == first + nr)
+		nr++;
 	return nr;
 }
 
@@ -1255,11 +1261,11 @@ struct vmemexp_walk {
 	unsigned long start;
 	unsigned long pfn;
 	unsigned long addr;
-	pteval_t next;
+	u64 next;
 };
 
 /* No entry is this one: its page frame would be beyond all memory. */
-#define VMEMEXP_NO_PTE	(~(pteval_t)0)
+#define VMEMEXP_NO_PTE	U64_MAX
 
 static void vmemexp_end_run(struct vmemexp_walk *walk)
 {
@@ -1281,7 +1287,7 @@ static int vmemexp_begin_run(struct vmemexp_walk *walk, pte_t pte)
 	walk->start = walk->addr;
 	walk->pfn = found.pfn;
 	walk->addr += PAGE_SIZE;
-	walk->next = pte_val(pte) + PAGE_SIZE;
+	walk->next = (u64)pte_val(pte) + PAGE_SIZE;
 	/* x86 stores the page frame of an entry that allows no access in another way. */
 	if (pte_pfn(__pte(walk->next)) != found.pfn + 1)
 		walk->next = VMEMEXP_NO_PTE;
@@ -1304,9 +1310,10 @@ static int vmemexp_walk_pte(pte_t *ptep, unsigned long addr, void *data)
  * Collect the page frames from @addr to @end, but no more than one huge entry or one
  * page table maps.
  *
- * The page table stays between the two looks at it. mm/ frees one only for a writer of
- * the mmap_lock, or where it has pages to collapse. So apply_to_page_range() makes no
- * new one, and meets no huge entry.
+ * The page table of a VM_PFNMAP mapping stays between the two looks at it: mm/ frees it
+ * only for a writer of the mmap_lock. So apply_to_page_range() makes no new one, and
+ * meets no huge entry. Of other mappings, MADV_DONTNEED may free one at any moment, so
+ * those are looked up page by page.
  */
 static int vmemexp_collect_table(struct vmemexp_collect *collect, unsigned long addr,
 				 unsigned long end)
@@ -1334,7 +1341,7 @@ static int vmemexp_collect_table(struct vmemexp_collect *collect, unsigned long 
 	} else {
 		walk.addr = addr + PAGE_SIZE;
 		end = min(end - 1, addr | (PMD_SIZE - 1)) + 1;
-		if (walk.addr < end)
+		if (vma->vm_flags & VM_PFNMAP && walk.addr < end)
 			apply_to_page_range(buf->mm, walk.addr, end - walk.addr,
 					    vmemexp_walk_pte, &walk);
 	}
@@ -1869,7 +1876,6 @@ static void vmemexp_free_buf(struct vmemexp_buf *buf)
 	kvfree(buf->extents);
 	kvfree(buf->unmapped);
 	mutex_destroy(&buf->lock);
-	mutex_destroy(&buf->tables_lock);
 	kfree(buf);
 }
 
@@ -1991,11 +1997,15 @@ static void vmemexp_destroy(struct vmemexp_buf *buf)
 
 /*
  * Destroy a buffer that is released. Any process may close the last descriptor, and
- * that one need not wait for the exporter's mm.
+ * that one need not wait for the exporter's mm, unless that is its own.
  */
 static void vmemexp_destroy_later(struct vmemexp_buf *buf)
 {
 	vmemexp_put_resources(buf);
+	if (current->mm && READ_ONCE(buf->mm) == current->mm) {
+		vmemexp_free(buf);
+		return;
+	}
 	spin_lock(&vmemexp_users_lock);
 	list_add_tail(&buf->free_node, &buf->user->dying);
 	queue_work(vmemexp_free_wq, &buf->user->free_work);
@@ -2061,7 +2071,7 @@ static void vmemexp_sync_attachment(const struct vmemexp_buf *buf,
 				    const struct vmemexp_attachment *at, size_t offset,
 				    size_t length, enum dma_data_direction dir, bool for_cpu)
 {
-	unsigned long first = offset >> PAGE_SHIFT, extent, segment;
+	unsigned long first = offset >> PAGE_SHIFT, extent, segment, pieces = 0;
 	size_t extent_end, segment_end, size;
 	dma_addr_t addr;
 
@@ -2087,7 +2097,7 @@ static void vmemexp_sync_attachment(const struct vmemexp_buf *buf,
 			dma_sync_single_for_device(at->dev, addr, size, dir);
 		extent += offset + size == extent_end;
 		segment += offset + size == segment_end;
-		vmemexp_relax(extent + segment);
+		vmemexp_relax(++pieces);
 	}
 }
 
@@ -2209,16 +2219,17 @@ static bool vmemexp_has_vmap(const struct vmemexp_buf *buf)
 static int vmemexp_alloc_sgt(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
 	size_t max_bytes = SZ_2G;
-	unsigned long i, pages, nents = 0;
+	unsigned long i, nents = 0;
 
 	/* A device without a DMA mask cannot map anything. */
 	if (buf->is_ram && at->dev->dma_mask)
 		max_bytes = min(max_bytes, dma_max_mapping_size(at->dev));
 	at->max_pages = max_bytes >> PAGE_SHIFT ?: 1;
-	for (i = 0; i < buf->nr_extents; i++) {
-		pages = vmemexp_extent_pages(buf, i);
-		/* A division takes longer than the rest of this loop. */
-		nents += pages <= at->max_pages ? 1 : DIV_ROUND_UP(pages, at->max_pages);
+	/* Only a larger buffer can have an extent that needs more than one entry. */
+	if (buf->npages <= at->max_pages)
+		nents = buf->nr_extents;
+	for (i = 0; buf->npages > at->max_pages && i < buf->nr_extents; i++) {
+		nents += DIV_ROUND_UP(vmemexp_extent_pages(buf, i), at->max_pages);
 		vmemexp_relax(i);
 	}
 	at->nr_entries = nents;
@@ -2571,6 +2582,26 @@ static bool vmemexp_needs_sync(const struct vmemexp_buf *buf, const struct vmeme
 	return at->nr_segments && !at->persistent && (buf->is_ram || at->noncoherent);
 }
 
+static void vmemexp_count_mapped(struct vmemexp_buf *buf, struct vmemexp_attachment *at,
+				 enum dma_data_direction dir)
+{
+	at->dir = dir;
+	at->needs_sync = vmemexp_needs_sync(buf, at);
+	buf->nr_mapped++;
+	buf->nr_to_sync += at->needs_sync;
+}
+
+/* An importer may forget to unmap before it detaches. */
+static void vmemexp_count_unmapped(struct vmemexp_buf *buf, struct vmemexp_attachment *at)
+{
+	if (at->dir == DMA_NONE)
+		return;
+	buf->nr_mapped--;
+	buf->nr_to_sync -= at->needs_sync;
+	at->needs_sync = false;
+	at->dir = DMA_NONE;
+}
+
 static struct sg_table *vmemexp_map_dma_buf(struct dma_buf_attachment *attach,
 					    enum dma_data_direction dir)
 {
@@ -2605,10 +2636,7 @@ static struct sg_table *vmemexp_map_dma_buf(struct dma_buf_attachment *attach,
 		/* The device may have got a copy although it was not expected to bounce. */
 		at->persistent = direct && at->nr_segments && !at->nr_bounced;
 	}
-	at->dir = dir;
-	at->needs_sync = vmemexp_needs_sync(buf, at);
-	buf->nr_mapped++;
-	buf->nr_to_sync += at->needs_sync;
+	vmemexp_count_mapped(buf, at, dir);
 	if (at->needs_sync)
 		vmemexp_sync_attachment(buf, at, 0, vmemexp_size(buf), dir, false);
 	if (dir != DMA_TO_DEVICE)
@@ -2634,10 +2662,7 @@ static void vmemexp_unmap_dma_buf(struct dma_buf_attachment *attach, struct sg_t
 		vmemexp_sync_attachment(buf, at, 0, vmemexp_size(buf), at->dir, true);
 	if (!at->persistent || buf->revoked)
 		vmemexp_dma_unmap(buf, at);
-	buf->nr_mapped--;
-	buf->nr_to_sync -= at->needs_sync;
-	at->needs_sync = false;
-	at->dir = DMA_NONE;
+	vmemexp_count_unmapped(buf, at);
 	if (buf->revoked)
 		mod_delayed_work(vmemexp_wq, &buf->work, 0);
 	mutex_unlock(&buf->lock);
@@ -2649,6 +2674,7 @@ static void vmemexp_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *at
 	struct vmemexp_attachment *at = attach->priv;
 
 	mutex_lock(&buf->lock);
+	vmemexp_count_unmapped(buf, at);
 	list_del(&at->node);
 	mutex_unlock(&buf->lock);
 	if (at->persistent)
@@ -2733,8 +2759,15 @@ static struct vmemexp_buf *vmemexp_vma_buf(const struct vm_area_struct *vma)
 	return dmabuf->priv;
 }
 
+/*
+ * A fork reads huge entries without a lock, and could give the child one that a revoke
+ * has cleared meanwhile. VM_WIPEONFORK makes it copy none: the child faults them in. A
+ * fork opens the new VMA before it looks at this flag there.
+ */
 static void vmemexp_vma_open(struct vm_area_struct *vma)
 {
+	if (VMEMEXP_HAS_HUGE_FAULTS)
+		vmemexp_vm_flags_mod(vma, VM_WIPEONFORK, 0);
 	atomic_inc(&vmemexp_vma_buf(vma)->cpu_mappings);
 }
 
@@ -2820,18 +2853,21 @@ static vm_fault_t vmemexp_fill_range(struct vmemexp_fill *fill, unsigned long ad
 	return ret;
 }
 
-/* Go to the page frame that belongs at @addr. */
+/* Return the page frame that belongs at @addr, and set @i to its extent and @left as above. */
+static unsigned long vmemexp_pfn_at(const struct vmemexp_buf *buf, struct vm_area_struct *vma,
+				    unsigned long addr, unsigned long *i, unsigned long *left)
+{
+	unsigned long index = vma->vm_pgoff + ((addr - vma->vm_start) >> PAGE_SHIFT), skip;
+
+	*i = vmemexp_find_extent(buf->extents, buf->nr_extents, index);
+	skip = index - buf->extents[*i].start;
+	*left = vmemexp_extent_pages(buf, *i) - skip;
+	return buf->extents[*i].base + skip;
+}
+
 static void vmemexp_fill_start(struct vmemexp_fill *fill, unsigned long addr)
 {
-	const struct vmemexp_buf *buf = fill->buf;
-	unsigned long index, i, skip;
-
-	index = fill->vma->vm_pgoff + ((addr - fill->vma->vm_start) >> PAGE_SHIFT);
-	i = vmemexp_find_extent(buf->extents, buf->nr_extents, index);
-	skip = index - buf->extents[i].start;
-	fill->extent = i;
-	fill->pfn = buf->extents[i].base + skip;
-	fill->left = vmemexp_extent_pages(buf, i) - skip;
+	fill->pfn = vmemexp_pfn_at(fill->buf, fill->vma, addr, &fill->extent, &fill->left);
 }
 
 /*
@@ -2839,11 +2875,10 @@ static void vmemexp_fill_start(struct vmemexp_fill *fill, unsigned long addr)
  * entries have to: an extent fills the huge entry, at addresses that go together, and
  * inside of the mapping.
  */
-static unsigned long vmemexp_huge_pfn(struct vmemexp_buf *buf, struct vm_area_struct *vma,
+static unsigned long vmemexp_huge_pfn(const struct vmemexp_buf *buf, struct vm_area_struct *vma,
 				      unsigned long addr)
 {
-	unsigned long first = ALIGN_DOWN(addr, PMD_SIZE);
-	struct vmemexp_fill fill = { .buf = buf, .vma = vma };
+	unsigned long first = ALIGN_DOWN(addr, PMD_SIZE), pfn, i, left;
 	pgprot_t prot = vmemexp_prot_with_cache(vma->vm_page_prot, buf->prot_cache);
 
 	if (!VMEMEXP_HAS_HUGE_FAULTS || first < vma->vm_start || vma->vm_end - first < PMD_SIZE)
@@ -2851,26 +2886,23 @@ static unsigned long vmemexp_huge_pfn(struct vmemexp_buf *buf, struct vm_area_st
 	/* mm/ takes the protection from the mapping, and may not have kept the cache there. */
 	if (!vmemexp_is_plain(buf) || pgprot_val(prot) != pgprot_val(vma->vm_page_prot))
 		return 0;
-	vmemexp_fill_start(&fill, first);
-	if (fill.left < PTRS_PER_PTE || !IS_ALIGNED(fill.pfn, PTRS_PER_PTE))
+	/* An importer's driver could have changed the flags, which mm/ does not expect. */
+	if ((vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP)) != VM_PFNMAP || userfaultfd_armed(vma))
 		return 0;
-	return fill.pfn;
+	pfn = vmemexp_pfn_at(buf, vma, first, &i, &left);
+	return left >= PTRS_PER_PTE && IS_ALIGNED(pfn, PTRS_PER_PTE) ? pfn : 0;
 }
 
 /*
  * A thread that faults in a huge entry, and one that faults in small ones at the same
- * addresses, must not meet: the kernel warns about either that finds the other.
+ * addresses, must not meet: the kernel warns about either that finds the other. They do
+ * that only in one mm, so an mm has one of these locks. Other addresses need none.
  */
-static void vmemexp_lock_tables(struct vmemexp_buf *buf)
-{
-	if (VMEMEXP_HAS_HUGE_FAULTS)
-		mutex_lock(&buf->tables_lock);
-}
+static struct mutex vmemexp_tables_locks[16];
 
-static void vmemexp_unlock_tables(struct vmemexp_buf *buf)
+static struct mutex *vmemexp_tables_lock(const struct mm_struct *mm)
 {
-	if (VMEMEXP_HAS_HUGE_FAULTS)
-		mutex_unlock(&buf->tables_lock);
+	return &vmemexp_tables_locks[hash_ptr((void *)mm, ilog2(ARRAY_SIZE(vmemexp_tables_locks)))];
 }
 
 /*
@@ -2880,20 +2912,26 @@ static void vmemexp_unlock_tables(struct vmemexp_buf *buf)
 static vm_fault_t vmemexp_fill_step(struct vmemexp_fill *fill, unsigned long addr,
 				    unsigned long end)
 {
-	struct vmemexp_buf *buf = fill->buf;
+	struct mm_struct *mm = fill->vma->vm_mm;
 	vm_fault_t ret = VM_FAULT_SIGBUS;
+	struct mutex *lock = NULL;
 	int srcu;
 
 	vmemexp_fill_start(fill, addr);
-	vmemexp_lock_tables(buf);
+	if (vmemexp_huge_pfn(fill->buf, fill->vma, addr)) {
+		lock = vmemexp_tables_lock(mm);
+		if (mutex_lock_killable(lock))
+			return ret;
+	}
 	srcu = srcu_read_lock(&vmemexp_faults);
 	/* Another thread may have put a huge entry there, and nothing fits into that. */
-	if (vmemexp_has_pmd(fill->vma->vm_mm, addr))
+	if (lock && vmemexp_has_pmd(mm, addr))
 		ret = VM_FAULT_NOPAGE;
-	else if (!vmemexp_is_gone(buf))
+	else if (!vmemexp_is_gone(fill->buf))
 		ret = vmemexp_fill_range(fill, addr, end);
 	srcu_read_unlock(&vmemexp_faults, srcu);
-	vmemexp_unlock_tables(buf);
+	if (lock)
+		mutex_unlock(lock);
 	return ret;
 }
 
@@ -2903,10 +2941,11 @@ static vm_fault_t vmemexp_fill_step(struct vmemexp_fill *fill, unsigned long add
 
 /*
  * Fill the mapping around @addr, so that there is not one fault for each page. Fill the
- * page that was touched first: if a signal kills the process, the rest is left out.
+ * page that was touched first: if a signal kills the process, the rest is left out. If
+ * @small, the kernel asks for no huge entries.
  */
 static vm_fault_t vmemexp_fill_vma(struct vmemexp_buf *buf, struct vm_area_struct *vma,
-				   unsigned long addr)
+				   unsigned long addr, bool small)
 {
 	unsigned long first = ALIGN_DOWN(addr, VMEMEXP_FILL_SIZE);
 	unsigned long last = min(first + (VMEMEXP_FILL_SIZE - 1), vma->vm_end - 1);
@@ -2916,9 +2955,6 @@ static vm_fault_t vmemexp_fill_vma(struct vmemexp_buf *buf, struct vm_area_struc
 	};
 	unsigned long at, next;
 	vm_fault_t ret;
-
-	if (!vmemexp_is_inside(buf, vma))
-		return VM_FAULT_SIGBUS;
 
 	addr = ALIGN_DOWN(addr, PAGE_SIZE);
 	ret = vmemexp_fill_step(&fill, addr, addr + PAGE_SIZE);
@@ -2931,7 +2967,7 @@ static vm_fault_t vmemexp_fill_vma(struct vmemexp_buf *buf, struct vm_area_struc
 			break;
 		next = min(ALIGN_DOWN(at, VMEMEXP_FILL_STEP) + (VMEMEXP_FILL_STEP - 1), last) + 1;
 		/* Leave addresses to a huge entry that may have one. */
-		if (ALIGN_DOWN(at, PMD_SIZE) == ALIGN_DOWN(addr, PMD_SIZE) ||
+		if (small || ALIGN_DOWN(at, PMD_SIZE) == ALIGN_DOWN(addr, PMD_SIZE) ||
 		    !vmemexp_huge_pfn(buf, vma, at))
 			ret = vmemexp_fill_step(&fill, at, next);
 		cond_resched();
@@ -2952,9 +2988,16 @@ static vm_fault_t vmemexp_vm_fault(struct vm_fault *vmf)
 {
 	struct vm_area_struct *vma = vmf->vma;
 
+	struct vmemexp_buf *buf = vmemexp_vma_buf(vma);
+	bool small;
+
 	if (!vmemexp_is_linked(vma))
 		return VM_FAULT_NOPAGE;
-	return vmemexp_fill_vma(vmemexp_vma_buf(vma), vma, vmf->address);
+	if (!vmemexp_is_inside(buf, vma))
+		return VM_FAULT_SIGBUS;
+	/* The kernel would have asked for a huge entry first. */
+	small = pmd_none(READ_ONCE(*vmf->pmd)) && vmemexp_huge_pfn(buf, vma, vmf->address);
+	return vmemexp_fill_vma(buf, vma, vmf->address, small);
 }
 
 #if VMEMEXP_HAS_HUGE_FAULTS
@@ -2964,6 +3007,7 @@ static vm_fault_t vmemexp_vm_huge_fault(struct vm_fault *vmf, unsigned int order
 	struct vm_area_struct *vma = vmf->vma;
 	struct vmemexp_buf *buf = vmemexp_vma_buf(vma);
 	vm_fault_t ret = VM_FAULT_SIGBUS;
+	struct mutex *lock;
 	unsigned long pfn;
 	pmd_t pmd;
 	int srcu;
@@ -2973,7 +3017,9 @@ static vm_fault_t vmemexp_vm_huge_fault(struct vm_fault *vmf, unsigned int order
 	pfn = vmemexp_huge_pfn(buf, vma, vmf->address);
 	if (!pfn)
 		return VM_FAULT_FALLBACK;
-	vmemexp_lock_tables(buf);
+	lock = vmemexp_tables_lock(vma->vm_mm);
+	if (mutex_lock_killable(lock))
+		return ret;
 	srcu = srcu_read_lock(&vmemexp_faults);
 	pmd = READ_ONCE(*vmf->pmd);
 	/* Another thread may have filled in small entries meanwhile: those will do. */
@@ -2982,7 +3028,7 @@ static vm_fault_t vmemexp_vm_huge_fault(struct vm_fault *vmf, unsigned int order
 	else if (!vmemexp_is_gone(buf))
 		ret = vmemexp_insert_pmd(vmf, pfn);
 	srcu_read_unlock(&vmemexp_faults, srcu);
-	vmemexp_unlock_tables(buf);
+	mutex_unlock(lock);
 	return ret;
 }
 #endif
@@ -3186,7 +3232,7 @@ static void vmemexp_release(struct dma_buf *dmabuf)
 	mutex_lock(&vmemexp_buffers_lock);
 	rb_erase(&buf->node, &vmemexp_buffers);
 	mutex_unlock(&vmemexp_buffers_lock);
-	/* Wait for a revoke that is at work on the buffer: it needs the dma-buf. */
+	/* Wait for revokes that are at work on the buffer, and for readers of the list. */
 	vmemexp_put_buf(buf);
 	wait_for_completion(&buf->unreferenced);
 	vmemexp_destroy_later(buf);
@@ -3543,7 +3589,6 @@ static struct vmemexp_buf *vmemexp_alloc_buf(const struct vmemexp_export *arg)
 	get_task_comm(buf->comm, current);
 	spin_lock_init(&buf->unmapped_lock);
 	mutex_init(&buf->lock);
-	mutex_init(&buf->tables_lock);
 	INIT_LIST_HEAD(&buf->attachments);
 	INIT_DELAYED_WORK(&buf->work, vmemexp_work);
 	dma_resv_init(&buf->fences);
@@ -3959,12 +4004,13 @@ static void vmemexp_measure_extents(struct vmemexp_buf *buf)
 	}
 	WRITE_ONCE(buf->min_pages, min_pages);
 	WRITE_ONCE(buf->max_pages, max_pages);
+	/* Pairs with the acquire in vmemexp_query_info(). */
 	smp_store_release(&buf->address_bits, fls64((last << PAGE_SHIFT) - 1));
 }
 
 static void vmemexp_query_info(struct vmemexp_buf *buf, struct vmemexp_query *arg)
 {
-	/* Pairs with the release in vmemexp_measure_extents(). */
+	/* Pairs with the release there, so that the other two are set as well. */
 	if (!smp_load_acquire(&buf->address_bits))
 		vmemexp_measure_extents(buf);
 	arg->access = VMEMEXP_ACCESS_READ | (buf->writable ? VMEMEXP_ACCESS_WRITE : 0);
@@ -3976,7 +4022,7 @@ static void vmemexp_query_info(struct vmemexp_buf *buf, struct vmemexp_query *ar
 	arg->nr_extents = buf->nr_extents;
 	arg->min_extent = (u64)READ_ONCE(buf->min_pages) << PAGE_SHIFT;
 	arg->max_extent = (u64)READ_ONCE(buf->max_pages) << PAGE_SHIFT;
-	arg->address_bits = buf->address_bits;
+	arg->address_bits = READ_ONCE(buf->address_bits);
 }
 
 static long vmemexp_ioctl_query(void __user *uarg, size_t usize, void *karg)
@@ -4308,7 +4354,10 @@ static bool vmemexp_has_users(void)
 static int __init vmemexp_init(void)
 {
 	int ret = -ENOMEM;
+	size_t i;
 
+	for (i = 0; i < ARRAY_SIZE(vmemexp_tables_locks); i++)
+		mutex_init(&vmemexp_tables_locks[i]);
 	vmemexp_wq = alloc_workqueue("vmemexp", WQ_UNBOUND, 0);
 	if (!vmemexp_wq)
 		return ret;

@@ -101,7 +101,8 @@ struct vmemexp_user {
  * @fences: copy of the fences of a @revoked buffer, made when the last device had
  *	unmapped it
  * @has_fences: the copy has been made; protected by the lock of @fences
- * @refs: one for the dma-buf, and one for each revoke that is at work
+ * @refs: one for the dma-buf, and one for each revoke that is at work, and each reader
+ *	of the list that shows the buffer
  * @unreferenced: completed when @refs is 0; the release waits for it
  * @tgid: the exporting process, for the list of buffers
  * @comm: the name of the exporting process
@@ -122,8 +123,6 @@ struct vmemexp_user {
  * @blank: the page that @vaddr shows instead of the memory of a @revoked buffer
  * @windows: kernel mappings of the extents, for cache maintenance of memory that is not
  *	@is_ram; NULL until needed
- * @tables_lock: protects the page tables of these VMAs from faults that bring huge
- *	entries and small ones to the same addresses
  * @cpu_mappings: VMAs that map the dma-buf
  *
  * Fields without a lock are constant once the dma_buf has been exported.
@@ -189,7 +188,6 @@ struct vmemexp_buf {
 	void *vaddr;
 	struct page *blank;
 	void **windows;
-	struct mutex tables_lock;	/* see @tables_lock above */
 	atomic_t cpu_mappings;
 };
 
