@@ -477,26 +477,33 @@ static size_t vmemexp_extent_end(const struct vmemexp_buf *buf,
  * kmalloc() rounds up to a power of two; this array lives as long as the buffer, so do
  * not waste half of it.
  */
-static struct vmemexp_extent *vmemexp_alloc_extents(unsigned long nr)
+static struct vmemexp_extent *vmemexp_alloc_extents(struct vmemexp_buf *buf, unsigned long nr)
 {
 	size_t size = array_size(nr, sizeof(struct vmemexp_extent));
 
+	if (nr <= ARRAY_SIZE(buf->few_extents))
+		return buf->few_extents;
 	if (size > PAGE_SIZE && !is_power_of_2(PAGE_ALIGN(size)))
 		return __vmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	return kvmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 }
 
+static void vmemexp_free_extents(struct vmemexp_buf *buf)
+{
+	if (buf->extents != buf->few_extents)
+		kvfree(buf->extents);
+}
+
 /* Move the extents to an array of @max entries, at least as many as are in use. */
 static int vmemexp_resize_extents(struct vmemexp_collect *collect, unsigned long max)
 {
-	struct vmemexp_extent *extents = vmemexp_alloc_extents(max);
 	struct vmemexp_buf *buf = collect->buf;
+	struct vmemexp_extent *extents = vmemexp_alloc_extents(buf, max);
 
 	if (!extents)
 		return -ENOMEM;
-	if (buf->nr_extents)
-		memcpy(extents, buf->extents, buf->nr_extents * sizeof(*extents));
-	kvfree(buf->extents);
+	memcpy(extents, buf->extents, buf->nr_extents * sizeof(*extents));
+	vmemexp_free_extents(buf);
 	buf->extents = extents;
 	collect->max_extents = max;
 	return 0;
@@ -554,6 +561,7 @@ static struct vmemexp_user *vmemexp_alloc_user(void)
 		kfree(new);
 		return NULL;
 	}
+	INIT_LIST_HEAD(&new->dying);
 	return new;
 }
 
@@ -1251,31 +1259,40 @@ static struct vm_area_struct *vmemexp_find_pfn(struct vmemexp_buf *buf, unsigned
 }
 
 /*
- * A walk of one page table. Page frames from @pfn on, which are mapped from @start on,
- * are not in the extents yet. @addr is behind the last of them. @next is the entry that
- * would continue them.
+ * A walk of one page table. @pfn is the first page frame of a run that is not in the
+ * extents yet, @first is its entry, and @next is the entry that would continue the run.
  */
 struct vmemexp_walk {
 	struct vmemexp_collect *collect;
 	const struct vm_area_struct *vma;
-	unsigned long start;
 	unsigned long pfn;
-	unsigned long addr;
+	u64 first;
 	u64 next;
 };
 
 /* No entry is this one: its page frame would be beyond all memory. */
 #define VMEMEXP_NO_PTE	U64_MAX
 
-static void vmemexp_end_run(struct vmemexp_walk *walk)
+static void vmemexp_begin_run(struct vmemexp_walk *walk, unsigned long pfn, u64 next)
 {
-	vmemexp_add_extent(walk->collect, walk->pfn, (walk->addr - walk->start) >> PAGE_SHIFT);
+	walk->pfn = pfn;
+	walk->first = next - PAGE_SIZE;
+	walk->next = next;
 }
 
-/* Begin a new run with @pte. End the walk if it has to be looked at as the first one was. */
-static int vmemexp_begin_run(struct vmemexp_walk *walk, pte_t pte)
+static void vmemexp_end_run(const struct vmemexp_walk *walk)
+{
+	vmemexp_add_extent(walk->collect, walk->pfn, (walk->next - walk->first) >> PAGE_SHIFT);
+}
+
+/*
+ * Begin a new run with @pte. End the walk if it has to be looked at as the first one was.
+ * This is kept out of the function for entries that continue a run.
+ */
+static noinline int vmemexp_walk_on(struct vmemexp_walk *walk, pte_t pte)
 {
 	const struct vmemexp_buf *buf = walk->collect->buf;
+	u64 next = (u64)pte_val(pte) + PAGE_SIZE;
 	struct vmemexp_pfn found;
 
 	if (!pte_present(pte))
@@ -1284,13 +1301,10 @@ static int vmemexp_begin_run(struct vmemexp_walk *walk, pte_t pte)
 	if (found.prot_cache != buf->prot_cache || (buf->writable && !found.writable))
 		return 1;
 	vmemexp_end_run(walk);
-	walk->start = walk->addr;
-	walk->pfn = found.pfn;
-	walk->addr += PAGE_SIZE;
-	walk->next = (u64)pte_val(pte) + PAGE_SIZE;
 	/* x86 stores the page frame of an entry that allows no access in another way. */
-	if (pte_pfn(__pte(walk->next)) != found.pfn + 1)
-		walk->next = VMEMEXP_NO_PTE;
+	if (pte_pfn(__pte(next)) != found.pfn + 1)
+		next = VMEMEXP_NO_PTE;
+	vmemexp_begin_run(walk, found.pfn, next);
 	return 0;
 }
 
@@ -1300,8 +1314,7 @@ static int vmemexp_walk_pte(pte_t *ptep, unsigned long addr, void *data)
 	pte_t pte = ptep_get(ptep);
 
 	if (pte_val(pte) != walk->next)
-		return vmemexp_begin_run(walk, pte);
-	walk->addr += PAGE_SIZE;
+		return vmemexp_walk_on(walk, pte);
 	walk->next += PAGE_SIZE;
 	return 0;
 }
@@ -1331,20 +1344,18 @@ static int vmemexp_collect_table(struct vmemexp_collect *collect, unsigned long 
 	if (found.prot_cache != buf->prot_cache)
 		return vmemexp_fail(collect->error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
 
-	walk = (struct vmemexp_walk) {
-		.collect = collect, .vma = vma, .start = addr, .pfn = found.pfn,
-		.next = VMEMEXP_NO_PTE,
-	};
 	end = min(end, vma->vm_end);
 	if (found.size > PAGE_SIZE) {
-		walk.addr = min(end - 1, addr | (found.size - 1)) + 1;
-	} else {
-		walk.addr = addr + PAGE_SIZE;
-		end = min(end - 1, addr | (PMD_SIZE - 1)) + 1;
-		if (vma->vm_flags & VM_PFNMAP && walk.addr < end)
-			apply_to_page_range(buf->mm, walk.addr, end - walk.addr,
-					    vmemexp_walk_pte, &walk);
+		end = min(end - 1, addr | (found.size - 1)) + 1;
+		vmemexp_add_extent(collect, found.pfn, (end - addr) >> PAGE_SHIFT);
+		return 0;
 	}
+	walk = (struct vmemexp_walk) { .collect = collect, .vma = vma };
+	vmemexp_begin_run(&walk, found.pfn, VMEMEXP_NO_PTE);
+	end = min(end - 1, addr | (PMD_SIZE - 1)) + 1;
+	addr += PAGE_SIZE;
+	if (vma->vm_flags & VM_PFNMAP && addr < end)
+		apply_to_page_range(buf->mm, addr, end - addr, vmemexp_walk_pte, &walk);
 	vmemexp_end_run(&walk);
 	return 0;
 }
@@ -1529,15 +1540,19 @@ static int vmemexp_collect_batch(struct vmemexp_collect *collect)
 static int vmemexp_collect(struct vmemexp_collect *collect)
 {
 	unsigned long npages = collect->buf->npages;
+	struct page *few[VMEMEXP_FEW_EXTENTS];
 	int ret = 0;
 
-	collect->pages = kmalloc_array(min_t(unsigned long, npages, VMEMEXP_BATCH),
-				       sizeof(*collect->pages), GFP_KERNEL);
+	collect->pages = few;
+	if (npages > ARRAY_SIZE(few))
+		collect->pages = kmalloc_array(min_t(unsigned long, npages, VMEMEXP_BATCH),
+					       sizeof(*collect->pages), GFP_KERNEL);
 	if (!collect->pages)
 		return -ENOMEM;
 	while (!ret && collect->nr_pages < npages)
 		ret = vmemexp_collect_batch(collect);
-	kfree(collect->pages);
+	if (collect->pages != few)
+		kfree(collect->pages);
 	return ret;
 }
 
@@ -1591,7 +1606,8 @@ static int vmemexp_charge_folios(struct vmemexp_collect *collect)
  */
 static void vmemexp_trim_extents(struct vmemexp_collect *collect)
 {
-	if (collect->buf->nr_extents < collect->max_extents)
+	if (collect->buf->nr_extents < collect->max_extents &&
+	    collect->buf->extents != collect->buf->few_extents)
 		vmemexp_resize_extents(collect, collect->buf->nr_extents);
 }
 
@@ -1873,7 +1889,7 @@ static void vmemexp_put_memory(struct vmemexp_buf *buf)
  */
 static void vmemexp_free_buf(struct vmemexp_buf *buf)
 {
-	kvfree(buf->extents);
+	vmemexp_free_extents(buf);
 	kvfree(buf->unmapped);
 	mutex_destroy(&buf->lock);
 	kfree(buf);
@@ -1937,17 +1953,21 @@ static struct vmemexp_user *vmemexp_find_user(const struct user_struct *user)
 /* Count one more buffer of the calling user, and hold that user for it. */
 static struct vmemexp_user *vmemexp_get_user(u64 addr, struct vmemexp_error *error)
 {
-	struct vmemexp_user *new = vmemexp_alloc_user(), *user;
 	unsigned long end = jiffies + VMEMEXP_FREE_TIMEOUT;
+	struct vmemexp_user *new = NULL, *user;
 	bool unlimited = false, full, dying;
 
-	if (!new)
-		return ERR_PTR(-ENOMEM);
-	INIT_LIST_HEAD(&new->dying);
-	INIT_WORK(&new->free_work, vmemexp_free_work);
 again:
 	spin_lock(&vmemexp_users_lock);
-	user = vmemexp_find_user(new->user) ?: new;
+	user = vmemexp_find_user(current_user()) ?: new;
+	if (!user) {
+		spin_unlock(&vmemexp_users_lock);
+		new = vmemexp_alloc_user();
+		if (!new)
+			return ERR_PTR(-ENOMEM);
+		INIT_WORK(&new->free_work, vmemexp_free_work);
+		goto again;
+	}
 	full = user->buffers >= READ_ONCE(vmemexp_max_buffers) && !unlimited;
 	dying = !list_empty(&user->dying) || work_busy(&user->free_work);
 	if (!full && !user->buffers++)
@@ -1964,7 +1984,7 @@ again:
 		schedule_timeout_killable(1);
 		goto again;
 	}
-	if (full || user != new)
+	if (new && (full || user != new))
 		vmemexp_free_user(new);
 	if (full)
 		return ERR_PTR(vmemexp_fail(error, VMEMEXP_REASON_QUOTA, addr, -EDQUOT));
@@ -2268,13 +2288,6 @@ static int vmemexp_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *att
 	if (ret)
 		goto err_free;
 
-	at->segments = kvmalloc_array(at->sgt.orig_nents, sizeof(*at->segments),
-				      GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-	if (!at->segments) {
-		ret = -ENOMEM;
-		goto err_free_sgt;
-	}
-
 	mutex_lock(&buf->lock);
 	ret = vmemexp_check_gone(buf);
 	if (ret)
@@ -2286,8 +2299,6 @@ static int vmemexp_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *att
 
 err_unlock:
 	mutex_unlock(&buf->lock);
-	kvfree(at->segments);
-err_free_sgt:
 	sg_free_table(&at->sgt);
 err_free:
 	kfree(at);
@@ -2297,44 +2308,47 @@ err_free:
 /* --- dma_buf_ops: map_dma_buf, unmap_dma_buf, detach --- */
 
 /*
- * Put the end of the scatterlist where it belongs: importers set an end of their own,
- * and leave it there.
+ * Return the entry behind @sg, which is not the last one. Unlike sg_next(), this does not
+ * ask for an end, which importers set where they want one.
  */
-static void vmemexp_restore_end(const struct vmemexp_attachment *at, struct scatterlist *sg,
-				unsigned int entry)
+static struct scatterlist *vmemexp_next_entry(struct scatterlist *sg)
 {
-	if (entry + 1 < at->nr_entries)
-		sg_unmark_end(sg);
-	else
-		sg_mark_end(sg);
+	sg++;
+	return sg_is_chain(sg) ? sg_chain_ptr(sg) : sg;
 }
 
-/* Fill the scatterlist again: importers have edited what they were given the last time. */
+/*
+ * Fill the scatterlist again: importers have edited what they were given the last time.
+ * A persistent mapping has one DMA address for each entry.
+ */
 static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
-	struct scatterlist *sg = at->sgt.sgl;
-	unsigned long i, pfn, pages, chunk;
-	unsigned int entry = 0;
+	/* The compiler would read these again for each entry. */
+	bool has_pages = buf->has_pages, persistent = at->persistent;
+	unsigned long i, pfn, pages, chunk, max_pages = at->max_pages, nr = buf->nr_extents;
+	const struct vmemexp_extent *extents = buf->extents;
+	u64 offset = at->dma_offset;
+	struct scatterlist *sg = NULL;
 
 	at->sgt.orig_nents = at->nr_entries;
 	at->sgt.nents = at->nr_entries;
-	for (i = 0; i < buf->nr_extents; i++) {
-		pfn = buf->extents[i].base;
-		for (pages = vmemexp_extent_pages(buf, i); pages; pages -= chunk) {
-			chunk = min(pages, at->max_pages);
-			sg_set_page(sg, buf->has_pages ? pfn_to_page(pfn) : NULL,
-				    chunk << PAGE_SHIFT, 0);
-			/* A persistent mapping has one segment for each entry. */
-			if (at->persistent) {
-				sg_dma_address(sg) = at->segments[entry].base;
-				sg_dma_len(sg) = sg->length;
-			}
-			vmemexp_restore_end(at, sg, entry++);
-			pfn += chunk;
-			sg = sg_next(sg);
+	for (i = 0; i < nr; i++) {
+		pfn = extents[i].base;
+		pages = (i + 1 < nr ? extents[i + 1].start : buf->npages) - extents[i].start;
+		for (; pages; pages -= chunk, pfn += chunk) {
+			chunk = min(pages, max_pages);
+			sg = sg ? vmemexp_next_entry(sg) : at->sgt.sgl;
+			if (sg_is_last(sg))
+				sg_unmark_end(sg);
+			sg_set_page(sg, has_pages ? pfn_to_page(pfn) : NULL, chunk << PAGE_SHIFT, 0);
+			if (!persistent)
+				continue;
+			sg_dma_address(sg) = PFN_PHYS(pfn) + offset;
+			sg_dma_len(sg) = sg->length;
 		}
 		vmemexp_relax(i);
 	}
+	sg_mark_end(sg);
 }
 
 static void vmemexp_dma_unmap_resources(struct vmemexp_attachment *at, unsigned int nents,
@@ -2471,9 +2485,10 @@ static void vmemexp_restore_sgt(const struct vmemexp_buf *buf, struct vmemexp_at
 	size_t start, end;
 	unsigned int i;
 
-	at->sgt.orig_nents = at->nr_entries;
-	for (i = 0; i < at->nr_entries; i++, sg = sg_next(sg)) {
-		vmemexp_restore_end(at, sg, i);
+	for (i = 0; i < at->nr_entries; i++) {
+		if (i)
+			sg = vmemexp_next_entry(sg);
+		sg_unmark_end(sg);
 		if (i < at->nr_segments) {
 			start = vmemexp_extent_offset(&at->segments[i]);
 			end = vmemexp_extent_end(buf, at->segments, at->nr_segments, i);
@@ -2485,12 +2500,41 @@ static void vmemexp_restore_sgt(const struct vmemexp_buf *buf, struct vmemexp_at
 		}
 		vmemexp_relax(i);
 	}
+	sg_mark_end(sg);
 }
 
-/* Undo vmemexp_dma_map(). */
-static void vmemexp_dma_unmap(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
+/*
+ * Return true if all DMA addresses of a direct device are those in memory plus one
+ * offset, and note that. After the map it is so if the device got no copy of anything,
+ * although it was not expected to bounce, and if its bus shows all of the memory in one
+ * piece; later, if no importer has edited what an unmap looks at.
+ */
+static bool vmemexp_is_linear(struct vmemexp_attachment *at)
 {
-	vmemexp_restore_sgt(buf, at);
+	struct scatterlist *sg = at->sgt.sgl;
+	u64 offset = sg_dma_address(sg) - sg_phys(sg);
+	unsigned int i, last = at->nr_entries - 1;
+
+	if (vmemexp_dma_to_phys(at->dev, NULL, sg_dma_address(sg)) != sg_phys(sg))
+		return false;
+	for (i = 0;; i++) {
+		if (sg_dma_address(sg) != (dma_addr_t)(sg_phys(sg) + offset) ||
+		    sg_dma_len(sg) != sg->length)
+			return false;
+		if (i == last)
+			break;
+		if (sg_is_last(sg))
+			return false;
+		sg = vmemexp_next_entry(sg);
+		vmemexp_relax(i);
+	}
+	at->dma_offset = offset;
+	return true;
+}
+
+/* Undo vmemexp_dma_map() with the scatterlist as it was then. */
+static void vmemexp_undo_dma_map(struct vmemexp_attachment *at)
+{
 	/* Unmap with the direction of the map, whatever the importer says now. */
 	if (at->resource)
 		vmemexp_dma_unmap_resources(at, at->nr_segments, at->mapped_dir);
@@ -2501,10 +2545,22 @@ static void vmemexp_dma_unmap(const struct vmemexp_buf *buf, struct vmemexp_atta
 	at->persistent = false;
 }
 
+/* Undo vmemexp_dma_map(), whatever importers have done to the scatterlist. */
+static void vmemexp_dma_unmap(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
+{
+	at->sgt.orig_nents = at->nr_entries;
+	if (!at->persistent)
+		vmemexp_restore_sgt(buf, at);
+	else if (!vmemexp_is_linear(at))
+		vmemexp_fill_sgt(buf, at);
+	vmemexp_undo_dma_map(at);
+}
+
 /* Return the number of segments that are not the buffer's memory but copies of it. */
 static unsigned int vmemexp_count_bounced(const struct vmemexp_buf *buf,
 					  const struct vmemexp_attachment *at)
 {
+	struct iommu_domain *domain = vmemexp_domain(at->dev);
 	unsigned int i, bounced = 0;
 	unsigned long extent = 0;
 	size_t start;
@@ -2513,7 +2569,7 @@ static unsigned int vmemexp_count_bounced(const struct vmemexp_buf *buf,
 	if (!buf->is_ram)
 		return 0;
 	/* An IOMMU's page table is slow to read. */
-	if (vmemexp_is_translated(at->dev) && !buf->overlaps && !vmemexp_may_bounce(buf, at->dev))
+	if (domain && !buf->overlaps && !vmemexp_may_bounce(buf, at->dev))
 		return 0;
 	for (i = 0; i < at->nr_segments; i++) {
 		start = vmemexp_extent_offset(&at->segments[i]);
@@ -2521,7 +2577,7 @@ static unsigned int vmemexp_count_bounced(const struct vmemexp_buf *buf,
 			extent++;
 		phys = vmemexp_extent_phys(buf, extent) +
 		       (start - vmemexp_extent_offset(&buf->extents[extent]));
-		bounced += vmemexp_dma_to_phys(at->dev, at->segments[i].base) != phys;
+		bounced += vmemexp_dma_to_phys(at->dev, domain, at->segments[i].base) != phys;
 		vmemexp_relax(i);
 	}
 	return bounced;
@@ -2538,25 +2594,18 @@ static bool vmemexp_is_direct(const struct vmemexp_buf *buf, struct device *dev)
 	       !vmemexp_may_bounce(buf, dev);
 }
 
-/* Map the attachment for DMA, and keep the DMA addresses as its segments. */
-static int vmemexp_dma_map(struct vmemexp_buf *buf, struct vmemexp_attachment *at,
-			   enum dma_data_direction dir)
+/* Keep the DMA addresses that were mapped. */
+static int vmemexp_keep_segments(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
 	unsigned long index = 0;
 	struct scatterlist *sg;
-	int i, ret;
+	int i;
 
-	/* Devices on slow buses do no DMA. Their drivers map, and use no DMA address. */
-	if (!at->dev->dma_mask) {
-		at->resource = false;
-		at->sgt.nents = 0;
-		return 0;
-	}
-	ret = vmemexp_dma_map_sgt(buf, at, dir);
-	if (ret)
-		return ret;
-	at->mapped_dir = dir;
-	at->nr_segments = at->sgt.nents;
+	if (!at->segments)
+		at->segments = kvmalloc_array(at->nr_entries, sizeof(*at->segments),
+					      GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!at->segments)
+		return -ENOMEM;
 	for_each_sgtable_dma_sg(&at->sgt, sg, i) {
 		at->segments[i].base = sg_dma_address(sg);
 		at->segments[i].start = index;
@@ -2565,11 +2614,40 @@ static int vmemexp_dma_map(struct vmemexp_buf *buf, struct vmemexp_attachment *a
 	}
 	at->nr_bounced = vmemexp_count_bounced(buf, at);
 	/* If a page is in the buffer twice, its two copies would overwrite each other. */
-	if (buf->overlaps && at->nr_bounced) {
-		vmemexp_dma_unmap(buf, at);
-		return -ENOTUNIQ;
+	return buf->overlaps && at->nr_bounced ? -ENOTUNIQ : 0;
+}
+
+/*
+ * Map the attachment for DMA. If the device is @direct, the mapping stays, and its DMA
+ * addresses are known; for others, keep them as the segments.
+ */
+static int vmemexp_dma_map(struct vmemexp_buf *buf, struct vmemexp_attachment *at,
+			   enum dma_data_direction dir, bool direct)
+{
+	int ret;
+
+	/* Devices on slow buses do no DMA. Their drivers map, and use no DMA address. */
+	if (!at->dev->dma_mask) {
+		at->resource = false;
+		at->sgt.nents = 0;
+		return 0;
 	}
-	return 0;
+	/* A mapping that stays has to serve later maps, in all directions. */
+	if (direct && buf->writable)
+		dir = DMA_BIDIRECTIONAL;
+	ret = vmemexp_dma_map_sgt(buf, at, dir);
+	if (ret)
+		return ret;
+	at->mapped_dir = dir;
+	at->nr_segments = at->sgt.nents;
+	if (direct && at->nr_segments == at->nr_entries && vmemexp_is_linear(at)) {
+		at->persistent = true;
+		return 0;
+	}
+	ret = vmemexp_keep_segments(buf, at);
+	if (ret)
+		vmemexp_undo_dma_map(at);
+	return ret;
 }
 
 /*
@@ -2629,12 +2707,9 @@ static struct sg_table *vmemexp_map_dma_buf(struct dma_buf_attachment *attach,
 		vmemexp_dma_unmap(buf, at);
 	vmemexp_fill_sgt(buf, at);
 	if (!at->persistent) {
-		/* A persistent mapping has to serve later maps, in all directions. */
-		ret = vmemexp_dma_map(buf, at, direct && buf->writable ? DMA_BIDIRECTIONAL : dir);
+		ret = vmemexp_dma_map(buf, at, dir, direct);
 		if (ret)
 			goto err_unlock;
-		/* The device may have got a copy although it was not expected to bounce. */
-		at->persistent = direct && at->nr_segments && !at->nr_bounced;
 	}
 	vmemexp_count_mapped(buf, at, dir);
 	if (at->needs_sync)
@@ -3585,6 +3660,7 @@ static struct vmemexp_buf *vmemexp_alloc_buf(const struct vmemexp_export *arg)
 	buf->writable = (arg->fd_flags & O_ACCMODE) == O_RDWR;
 	buf->is_ram = true;
 	buf->has_pages = true;
+	buf->extents = buf->few_extents;
 	buf->tgid = task_tgid_nr(current);
 	get_task_comm(buf->comm, current);
 	spin_lock_init(&buf->unmapped_lock);
@@ -3609,6 +3685,7 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 		.buf = buf,
 		.error = error,
 		.contiguous = arg->flags & VMEMEXP_EXPORT_CONTIGUOUS,
+		.max_extents = VMEMEXP_FEW_EXTENTS,
 	};
 	int ret;
 

@@ -34,6 +34,9 @@ struct vmemexp_extent {
 	u32 start;
 } __packed __aligned(4);
 
+/* Buffers of so many pages need no array of their own, neither here nor to pin them. */
+#define VMEMEXP_FEW_EXTENTS	16
+
 /**
  * struct vmemexp_user - a user that has buffers
  * @node: entry in vmemexp_users
@@ -86,6 +89,7 @@ struct vmemexp_user {
  * @file: the file that @pfnmap memory was mapped from, held until revoked; may be
  *	NULL. Protected by @lock once exported.
  * @extents: the physically contiguous parts of the buffer, in its order
+ * @few_extents: they are here if they fit
  * @nr_extents: entries used in @extents
  * @charged: pages charged to the user: if they are pinned, the larger of @npages and
  *	vmemexp_collect.nr_folio_pages, else what the kernel needs to describe them; 0 when
@@ -155,6 +159,7 @@ struct vmemexp_buf {
 	struct file *file;
 
 	struct vmemexp_extent *extents;
+	struct vmemexp_extent few_extents[VMEMEXP_FEW_EXTENTS];
 	unsigned long nr_extents;
 	unsigned long charged;
 
@@ -239,11 +244,13 @@ struct vmemexp_collect {
  * @needs_sync: while mapped: a sync has something to do for the device
  * @mapped_dir: direction of the DMA API's mapping
  * @persistent: the DMA API's mapping stays from the first map to detach, because it
- *	is nothing but the addresses of the memory (vmemexp_is_direct())
+ *	is nothing but the addresses of the memory (vmemexp_is_direct()). There are no
+ *	@segments.
+ * @dma_offset: while @persistent: the DMA address of a byte less its address in memory
  * @resource: the mapping was made by dma_map_resource()
  * @segments: the mapping's contiguous ranges of DMA addresses. Syncs go by this copy,
- *	since importers may edit the scatterlist that they got.
- * @nr_segments: entries used in @segments, 0 while nothing is mapped
+ *	since importers may edit the scatterlist that they got. NULL until needed.
+ * @nr_segments: number of these ranges, 0 while nothing is mapped
  * @nr_bounced: number of segments for which the DMA API made copies
  *
  * Protected by vmemexp_buf.lock, apart from @dev, @may_map, @max_pages and @nr_entries,
@@ -261,6 +268,7 @@ struct vmemexp_attachment {
 	bool needs_sync;
 	enum dma_data_direction mapped_dir;
 	bool persistent;
+	u64 dma_offset;
 	bool resource;
 	struct vmemexp_extent *segments;
 	unsigned int nr_segments;

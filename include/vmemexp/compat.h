@@ -78,13 +78,12 @@ static inline bool vmemexp_is_translated(struct device *dev)
 }
 
 /*
- * Return the address in memory behind a DMA address. It is not what was mapped if the
- * device works on a copy.
+ * Return the address in memory behind a DMA address, which @domain translates unless it
+ * is NULL. It is not what was mapped if the device works on a copy.
  */
-static inline phys_addr_t vmemexp_dma_to_phys(struct device *dev, dma_addr_t addr)
+static inline phys_addr_t vmemexp_dma_to_phys(struct device *dev, struct iommu_domain *domain,
+					      dma_addr_t addr)
 {
-	struct iommu_domain *domain = vmemexp_domain(dev);
-
 	return domain ? iommu_iova_to_phys(domain, addr) : dma_to_phys(dev, addr);
 }
 
