@@ -2017,7 +2017,8 @@ static void vmemexp_destroy(struct vmemexp_buf *buf)
 
 /*
  * Destroy a buffer that is released. Any process may close the last descriptor, and
- * that one need not wait for the exporter's mm, unless that is its own.
+ * that one need not wait for the exporter's mm. If that is its own, it may wait for what
+ * its other threads do there: most never do, and then no worker has to wake up.
  */
 static void vmemexp_destroy_later(struct vmemexp_buf *buf)
 {
@@ -2503,35 +2504,6 @@ static void vmemexp_restore_sgt(const struct vmemexp_buf *buf, struct vmemexp_at
 	sg_mark_end(sg);
 }
 
-/*
- * Return true if all DMA addresses of a direct device are those in memory plus one
- * offset, and note that. After the map it is so if the device got no copy of anything,
- * although it was not expected to bounce, and if its bus shows all of the memory in one
- * piece; later, if no importer has edited what an unmap looks at.
- */
-static bool vmemexp_is_linear(struct vmemexp_attachment *at)
-{
-	struct scatterlist *sg = at->sgt.sgl;
-	u64 offset = sg_dma_address(sg) - sg_phys(sg);
-	unsigned int i, last = at->nr_entries - 1;
-
-	if (vmemexp_dma_to_phys(at->dev, NULL, sg_dma_address(sg)) != sg_phys(sg))
-		return false;
-	for (i = 0;; i++) {
-		if (sg_dma_address(sg) != (dma_addr_t)(sg_phys(sg) + offset) ||
-		    sg_dma_len(sg) != sg->length)
-			return false;
-		if (i == last)
-			break;
-		if (sg_is_last(sg))
-			return false;
-		sg = vmemexp_next_entry(sg);
-		vmemexp_relax(i);
-	}
-	at->dma_offset = offset;
-	return true;
-}
-
 /* Undo vmemexp_dma_map() with the scatterlist as it was then. */
 static void vmemexp_undo_dma_map(struct vmemexp_attachment *at)
 {
@@ -2549,10 +2521,10 @@ static void vmemexp_undo_dma_map(struct vmemexp_attachment *at)
 static void vmemexp_dma_unmap(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
 	at->sgt.orig_nents = at->nr_entries;
-	if (!at->persistent)
-		vmemexp_restore_sgt(buf, at);
-	else if (!vmemexp_is_linear(at))
+	if (at->persistent)
 		vmemexp_fill_sgt(buf, at);
+	else
+		vmemexp_restore_sgt(buf, at);
 	vmemexp_undo_dma_map(at);
 }
 
@@ -2592,6 +2564,30 @@ static bool vmemexp_is_direct(const struct vmemexp_buf *buf, struct device *dev)
 	return buf->is_ram && vmemexp_is_dma_coherent(dev) && !get_dma_ops(dev) &&
 	       !vmemexp_is_translated(dev) && !dma_addressing_limited(dev) &&
 	       !vmemexp_may_bounce(buf, dev);
+}
+
+/*
+ * Return true if all DMA addresses that a direct device has just got are those in memory
+ * plus one offset, and note that. It is so if the device got no copy of anything, although
+ * it was not expected to bounce, and if its bus shows all of the memory in one piece.
+ */
+static bool vmemexp_is_linear(struct vmemexp_attachment *at)
+{
+	struct scatterlist *sg = at->sgt.sgl;
+	u64 offset = sg_dma_address(sg) - sg_phys(sg);
+	unsigned int i;
+
+	if (at->sgt.nents != at->nr_entries ||
+	    vmemexp_dma_to_phys(at->dev, NULL, sg_dma_address(sg)) != sg_phys(sg))
+		return false;
+	for (i = 1; i < at->nr_entries; i++) {
+		sg = vmemexp_next_entry(sg);
+		if (sg_dma_address(sg) != (dma_addr_t)(sg_phys(sg) + offset))
+			return false;
+		vmemexp_relax(i);
+	}
+	at->dma_offset = offset;
+	return true;
 }
 
 /* Keep the DMA addresses that were mapped. */
@@ -2640,7 +2636,7 @@ static int vmemexp_dma_map(struct vmemexp_buf *buf, struct vmemexp_attachment *a
 		return ret;
 	at->mapped_dir = dir;
 	at->nr_segments = at->sgt.nents;
-	if (direct && at->nr_segments == at->nr_entries && vmemexp_is_linear(at)) {
+	if (direct && vmemexp_is_linear(at)) {
 		at->persistent = true;
 		return 0;
 	}
@@ -2669,7 +2665,7 @@ static void vmemexp_count_mapped(struct vmemexp_buf *buf, struct vmemexp_attachm
 	buf->nr_to_sync += at->needs_sync;
 }
 
-/* An importer may forget to unmap before it detaches. */
+/* An importer may unmap what it has not mapped. */
 static void vmemexp_count_unmapped(struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
 	if (at->dir == DMA_NONE)
@@ -2749,11 +2745,14 @@ static void vmemexp_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *at
 	struct vmemexp_attachment *at = attach->priv;
 
 	mutex_lock(&buf->lock);
+	/* An importer may have forgotten to unmap. */
+	if (at->persistent || at->dir != DMA_NONE)
+		vmemexp_dma_unmap(buf, at);
 	vmemexp_count_unmapped(buf, at);
 	list_del(&at->node);
+	if (buf->revoked)
+		mod_delayed_work(vmemexp_wq, &buf->work, 0);
 	mutex_unlock(&buf->lock);
-	if (at->persistent)
-		vmemexp_dma_unmap(buf, at);
 	kvfree(at->segments);
 	at->sgt.orig_nents = at->nr_entries;
 	sg_free_table(&at->sgt);
@@ -2971,9 +2970,10 @@ static unsigned long vmemexp_huge_pfn(const struct vmemexp_buf *buf, struct vm_a
 /*
  * A thread that faults in a huge entry, and one that faults in small ones at the same
  * addresses, must not meet: the kernel warns about either that finds the other. They do
- * that only in one mm, so an mm has one of these locks. Other addresses need none.
+ * that only in one mm, so an mm has one of these locks. Other addresses need none. So
+ * many of them that mms hardly ever share one, since a page table is allocated inside.
  */
-static struct mutex vmemexp_tables_locks[16];
+static struct mutex vmemexp_tables_locks[64];
 
 static struct mutex *vmemexp_tables_lock(const struct mm_struct *mm)
 {
@@ -2999,8 +2999,8 @@ static vm_fault_t vmemexp_fill_step(struct vmemexp_fill *fill, unsigned long add
 			return ret;
 	}
 	srcu = srcu_read_lock(&vmemexp_faults);
-	/* Another thread may have put a huge entry there, and nothing fits into that. */
-	if (lock && vmemexp_has_pmd(mm, addr))
+	/* Another fault may have put a huge entry there, and nothing fits into that. */
+	if (vmemexp_has_pmd(mm, addr))
 		ret = VM_FAULT_NOPAGE;
 	else if (!vmemexp_is_gone(fill->buf))
 		ret = vmemexp_fill_range(fill, addr, end);
@@ -3068,7 +3068,8 @@ static vm_fault_t vmemexp_vm_fault(struct vm_fault *vmf)
 
 	if (!vmemexp_is_linked(vma))
 		return VM_FAULT_NOPAGE;
-	if (!vmemexp_is_inside(buf, vma))
+	/* Some kernels let userfaultfd put marks into the page table, which no fault replaces. */
+	if (!vmemexp_is_inside(buf, vma) || userfaultfd_armed(vma))
 		return VM_FAULT_SIGBUS;
 	/* The kernel would have asked for a huge entry first. */
 	small = pmd_none(READ_ONCE(*vmf->pmd)) && vmemexp_huge_pfn(buf, vma, vmf->address);
