@@ -297,6 +297,279 @@ TEST_F(reference, shows_in_the_list_of_live_buffers)
 	EXPECT_SOON(false, find_buffer(dmabuf.st_ino, line, sizeof(line)));
 }
 
+/* --- the list of live buffers, read piece by piece --- */
+
+/* This is less than a line. */
+#define PIECE		30
+
+#define KEPT		24
+#define FRESH		16
+
+struct listed {
+	int dmabuf;
+	unsigned long ino;
+};
+
+struct reader {
+	int file;
+	char text[16384];	/* what has been read */
+	size_t length;
+};
+
+FIXTURE(list)
+{
+	int fd;
+	struct test_state before;
+	unsigned char *source;		/* of all buffers */
+	struct listed kept[KEPT];	/* buffers that are there all the time ... */
+	struct listed closed[KEPT];	/* ... each followed by one that tests close ... */
+	struct listed fresh[FRESH];	/* ... and those that come later */
+	struct reader reader;
+};
+
+static struct listed __export_listed(struct __test_metadata *_metadata, int fd,
+				     const unsigned char *source)
+{
+	struct listed buffer = {
+		.dmabuf = __test_export_range(_metadata, fd, source, SIZE, O_RDWR),
+	};
+	struct stat stat;
+
+	ASSERT_EQ(0, fstat(buffer.dmabuf, &stat));
+	buffer.ino = stat.st_ino;
+	return buffer;
+}
+
+#define export_listed() __export_listed(_metadata, self->fd, self->source)
+
+static void close_listed(struct listed *buffer)
+{
+	if (buffer->dmabuf >= 0)
+		close(buffer->dmabuf);
+	buffer->dmabuf = -1;
+}
+
+FIXTURE_SETUP(list)
+{
+	test_setup();
+	self->source = map_anon(SIZE);
+	ASSERT_NE(MAP_FAILED, (void *)self->source);
+	for (int i = 0; i < KEPT; i++) {
+		self->kept[i] = export_listed();
+		self->closed[i] = export_listed();
+	}
+	for (int i = 0; i < FRESH; i++)
+		self->fresh[i].dmabuf = -1;
+	self->reader.file = open(BUFFERS, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, self->reader.file);
+}
+
+FIXTURE_TEARDOWN(list)
+{
+	close(self->reader.file);
+	for (int i = 0; i < KEPT; i++) {
+		close_listed(&self->kept[i]);
+		close_listed(&self->closed[i]);
+	}
+	for (int i = 0; i < FRESH; i++)
+		close_listed(&self->fresh[i]);
+	munmap(self->source, SIZE);
+	test_teardown();
+}
+
+/* Returns false at the end. */
+static bool __read_piece(struct __test_metadata *_metadata, struct reader *reader)
+{
+	ssize_t got;
+
+	ASSERT_LT(reader->length + PIECE, sizeof(reader->text));
+	got = read(reader->file, reader->text + reader->length, PIECE);
+	ASSERT_LE(0, got);
+	reader->length += got;
+	reader->text[reader->length] = '\0';
+	return got;
+}
+
+#define read_piece() __read_piece(_metadata, &self->reader)
+
+#define read_to_the_end() do {						\
+	while (read_piece())						\
+		;							\
+} while (0)
+
+/* Begins anew, and forgets what has been read. */
+#define rewind_list() do {						\
+	ASSERT_EQ(0, lseek(self->reader.file, 0, SEEK_SET));		\
+	self->reader.length = 0;					\
+} while (0)
+
+/* Returns the first line of the buffer at @text or later, or NULL. */
+static const char *find_line(const char *text, unsigned long ino)
+{
+	char begin[32];
+
+	sprintf(begin, "\n%lu ", ino);
+	return strstr(text, begin);
+}
+
+static int count_lines(const char *text, unsigned long ino)
+{
+	int nr = 0;
+
+	for (text = find_line(text, ino); text; text = find_line(text + 1, ino))
+		nr++;
+	return nr;
+}
+
+/* Reads on until some of the buffer's line has been read, but not all of it. */
+static void __read_into(struct __test_metadata *_metadata, struct reader *reader,
+			unsigned long ino)
+{
+	while (!find_line(reader->text, ino))
+		ASSERT_TRUE(__read_piece(_metadata, reader));
+	ASSERT_EQ(NULL, strchr(find_line(reader->text, ino) + 1, '\n'));
+}
+
+#define read_into(ino) __read_into(_metadata, &self->reader, ino)
+
+/*
+ * Expects the headline, and whole lines, each of another buffer; among them those that
+ * are kept, in the order in which they were exported.
+ */
+static void __check_list(struct __test_metadata *_metadata, const char *text,
+			 const struct listed *kept)
+{
+	const char *line, *end, *last = text;
+	int words;
+
+	EXPECT_EQ(0, strncmp(text, "ino size access ", 16));
+	for (line = text; *line; line = end + 1) {
+		end = strchr(line, '\n');
+		ASSERT_NE(NULL, end) {
+			TH_LOG("the end of a line is missing: %s", line);
+		}
+		words = 1;
+		for (const char *c = line; c < end; c++)
+			words += *c == ' ';
+		EXPECT_EQ(13, words) {
+			TH_LOG("%.*s", (int)(end - line), line);
+		}
+		if (line != text)
+			EXPECT_EQ(1, count_lines(text, strtoul(line, NULL, 10)));
+	}
+	for (int i = 0; i < KEPT; i++) {
+		line = find_line(text, kept[i].ino);
+		ASSERT_LT(last, line) {
+			TH_LOG("buffer %d is missing, or in the wrong place", i);
+		}
+		last = line;
+	}
+}
+
+#define check_list() __check_list(_metadata, self->reader.text, self->kept)
+
+#define lines_of(buffer) count_lines(self->reader.text, (buffer).ino)
+
+static void __expect_lines(struct __test_metadata *_metadata, int expected, const char *text,
+			   const struct listed *buffers, int nr)
+{
+	for (int i = 0; i < nr; i++) {
+		EXPECT_EQ(expected, count_lines(text, buffers[i].ino)) {
+			TH_LOG("buffer %d", i);
+		}
+	}
+}
+
+/* Expects so many lines of each of the buffers. */
+#define expect_lines(expected, buffers, nr) \
+	__expect_lines(_metadata, expected, self->reader.text, buffers, nr)
+
+TEST_F(list, shows_each_buffer_once)
+{
+	read_to_the_end();
+	check_list();
+	expect_lines(1, self->closed, KEPT);
+	EXPECT_FALSE(read_piece());
+}
+
+/* They are closed before the line that is read, and behind it. */
+TEST_F(list, that_changes_while_it_is_read_shows_what_stays_once)
+{
+	int nr_closed = 0, nr_fresh = 0;
+
+	for (int i = 0; read_piece(); i++) {
+		if (nr_closed < KEPT)
+			close_listed(&self->closed[nr_closed++ * 7 % KEPT]);
+		/* The reader has to be faster than this to come to an end. */
+		if (i % 3 == 2 && nr_fresh < FRESH)
+			self->fresh[nr_fresh++] = export_listed();
+	}
+	EXPECT_EQ(KEPT, nr_closed);
+	EXPECT_EQ(FRESH, nr_fresh);
+	check_list();
+	/* They are younger than any whose line had been read. */
+	expect_lines(1, self->fresh, FRESH);
+}
+
+/* The reader is in the line of such a buffer, or its line comes next. */
+TEST_F(list, lets_buffers_be_closed_in_the_middle)
+{
+	read_into(self->closed[0].ino);
+	close_listed(&self->closed[0]);
+	read_into(self->kept[5].ino);
+	close_listed(&self->closed[5]);
+	close_listed(&self->closed[6]);
+	read_into(self->kept[9].ino);
+	for (int i = 0; i < KEPT; i++)
+		close_listed(&self->closed[i]);
+	read_to_the_end();
+	check_list();
+	EXPECT_EQ(1, lines_of(self->closed[0]));
+	EXPECT_EQ(1, lines_of(self->closed[4]));
+	EXPECT_EQ(0, lines_of(self->closed[5]));
+	EXPECT_EQ(0, lines_of(self->closed[6]));
+	EXPECT_EQ(0, lines_of(self->closed[KEPT - 1]));
+}
+
+/* The reader is in the line of one of them. */
+TEST_F(list, holds_no_buffer)
+{
+	const char *text = self->reader.text;
+	size_t length;
+
+	read_into(self->kept[3].ino);
+	for (int i = 0; i < KEPT; i++) {
+		close_listed(&self->kept[i]);
+		close_listed(&self->closed[i]);
+	}
+	EXPECT_SOON(self->before.pins, pinned_pages());
+	length = self->reader.length;
+	read_to_the_end();
+	/* What was left is the rest of its line, and no other. */
+	ASSERT_LT(length, self->reader.length);
+	EXPECT_EQ(text + self->reader.length - 1, strchr(text + length, '\n'));
+}
+
+TEST_F(list, may_be_read_again_from_its_begin)
+{
+	read_into(self->kept[KEPT / 2].ino);
+	rewind_list();
+	read_to_the_end();
+	check_list();
+	expect_lines(1, self->closed, KEPT);
+
+	/* It is as it is then, also after the end. */
+	for (int i = 0; i < KEPT; i++)
+		close_listed(&self->closed[i]);
+	for (int i = 0; i < FRESH; i++)
+		self->fresh[i] = export_listed();
+	rewind_list();
+	read_to_the_end();
+	check_list();
+	expect_lines(0, self->closed, KEPT);
+	expect_lines(1, self->fresh, FRESH);
+}
+
 /* --- what the exporter does with its range --- */
 
 /* A page on either side of the range is mapped, too. */

@@ -26,6 +26,20 @@ FIXTURE(split)
 	unsigned int state;	/* of the buffer, when all is well */
 };
 
+FIXTURE_VARIANT(split)
+{
+	unsigned int how;	/* the mapping comes into being */
+};
+
+FIXTURE_VARIANT_ADD(split, of_small_entries) {
+	.how = CARVEOUT_HOW_FAULT,
+};
+
+/* The kernel drops it, and asks the driver for small ones. */
+FIXTURE_VARIANT_ADD(split, of_a_huge_entry) {
+	.how = CARVEOUT_HOW_HUGE,
+};
+
 /*
  * By faults: on x86, a mapping of reserved memory that was made in one piece must go in one
  * piece, else the kernel refuses to have the memory cached differently for ever.
@@ -33,7 +47,7 @@ FIXTURE(split)
 FIXTURE_SETUP(split)
 {
 	struct carveout_setup setup = {
-		.region = REGION, .cache = CARVEOUT_CACHED, .how = CARVEOUT_HOW_FAULT,
+		.region = REGION, .cache = CARVEOUT_CACHED, .how = variant->how,
 	};
 	struct carveout_info region;
 	char text[64];
@@ -42,6 +56,11 @@ FIXTURE_SETUP(split)
 	skip_without_carveout();
 	ASSERT_EQ(0, _test_carveout_info(REGION, &region));
 	ASSERT_LE(HUGE_PAGE, region.size);
+	self->file = _test_carveout_open(&setup);
+	if (self->file == -EOPNOTSUPP)
+		SKIP(return, "the kernel has no huge entries for page frames");
+	ASSERT_LE(0, self->file);
+	close(self->file);
 	test_setup();
 	ASSERT_LT(0, read_text(VMEMEXP_CARVEOUTS, self->list, sizeof(self->list)));
 	sprintf(text, "%#llx:%#llx", (unsigned long long)region.base,

@@ -225,7 +225,7 @@ static void __check_bytes(struct __test_metadata *_metadata, const char *who,
 	check_both();							\
 } while (0)
 
-#define MAX_RECTS	12
+#define MAX_RECTS	13
 
 /* Ranges that begin and end anywhere, and across pages, runs and entries. */
 static size_t make_rects(struct rect *rects, size_t size)
@@ -244,6 +244,8 @@ static size_t make_rects(struct rect *rects, size_t size)
 		{ 7, 100, 100, 100 },
 		{ 3, 5, page + 1, size / (page + 1) - 1 },
 		{ 0, 1, size - 1, 2 },
+		/* More at a time than others wait for, if the buffer is large. */
+		{ 5, size / 4 + 9, size / 3, 3 },
 	};
 
 	memcpy(rects, all, sizeof(all));
@@ -600,6 +602,55 @@ TEST_F(sync, reaches_two_devices_each_in_its_direction)
 	EXPECT_EQ(0, test_importer_info(reader).nr_errors);
 	close(reader);
 	free(dev2);
+}
+
+/* One of the two works on the memory itself, and has nothing to be synced. */
+TEST_F(sync, reaches_a_device_beside_one_that_needs_none)
+{
+	int direct = test_importer_open();
+	struct rect rects[MAX_RECTS];
+	size_t nr = make_rects(rects, self->size);
+	unsigned int seed = 1;
+
+	for (int round = 0; round < 2; round++) {
+		/* It comes after the other device, and later before it. */
+		if (!round) {
+			map_filled(IMPORTER_BIDIRECTIONAL, seed);
+			test_importer_attach(direct, self->dmabuf, IMPORTER_DEV_COHERENT);
+			test_importer_map(direct, IMPORTER_BIDIRECTIONAL);
+		} else {
+			test_importer_detach(self->session);
+			test_importer_attach(self->session, self->dmabuf, variant->device);
+			map_filled(IMPORTER_BIDIRECTIONAL, ++seed);
+		}
+		EXPECT_EQ(2, test_query(self->dmabuf).mappings);
+		for (size_t i = 0; i < nr; i++) {
+			cpu_writes(++seed);
+			sync_rect(VMEMEXP_SYNC_END | VMEMEXP_SYNC_WRITE, &rects[i]);
+			copy_rect(self->dev, self->cpu, &rects[i]);
+			check_both();
+			check_device(direct, self->cpu);
+
+			device_writes(++seed);
+			sync_rect(VMEMEXP_SYNC_START | VMEMEXP_SYNC_READ, &rects[i]);
+			copy_rect(self->cpu, self->dev, &rects[i]);
+			check_both();
+			check_device(direct, self->cpu);
+		}
+		test_importer_unmap(self->session);
+		memcpy(self->cpu, self->dev, self->size);
+		check_cpu();
+		check_device(direct, self->cpu);
+	}
+
+	/* Which of them was unmapped first does not matter, either. */
+	map_filled(IMPORTER_BIDIRECTIONAL, ++seed);
+	test_importer_unmap(direct);
+	cpu_writes(++seed);
+	test_sync(self->dmabuf, VMEMEXP_SYNC_END | VMEMEXP_SYNC_WRITE, 0, self->size);
+	memcpy(self->dev, self->cpu, self->size);
+	check_both();
+	close(direct);
 }
 
 TEST_F(sync, brings_data_from_one_device_to_another)

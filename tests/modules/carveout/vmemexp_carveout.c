@@ -41,6 +41,7 @@
 #include "vmemexp_carveout.h"
 
 #define CARVEOUT_MAX_RANGES	8
+#define CARVEOUT_SWAPPED_PAGES	8
 
 static char *ranges = "";
 module_param(ranges, charp, 0400);
@@ -216,14 +217,24 @@ static bool carveout_count_fault(struct carveout_file *cf)
 static vm_fault_t carveout_fault(struct vm_fault *vmf)
 {
 	struct carveout_file *cf = vmf->vma->vm_file->private_data;
-	unsigned long pfn = PHYS_PFN(cf->region->base) + vmf->pgoff;
+	unsigned long pgoff = vmf->pgoff;
 
 	if (cf->setup.how != CARVEOUT_HOW_FAULT &&
 	    cf->setup.how != CARVEOUT_HOW_HUGE)
 		return VM_FAULT_SIGBUS;
 	if (READ_ONCE(cf->taken_away) || !carveout_count_fault(cf))
 		return VM_FAULT_SIGBUS;
-	return vmf_insert_pfn(vmf->vma, vmf->address, pfn);
+	if (cf->setup.flags & CARVEOUT_SWAPPED)
+		pgoff ^= CARVEOUT_SWAPPED_PAGES / 2;
+	return vmf_insert_pfn(vmf->vma, vmf->address,
+			      PHYS_PFN(cf->region->base) + pgoff);
+}
+
+/* Counts as a fault. The caller makes the entry writable. */
+static vm_fault_t carveout_notice_frame_write(struct vm_fault *vmf)
+{
+	return carveout_count_fault(vmf->vma->vm_file->private_data) ?
+		0 : VM_FAULT_SIGBUS;
 }
 
 static vm_fault_t carveout_mixed_fault(struct vm_fault *vmf)
@@ -286,6 +297,11 @@ static const struct vm_operations_struct carveout_read_only_vm_ops = {
 	.pfn_mkwrite = carveout_refuse_write,
 };
 
+static const struct vm_operations_struct carveout_tracked_frames_vm_ops = {
+	.fault = carveout_fault,
+	.pfn_mkwrite = carveout_notice_frame_write,
+};
+
 static const struct vm_operations_struct carveout_tracked_vm_ops = {
 	.fault = carveout_page_fault,
 	.page_mkwrite = carveout_notice_write,
@@ -325,6 +341,9 @@ static int carveout_map_region(struct carveout_file *cf,
 	if (vma->vm_pgoff > nr_pages ||
 	    length >> PAGE_SHIFT > nr_pages - vma->vm_pgoff)
 		return -EINVAL;
+	if (cf->setup.flags & CARVEOUT_SWAPPED &&
+	    !IS_ALIGNED(vma->vm_pgoff | length >> PAGE_SHIFT, CARVEOUT_SWAPPED_PAGES))
+		return -EINVAL;
 	/* Nothing but remap_pfn_range() knows about copy-on-write. */
 	if (cf->setup.how != CARVEOUT_HOW_REMAP &&
 	    (vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE)
@@ -334,8 +353,11 @@ static int carveout_map_region(struct carveout_file *cf,
 		vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
 	else if (cf->setup.cache == CARVEOUT_UNCACHED)
 		vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
-	vma->vm_ops = cf->setup.flags & CARVEOUT_READ_ONLY ?
-		&carveout_read_only_vm_ops : &carveout_vm_ops;
+	vma->vm_ops = &carveout_vm_ops;
+	if (cf->setup.flags & CARVEOUT_READ_ONLY)
+		vma->vm_ops = &carveout_read_only_vm_ops;
+	else if (cf->setup.flags & CARVEOUT_TRACKED)
+		vma->vm_ops = &carveout_tracked_frames_vm_ops;
 
 	switch (cf->setup.how) {
 	case CARVEOUT_HOW_REMAP:
@@ -384,11 +406,13 @@ static int carveout_check_setup(const struct carveout_setup *setup)
 	if (setup->how > CARVEOUT_HOW_HUGE || setup->reserved)
 		return -EINVAL;
 	if (setup->flags & ~(CARVEOUT_READ_ONLY | CARVEOUT_THEN_REFUSE |
-			     CARVEOUT_THEN_TAKE_AWAY | CARVEOUT_TRACKED))
+			     CARVEOUT_THEN_TAKE_AWAY | CARVEOUT_TRACKED |
+			     CARVEOUT_SWAPPED))
 		return -EINVAL;
 	if (setup->flags & ~CARVEOUT_TRACKED && setup->how != CARVEOUT_HOW_FAULT)
 		return -EINVAL;
-	if (setup->flags & CARVEOUT_TRACKED && setup->how != CARVEOUT_HOW_PAGES)
+	if (setup->flags & CARVEOUT_TRACKED && setup->how != CARVEOUT_HOW_PAGES &&
+	    setup->how != CARVEOUT_HOW_FAULT)
 		return -EINVAL;
 	if (then == (CARVEOUT_THEN_REFUSE | CARVEOUT_THEN_TAKE_AWAY))
 		return -EINVAL;

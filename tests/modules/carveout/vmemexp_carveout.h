@@ -15,7 +15,8 @@
  *	EINVAL		a field has an unknown value, or a reserved one is not zero
  *	ENXIO		there is no such region; mmap(), TAKE_AWAY: no SETUP yet
  *	EINVAL		offset and length reach outside of the region; mmap(): it
- *			is private and writable, with another way than HOW_REMAP
+ *			is private and writable, with another way than HOW_REMAP,
+ *			or not of whole eight page frames, with CARVEOUT_SWAPPED
  *	EOPNOTSUPP	CARVEOUT_HOW_PAGES for a region without struct page; on
  *			arm, also for one that is not System RAM.
  *			CARVEOUT_HOW_HUGE: the kernel has no huge entries for page
@@ -62,16 +63,19 @@
 #define CARVEOUT_THEN_TAKE_AWAY	0x4
 /*
  * The driver is told of the first write to each page, as those of frame buffers with
- * deferred I/O are, and pages come as they are touched (HOW_PAGES).
+ * deferred I/O are, and pages come as they are touched (HOW_PAGES, HOW_FAULT). With
+ * HOW_FAULT, such a write counts as a fault.
  */
 #define CARVEOUT_TRACKED	0x8
+/* Of each eight page frames, the last four come before the first four (HOW_FAULT). */
+#define CARVEOUT_SWAPPED	0x10
 
 /**
  * struct carveout_setup - argument of CARVEOUT_IOC_SETUP
  * @region: in: number of the region, or CARVEOUT_REGION_RAM
  * @cache: in: CARVEOUT_CACHED, _WRITECOMBINE or _UNCACHED
  * @how: in: CARVEOUT_HOW_*
- * @flags: in: CARVEOUT_READ_ONLY, CARVEOUT_THEN_*, CARVEOUT_TRACKED
+ * @flags: in: CARVEOUT_READ_ONLY, CARVEOUT_THEN_*, CARVEOUT_TRACKED, CARVEOUT_SWAPPED
  * @nr_faults: in: faults that are served before a CARVEOUT_THEN_*, else 0
  * @reserved: in: must be 0
  */
