@@ -2341,7 +2341,8 @@ static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 			sg = sg ? vmemexp_next_entry(sg) : at->sgt.sgl;
 			if (sg_is_last(sg))
 				sg_unmark_end(sg);
-			sg_set_page(sg, has_pages ? pfn_to_page(pfn) : NULL, chunk << PAGE_SHIFT, 0);
+			sg_set_page(sg, has_pages ? pfn_to_page(pfn) : NULL,
+				    chunk << PAGE_SHIFT, 0);
 			if (!persistent)
 				continue;
 			sg_dma_address(sg) = PFN_PHYS(pfn) + offset;
@@ -3082,8 +3083,8 @@ static vm_fault_t vmemexp_vm_huge_fault(struct vm_fault *vmf, unsigned int order
 {
 	struct vm_area_struct *vma = vmf->vma;
 	struct vmemexp_buf *buf = vmemexp_vma_buf(vma);
+	struct mutex *lock = vmemexp_tables_lock(vma->vm_mm);
 	vm_fault_t ret = VM_FAULT_SIGBUS;
-	struct mutex *lock;
 	unsigned long pfn;
 	pmd_t pmd;
 	int srcu;
@@ -3093,7 +3094,6 @@ static vm_fault_t vmemexp_vm_huge_fault(struct vm_fault *vmf, unsigned int order
 	pfn = vmemexp_huge_pfn(buf, vma, vmf->address);
 	if (!pfn)
 		return VM_FAULT_FALLBACK;
-	lock = vmemexp_tables_lock(vma->vm_mm);
 	if (mutex_lock_killable(lock))
 		return ret;
 	srcu = srcu_read_lock(&vmemexp_faults);
