@@ -3063,7 +3063,6 @@ static bool vmemexp_is_linked(const struct vm_area_struct *vma)
 static vm_fault_t vmemexp_vm_fault(struct vm_fault *vmf)
 {
 	struct vm_area_struct *vma = vmf->vma;
-
 	struct vmemexp_buf *buf = vmemexp_vma_buf(vma);
 	bool small;
 
@@ -3073,7 +3072,7 @@ static vm_fault_t vmemexp_vm_fault(struct vm_fault *vmf)
 	if (!vmemexp_is_inside(buf, vma) || userfaultfd_armed(vma))
 		return VM_FAULT_SIGBUS;
 	/* The kernel would have asked for a huge entry first. */
-	small = pmd_none(READ_ONCE(*vmf->pmd)) && vmemexp_huge_pfn(buf, vma, vmf->address);
+	small = vmemexp_huge_pfn(buf, vma, vmf->address) && pmd_none(READ_ONCE(*vmf->pmd));
 	return vmemexp_fill_vma(buf, vma, vmf->address, small);
 }
 
@@ -4139,10 +4138,10 @@ static const char *vmemexp_state_name(u32 state)
 }
 
 /*
- * Return the oldest buffer from @serial on, and make its release wait. Return NULL if
- * there is none.
+ * Return the oldest buffer from @serial to @last, and make its release wait. Return NULL
+ * if there is none.
  */
-static struct vmemexp_buf *vmemexp_get_buf_from(u64 serial)
+static struct vmemexp_buf *vmemexp_get_buf_from(u64 serial, u64 last)
 {
 	struct vmemexp_buf *buf, *found = NULL;
 	struct rb_node *node;
@@ -4158,6 +4157,8 @@ static struct vmemexp_buf *vmemexp_get_buf_from(u64 serial)
 			node = node->rb_right;
 		}
 	}
+	if (found && found->serial > last)
+		found = NULL;
 	if (found)
 		refcount_inc(&found->refs);
 	mutex_unlock(&vmemexp_buffers_lock);
@@ -4167,11 +4168,20 @@ static struct vmemexp_buf *vmemexp_get_buf_from(u64 serial)
 /*
  * The position in the file is the serial number of the next buffer; 0 is the headline.
  * So a reader goes on where it was, whatever was exported and closed meanwhile, and
- * keeps nobody waiting but who closes the buffer that is just shown.
+ * keeps nobody waiting but who closes the buffer that is just shown. m->private is the
+ * newest buffer when the headline was shown: the file ends there, however fast others
+ * export.
  */
 static void *vmemexp_buffers_start(struct seq_file *m, loff_t *pos)
 {
-	return *pos ? vmemexp_get_buf_from(*pos) : SEQ_START_TOKEN;
+	u64 *last = m->private;
+
+	if (*pos)
+		return vmemexp_get_buf_from(*pos, *last);
+	mutex_lock(&vmemexp_buffers_lock);
+	*last = vmemexp_last_serial;
+	mutex_unlock(&vmemexp_buffers_lock);
+	return SEQ_START_TOKEN;
 }
 
 static void vmemexp_buffers_stop(struct seq_file *m, void *v)
@@ -4183,10 +4193,11 @@ static void vmemexp_buffers_stop(struct seq_file *m, void *v)
 static void *vmemexp_buffers_next(struct seq_file *m, void *v, loff_t *pos)
 {
 	const struct vmemexp_buf *buf = v;
+	const u64 *last = m->private;
 
 	*pos = v == SEQ_START_TOKEN ? 1 : buf->serial + 1;
 	vmemexp_buffers_stop(m, v);
-	return vmemexp_get_buf_from(*pos);
+	return vmemexp_get_buf_from(*pos, *last);
 }
 
 static int vmemexp_buffers_show(struct seq_file *m, void *v)
@@ -4221,7 +4232,19 @@ static const struct seq_operations vmemexp_buffers_sops = {
 	.stop = vmemexp_buffers_stop,
 	.show = vmemexp_buffers_show,
 };
-DEFINE_SEQ_ATTRIBUTE(vmemexp_buffers);
+
+static int vmemexp_buffers_open(struct inode *inode, struct file *file)
+{
+	return __seq_open_private(file, &vmemexp_buffers_sops, sizeof(u64)) ? 0 : -ENOMEM;
+}
+
+static const struct file_operations vmemexp_buffers_fops = {
+	.owner = THIS_MODULE,
+	.open = vmemexp_buffers_open,
+	.read = seq_read,
+	.llseek = seq_lseek,
+	.release = seq_release_private,
+};
 
 /* --- VMEMEXP_IOC_REVOKE --- */
 
