@@ -892,13 +892,13 @@ FIXTURE_VARIANT_ADD(call, export_of_pages_of_a_driver) { .op = {
 FIXTURE_VARIANT_ADD(call, export_of_a_carveout) { .op = {
 	.memory = make_carveout_at_mmap, .size = 16 * PAGE,
 	.call = call_export, .check = check_export,
-	.copies = 2, .slabs = 9,
+	.copies = 2, .slabs = 8,
 } };
 
 FIXTURE_VARIANT_ADD(call, export_of_a_carveout_by_fault) { .op = {
 	.memory = make_carveout_by_fault, .size = 16 * PAGE,
 	.call = call_export, .check = check_export,
-	.copies = 2, .slabs = 9,
+	.copies = 2, .slabs = 8,
 } };
 
 FIXTURE_VARIANT_ADD(call, export_of_a_mapped_dmabuf) { .op = {
@@ -1010,7 +1010,7 @@ FIXTURE_VARIANT_ADD(call, prime_import) { .op = {
 	.need = need_vgem,
 	.memory = make_anon, .charge = PAGES,
 	.prepare = prepare_card, .call = call_import, .check = check_import,
-	.copies = 2, .slabs = 7,
+	.copies = 2, .slabs = 6,
 } };
 
 FIXTURE_VARIANT_ADD(call, list_of_buffers) { .op = {
