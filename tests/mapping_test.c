@@ -111,7 +111,7 @@ FIXTURE_VARIANT_ADD(mapping, part_of_thp) {
 FIXTURE_SETUP(mapping)
 {
 	if (!has_thp())
-		SKIP(return, "the machine has no transparent huge pages");
+		SKIP(return, "the kernel has no transparent huge pages");
 	test_setup();
 	self->m.size = SIZE;
 	variant->make(_metadata, &self->m);
