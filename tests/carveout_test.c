@@ -888,7 +888,7 @@ TEST_F(fault, that_is_never_answered_ends_with_a_signal)
 #define FEW_PAGES	64
 #define FEW		(FEW_PAGES * PAGE)
 
-/* What a program does to its pages, in turn: it writes to them, reads them, or neither. */
+/* A program does one of these to each page, in turn: it writes to it, reads it, or neither. */
 static const char touches[] = { 'w', 'w', 'r', 'w', '-', 'w', 'r', 'r', '-', '-', 'w', 'w', 'w' };
 
 FIXTURE(touched)
@@ -2056,7 +2056,7 @@ TEST_F(taking, leaves_no_buffer_alive)
 
 /* ---- page frames that huge entries map ---- */
 
-/* What a mapping of all of it shows begins at HUGE_PAGE of the region. */
+/* A mapping of all of it begins at HUGE_PAGE of the region. */
 #define ENTRIES		4
 #define ALL		(ENTRIES * HUGE_PAGE)
 

@@ -555,7 +555,7 @@ TEST_F(list, holds_no_buffer)
 	EXPECT_SOON(self->before.pins, pinned_pages());
 	length = self->reader.length;
 	read_to_the_end();
-	/* What was left is the rest of its line, and no other. */
+	/* The rest of its line was left, and no other. */
 	ASSERT_LT(length, self->reader.length);
 	EXPECT_EQ(text + self->reader.length - 1, strchr(text + length, '\n'));
 }
