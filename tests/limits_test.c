@@ -1634,6 +1634,32 @@ TEST_F(buffers, are_not_counted_when_a_mapping_of_one_is_exported)
 	test_quota_left(1);
 }
 
+/*
+ * Closes QUOTA descriptors here, and then in another process: the driver frees the buffers
+ * behind its back, and maybe later.
+ */
+static void __close_elsewhere(struct __test_metadata *_metadata, const int *fds)
+{
+	int ends[2];
+	pid_t child;
+	char byte;
+
+	ASSERT_EQ(0, pipe2(ends, O_CLOEXEC));
+	child = fork_child();
+	if (!child) {
+		close(ends[1]);
+		/* Until the parent has closed all of its own. */
+		_exit(read(ends[0], &byte, 1));
+	}
+	for (int i = 0; i < QUOTA; i++)
+		close(fds[i]);
+	close(ends[0]);
+	close(ends[1]);
+	ASSERT_EQ(0, wait_for_child(child));
+}
+
+#define close_elsewhere(fds) __close_elsewhere(_metadata, fds)
+
 #define LARGE_SIZE	(32UL << 20)
 
 /* Buffers are counted until they are freed, which takes a while if they are large. */
@@ -1652,15 +1678,27 @@ TEST_F(buffers, are_freed_for_a_user_while_those_of_another_take_their_time)
 	become(_metadata, USER);
 	for (int i = 0; i < QUOTA; i++)
 		own[i] = test_export_one();
-	for (int i = 0; i < QUOTA; i++)
-		close(theirs[i]);
-	for (int i = 0; i < QUOTA; i++)
-		close(own[i]);
+	close_elsewhere(theirs);
+	close_elsewhere(own);
 	for (int i = 0; i < QUOTA; i++)
 		own[i] = test_export_one();
 	for (int i = 0; i < QUOTA; i++)
 		close(own[i]);
 	munmap(large, LARGE_SIZE);
+}
+
+/* Each export finds that all buffers are closed, and that some are not freed yet. */
+TEST_F(buffers, that_another_process_has_closed_are_waited_for)
+{
+	int own[QUOTA];
+
+	set_quota(QUOTA);
+	become(_metadata, USER);
+	for (int round = 0; round < 20; round++) {
+		for (int i = 0; i < QUOTA; i++)
+			own[i] = test_export_one();
+		close_elsewhere(own);
+	}
 }
 
 /* ---- page frames: what the kernel needs to describe them ---- */

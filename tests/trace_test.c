@@ -36,6 +36,7 @@ TEST_F(trace, has_an_event_for_each_step)
 		"vmemexp_export: ino=%lu size=%zu extents=%llu memory=anon access=rw",
 		"vmemexp_map: ino=%lu ",
 		"vmemexp_sync: ino=%lu start read offset=1 length=2 stride=0 rows=0 devices=1",
+		"vmemexp_sync: ino=%lu start read|write offset=0 length=%zu stride=0 rows=1 devices=1",
 		"vmemexp_sync: ino=%lu end read|write offset=0 length=%zu stride=0 rows=1 devices=1",
 		"vmemexp_unmap: ino=%lu ",
 		"vmemexp_release: ino=%lu size=%zu dirty=1",
@@ -58,6 +59,7 @@ TEST_F(trace, has_an_event_for_each_step)
 	test_importer_attach(session, cmd.fd, IMPORTER_DEV_COHERENT);
 	test_importer_map(session, IMPORTER_BIDIRECTIONAL);
 	test_sync(cmd.fd, VMEMEXP_SYNC_START | VMEMEXP_SYNC_READ, 1, 2);
+	test_dmabuf_sync(cmd.fd, DMA_BUF_SYNC_START | DMA_BUF_SYNC_RW);
 	test_dmabuf_sync(cmd.fd, DMA_BUF_SYNC_END | DMA_BUF_SYNC_RW);
 	close(session);
 	close(cmd.fd);
