@@ -2391,8 +2391,9 @@ TEST_F(huge_entries, that_were_read_may_be_exported_for_writing)
 	int session = test_importer_open();				\
 									\
 	EXPECT_EQ(TAKEN, test_query_state(dmabuf));			\
+	/* The revoke may be at work, and empties one part after the other. */ \
 	EXPECT_SOON(SIGBUS, signal_of(view));				\
-	EXPECT_EQ(SIGBUS, signal_of((view) + (length) - 1));		\
+	EXPECT_SOON(SIGBUS, signal_of((view) + (length) - 1));		\
 	EXPECT_EQ(-ENODEV, _test_importer_attach(session, dmabuf,	\
 						 IMPORTER_DEV_COHERENT)); \
 	close(session);							\
