@@ -2856,7 +2856,7 @@ static void vmemexp_vma_close(struct vm_area_struct *vma)
  * since mm/ may not have kept the cache attribute in the mapping's protection.
  */
 struct vmemexp_fill {
-	struct vmemexp_buf *buf;
+	const struct vmemexp_buf *buf;
 	struct vm_area_struct *vma;
 	pgprot_t prot;
 	unsigned long extent;
@@ -3020,7 +3020,7 @@ static vm_fault_t vmemexp_fill_step(struct vmemexp_fill *fill, unsigned long add
  * page that was touched first: if a signal kills the process, the rest is left out. If
  * @small, the kernel asks for no huge entries.
  */
-static vm_fault_t vmemexp_fill_vma(struct vmemexp_buf *buf, struct vm_area_struct *vma,
+static vm_fault_t vmemexp_fill_vma(const struct vmemexp_buf *buf, struct vm_area_struct *vma,
 				   unsigned long addr, bool small)
 {
 	unsigned long first = ALIGN_DOWN(addr, VMEMEXP_FILL_SIZE);
@@ -3063,7 +3063,7 @@ static bool vmemexp_is_linked(const struct vm_area_struct *vma)
 static vm_fault_t vmemexp_vm_fault(struct vm_fault *vmf)
 {
 	struct vm_area_struct *vma = vmf->vma;
-	struct vmemexp_buf *buf = vmemexp_vma_buf(vma);
+	const struct vmemexp_buf *buf = vmemexp_vma_buf(vma);
 	bool small;
 
 	if (!vmemexp_is_linked(vma))
@@ -3081,7 +3081,7 @@ static vm_fault_t vmemexp_vm_fault(struct vm_fault *vmf)
 static vm_fault_t vmemexp_vm_huge_fault(struct vm_fault *vmf, unsigned int order)
 {
 	struct vm_area_struct *vma = vmf->vma;
-	struct vmemexp_buf *buf = vmemexp_vma_buf(vma);
+	const struct vmemexp_buf *buf = vmemexp_vma_buf(vma);
 	struct mutex *lock = vmemexp_tables_lock(vma->vm_mm);
 	vm_fault_t ret = VM_FAULT_SIGBUS;
 	unsigned long pfn;

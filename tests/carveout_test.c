@@ -2152,38 +2152,12 @@ FIXTURE_TEARDOWN(huge_entries)
 	test_teardown();
 }
 
-/* KiB of page tables for small entries. */
-static long tables(void)
-{
-	return read_counter("/proc/self/status", "VmPTE");
-}
-
 /* Enough for tables of tables, and too little for small entries. */
 #define FEW_TABLES	(4 * ENTRIES - 1)
 
-static void __check_view(struct __test_metadata *_metadata, int dmabuf,
-			 const unsigned char *expect, size_t length)
-{
-	unsigned char *seen = malloc(length), *view;
-	int session = test_importer_open();
-
-	ASSERT_NE(NULL, seen);
-	view = mmap(NULL, length, PROT_READ, MAP_SHARED, dmabuf, 0);
-	ASSERT_NE(MAP_FAILED, (void *)view);
-	EXPECT_EQ(-1, first_wrong(expect, view, length));
-	munmap(view, length);
-
-	test_importer_attach(session, dmabuf, IMPORTER_DEV_COHERENT);
-	test_importer_map(session, IMPORTER_TO_DEVICE);
-	test_importer_read(session, 0, seen, length);
-	EXPECT_EQ(-1, first_wrong(expect, seen, length));
-	close(session);
-	free(seen);
-}
-
 /* The dma-buf shows what begins at @offset of all of it. */
 #define check_view(dmabuf, offset, length) \
-	__check_view(_metadata, dmabuf, self->expect + (offset), length)
+	test_bytes(dmabuf, self->expect + (offset), length)
 
 /* Exports what is mapped at @offset of all of it, as one extent that is cached as it is. */
 static int __export_part(struct __test_metadata *_metadata, int fd, unsigned int cache,
@@ -2206,13 +2180,13 @@ static int __export_part(struct __test_metadata *_metadata, int fd, unsigned int
 
 TEST_F(huge_entries, are_exported_as_one_extent)
 {
-	long before = tables();
+	long before = page_tables();
 	int dmabuf;
 
 	map_part_of_all(0, ALL);
 	dmabuf = export_part(0, ALL, O_RDWR);
 	/* The export has filled them in. */
-	EXPECT_GE(FEW_TABLES, tables() - before);
+	EXPECT_GE(FEW_TABLES, page_tables() - before);
 	check_view(dmabuf, 0, ALL);
 	close(dmabuf);
 	/* They are there already. */

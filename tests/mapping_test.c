@@ -29,12 +29,6 @@ static bool has_huge_entries(void)
 #endif
 }
 
-/* KiB of page tables for small entries. */
-static long tables(void)
-{
-	return read_counter("/proc/self/status", "VmPTE");
-}
-
 static void touch(const volatile unsigned char *view, size_t size)
 {
 	for (size_t at = 0; at < size; at += PAGE)
@@ -137,9 +131,9 @@ TEST_F(mapping, of_huge_pages_needs_no_page_tables)
 	long most = variant->skip ? 8 : 0, before, need;
 	unsigned char *view = map_like(self->dmabuf, self->size, RW, 0, self->source);
 
-	before = tables();
+	before = page_tables();
 	touch(view, self->size);
-	need = tables() - before;
+	need = page_tables() - before;
 	EXPECT_GE(has_huge_entries() ? most : 64, need);
 	EXPECT_LE(has_huge_entries() ? 0 : 16, need);
 	EXPECT_EQ(-1, first_difference(view, self->size, 1));
@@ -150,10 +144,10 @@ TEST_F(mapping, of_huge_pages_needs_no_page_tables)
 TEST_F(mapping, at_other_addresses_has_small_entries)
 {
 	unsigned char *view = map_like(self->dmabuf, self->size, RW, 0, self->source + PAGE);
-	long before = tables();
+	long before = page_tables();
 
 	touch(view, self->size);
-	EXPECT_LE(16, tables() - before);
+	EXPECT_LE(16, page_tables() - before);
 	EXPECT_EQ(-1, first_difference(view, self->size, 1));
 	fill(view, self->size, 2);
 	EXPECT_EQ(-1, first_difference(self->source, self->size, 2));
@@ -287,11 +281,11 @@ TEST_F(mapping, for_reading_is_never_for_writing)
 TEST_F(mapping, of_a_process_without_huge_pages_has_small_entries)
 {
 	unsigned char *view = map_like(self->dmabuf, self->size, RW, 0, self->source);
-	long before = tables();
+	long before = page_tables();
 
 	ASSERT_EQ(0, set_thp_disabled(true));
 	touch(view, self->size);
-	EXPECT_LE(16, tables() - before);
+	EXPECT_LE(16, page_tables() - before);
 	EXPECT_EQ(-1, first_difference(view, self->size, 1));
 	ASSERT_EQ(0, set_thp_disabled(false));
 	fill(view, self->size, 2);

@@ -237,29 +237,29 @@ def sync_4k(results):
     )
 
 
-def rectangle_to_all(results, memories):
-    """A sync of 480 rows as a multiple of one of the whole buffer."""
+def worst_ratio(results, above, below, memories):
+    """The largest multiple of BELOW that ABOVE costs. Each is an operation and a method."""
     return worst(
         (
-            results.need("sync-rectangle", "vmemexp", memory, size)
-            / results.need("sync-all", "vmemexp", memory, size)
+            results.need(*above, memory, size) / results.need(*below, memory, size)
             for memory in memories
-            for size in results.sizes("sync-rectangle", memory)
+            for size in results.sizes(above[0], memory)
         ),
-        f"sync-rectangle of {memories[0]}",
+        f"{above[0]} of {memories[0]}",
+    )
+
+
+def rectangle_to_all(results, memories):
+    """A sync of 480 rows as a multiple of one of the whole buffer."""
+    return worst_ratio(
+        results, ("sync-rectangle", "vmemexp"), ("sync-all", "vmemexp"), memories
     )
 
 
 def dmabuf_sync(results):
     """DMA_BUF_IOCTL_SYNC as a multiple of what it costs with a heap's buffer."""
-    return worst(
-        (
-            results.need("sync-all", "DMA_BUF_IOCTL_SYNC", memory, size)
-            / results.need("sync-all", "heap", memory, size)
-            for memory in MEMORY
-            for size in results.sizes("sync-all", memory)
-        ),
-        "sync-all",
+    return worst_ratio(
+        results, ("sync-all", "DMA_BUF_IOCTL_SYNC"), ("sync-all", "heap"), tuple(MEMORY)
     )
 
 

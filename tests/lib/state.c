@@ -109,6 +109,11 @@ long pinned_pages(void)
 	       read_counter("/proc/vmstat", "nr_foll_pin_released");
 }
 
+long page_tables(void)
+{
+	return read_counter("/proc/self/status", "VmPTE");
+}
+
 long accounted_pages(void)
 {
 	return read_counter("/proc/self/status", "VmPin") * 1024L /

@@ -40,6 +40,8 @@ long read_counter(const char *path, const char *name);
 long pinned_pages(void);
 /* Pages that this process pinned and that count against its limit. */
 long accounted_pages(void);
+/* KiB of this process's page tables for small entries. */
+long page_tables(void);
 int open_files(void);
 /* The next file descriptor; one that is reserved is in no directory. */
 int next_file(void);

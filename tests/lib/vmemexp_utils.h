@@ -358,23 +358,37 @@ __test_importer_info(struct __test_metadata *_metadata, int session)
 #define test_importer_info(session) __test_importer_info(_metadata, session)
 
 /* The first bytes of the dma-buf, by a mapping of its own and for a device. */
-static inline void __test_contents(struct __test_metadata *_metadata,
-				   int dmabuf, size_t length, unsigned int seed)
+static inline void __test_bytes(struct __test_metadata *_metadata, int dmabuf,
+				const unsigned char *expect, size_t length)
 {
-	void *view = mmap(NULL, length, PROT_READ, MAP_SHARED, dmabuf, 0);
+	unsigned char *view = mmap(NULL, length, PROT_READ, MAP_SHARED, dmabuf, 0);
 	int session = test_importer_open();
-	void *read = malloc(length);
+	unsigned char *read = malloc(length);
 
-	ASSERT_NE(MAP_FAILED, view);
-	EXPECT_EQ(-1, first_difference(view, length, seed));
+	ASSERT_NE(MAP_FAILED, (void *)view);
+	ASSERT_NE(NULL, read);
+	EXPECT_EQ(-1, first_wrong(expect, view, length));
 	munmap(view, length);
 
 	test_importer_attach(session, dmabuf, IMPORTER_DEV_COHERENT);
 	test_importer_map(session, IMPORTER_TO_DEVICE);
 	test_importer_read(session, 0, read, length);
-	EXPECT_EQ(-1, first_difference(read, length, seed));
+	EXPECT_EQ(-1, first_wrong(expect, read, length));
 	close(session);
 	free(read);
+}
+
+#define test_bytes(dmabuf, expect, length) __test_bytes(_metadata, dmabuf, expect, length)
+
+static inline void __test_contents(struct __test_metadata *_metadata,
+				   int dmabuf, size_t length, unsigned int seed)
+{
+	unsigned char *expect = malloc(length);
+
+	ASSERT_NE(NULL, expect);
+	fill(expect, length, seed);
+	test_bytes(dmabuf, expect, length);
+	free(expect);
 }
 
 /* Expects what fill() writes for @seed. */
