@@ -1336,7 +1336,6 @@ TEST_F(process, that_is_killed_with_everything_held_leaves_nothing)
 /* --- threads --- */
 
 #define RACE_PAGES	64
-#define RACE_MS		3000
 
 struct race {
 	unsigned char *addr;
@@ -1349,13 +1348,18 @@ static void *unmap_and_map(void *arg)
 
 	for (unsigned int i = 0; !__atomic_load_n(&race->over, __ATOMIC_RELAXED); i += 7) {
 		unsigned char *page = race->addr + i % RACE_PAGES * page_size();
+		/* Longer and longer: on a busy machine an export may need it. */
+		unsigned int ms = 1 + i / 1024;
 
 		munmap(page, page_size());
+		/* With one CPU, no export runs in between unless this waits. */
+		if (i % 16 == 8)
+			sleep_ms(ms);
 		mmap(page, page_size(), RW,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 		/* Time for an export that nothing happens to. */
 		if (i % 16 == 0)
-			sleep_ms(1);
+			sleep_ms(ms);
 	}
 	return NULL;
 }
@@ -1372,7 +1376,7 @@ TEST_F(process, that_unmaps_while_it_exports_gets_all_or_nothing)
 
 	ASSERT_EQ(0, pthread_create(&thread, NULL, unmap_and_map, &race));
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	while ((good < 100 || bad < 100) && elapsed_ms(&start) < RACE_MS) {
+	while ((good < 50 || bad < 50) && elapsed_ms(&start) < RELEASE_TIMEOUT_MS) {
 		cmd = export_args(race.addr, size, O_RDWR);
 		if (_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd) == 0) {
 			good++;
@@ -1394,8 +1398,8 @@ TEST_F(process, that_unmaps_while_it_exports_gets_all_or_nothing)
 	}
 	__atomic_store_n(&race.over, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
-	EXPECT_NE(0, good);
-	EXPECT_NE(0, bad);
+	EXPECT_LE(50, good);
+	EXPECT_LE(50, bad);
 	munmap(race.addr, size);
 }
 
