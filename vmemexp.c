@@ -2326,27 +2326,28 @@ static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 {
 	/* The compiler would read these again for each entry. */
 	bool has_pages = buf->has_pages, persistent = at->persistent;
-	unsigned long i, pfn, pages, chunk, max_pages = at->max_pages, nr = buf->nr_extents;
-	const struct vmemexp_extent *extents = buf->extents;
+	unsigned long i, end, pfn, pages, chunk, max_pages = at->max_pages, nr = buf->nr_extents;
+	const struct vmemexp_extent *extent = buf->extents;
+	unsigned int left = at->nr_entries;
+	struct scatterlist *sg = at->sgt.sgl;
 	u64 offset = at->dma_offset;
-	struct scatterlist *sg = NULL;
 
-	at->sgt.orig_nents = at->nr_entries;
-	at->sgt.nents = at->nr_entries;
-	for (i = 0; i < nr; i++) {
-		pfn = extents[i].base;
-		pages = (i + 1 < nr ? extents[i + 1].start : buf->npages) - extents[i].start;
-		for (; pages; pages -= chunk, pfn += chunk) {
+	at->sgt.orig_nents = left;
+	at->sgt.nents = left;
+	for (i = 1; i <= nr; i++, extent++) {
+		pfn = extent->base;
+		end = i < nr ? extent[1].start : buf->npages;
+		for (pages = end - extent->start; pages; pages -= chunk, pfn += chunk) {
 			chunk = min(pages, max_pages);
-			sg = sg ? vmemexp_next_entry(sg) : at->sgt.sgl;
-			if (sg_is_last(sg))
-				sg_unmark_end(sg);
+			sg_unmark_end(sg);
 			sg_set_page(sg, has_pages ? pfn_to_page(pfn) : NULL,
 				    chunk << PAGE_SHIFT, 0);
-			if (!persistent)
-				continue;
-			sg_dma_address(sg) = PFN_PHYS(pfn) + offset;
-			sg_dma_len(sg) = sg->length;
+			if (persistent) {
+				sg_dma_address(sg) = PFN_PHYS(pfn) + offset;
+				sg_dma_len(sg) = chunk << PAGE_SHIFT;
+			}
+			if (--left)
+				sg = vmemexp_next_entry(sg);
 		}
 		vmemexp_relax(i);
 	}
@@ -2505,6 +2506,13 @@ static void vmemexp_restore_sgt(const struct vmemexp_buf *buf, struct vmemexp_at
 	sg_mark_end(sg);
 }
 
+static void vmemexp_forget_dma_map(struct vmemexp_attachment *at)
+{
+	at->nr_segments = 0;
+	at->nr_bounced = 0;
+	at->persistent = false;
+}
+
 /* Undo vmemexp_dma_map() with the scatterlist as it was then. */
 static void vmemexp_undo_dma_map(struct vmemexp_attachment *at)
 {
@@ -2513,15 +2521,17 @@ static void vmemexp_undo_dma_map(struct vmemexp_attachment *at)
 		vmemexp_dma_unmap_resources(at, at->nr_segments, at->mapped_dir);
 	else if (at->nr_segments)
 		dma_unmap_sgtable(at->dev, &at->sgt, at->mapped_dir, DMA_ATTR_SKIP_CPU_SYNC);
-	at->nr_segments = 0;
-	at->nr_bounced = 0;
-	at->persistent = false;
+	vmemexp_forget_dma_map(at);
 }
 
 /* Undo vmemexp_dma_map(), whatever importers have done to the scatterlist. */
 static void vmemexp_dma_unmap(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
 	at->sgt.orig_nents = at->nr_entries;
+	if (at->persistent && !dma_need_unmap(at->dev)) {
+		vmemexp_forget_dma_map(at);
+		return;
+	}
 	if (at->persistent)
 		vmemexp_fill_sgt(buf, at);
 	else

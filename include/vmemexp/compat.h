@@ -152,6 +152,20 @@ static inline bool vmemexp_is_dma_coherent(struct device *dev)
 #endif
 
 /*
+ * Return false if unmapping would do nothing for the device, of which the caller knows
+ * that it is direct and works on no copies. "dma-mapping: add a dma_need_unmap helper"
+ * (v6.16) asks the DMA API, which keeps a record of all mappings where it checks its users.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 16, 0)
+static inline bool vmemexp_dma_need_unmap(struct device *dev)
+{
+	return IS_ENABLED(CONFIG_DMA_API_DEBUG);
+}
+
+#define dma_need_unmap			vmemexp_dma_need_unmap
+#endif
+
+/*
  * Return true if memory is encrypted, and some of it may be in clear text: SME, SEV,
  * TDX, realms. aa5a461171f9 (v5.16) added one question for all of them.
  */
