@@ -2361,8 +2361,8 @@ static void vmemexp_dma_unmap_resources(struct vmemexp_attachment *at, unsigned 
 	unsigned int i;
 
 	for_each_sg(at->sgt.sgl, sg, nents, i) {
-		dma_unmap_resource(at->dev, sg_dma_address(sg), sg_dma_len(sg), dir,
-				   DMA_ATTR_SKIP_CPU_SYNC);
+		dma_unmap_phys(at->dev, sg_dma_address(sg), sg_dma_len(sg), dir,
+			       DMA_ATTR_SKIP_CPU_SYNC | DMA_ATTR_MMIO);
 		vmemexp_relax(i);
 	}
 }
@@ -2381,7 +2381,8 @@ static int vmemexp_dma_map_resources(const struct vmemexp_buf *buf, struct vmeme
 		phys = PFN_PHYS(buf->extents[extent].base + (index - buf->extents[extent].start));
 		if (!vmemexp_can_map_resource(at->dev, phys, sg->length))
 			goto err_unmap;
-		addr = dma_map_resource(at->dev, phys, sg->length, dir, DMA_ATTR_SKIP_CPU_SYNC);
+		addr = dma_map_phys(at->dev, phys, sg->length, dir,
+				    DMA_ATTR_SKIP_CPU_SYNC | DMA_ATTR_MMIO);
 		if (dma_mapping_error(at->dev, addr))
 			goto err_unmap;
 		sg_dma_address(sg) = addr;
@@ -2444,7 +2445,7 @@ static bool vmemexp_is_noncoherent(const struct vmemexp_buf *buf,
 	if (!VMEMEXP_HAS_CACHES || vmemexp_cache(buf->prot_cache) != VMEMEXP_CACHE_CACHED)
 		return false;
 	if (buf->is_ram)
-		return !coherent && VMEMEXP_DMA_MAP_DROPS_CACHES && VMEMEXP_HAS_CACHE_OPS;
+		return !coherent && VMEMEXP_HAS_CACHE_OPS;
 	return !coherent || (at->resource && vmemexp_is_translated(at->dev));
 }
 
@@ -4503,7 +4504,8 @@ static void __exit vmemexp_exit(void)
 }
 module_exit(vmemexp_exit);
 
-VMEMEXP_IMPORT_NS_DMA_BUF;
+/* MODULE_IMPORT_NS(), whose argument has been a string since cdd30ebb1b9f (v6.13). */
+MODULE_INFO(import_ns, "DMA_BUF");
 MODULE_DESCRIPTION("Export user virtual memory as a dma-buf");
 MODULE_VERSION("0.1.0");
 MODULE_LICENSE("GPL");

@@ -247,7 +247,7 @@ struct vmemexp_collect {
  *	is nothing but the addresses of the memory (vmemexp_is_direct()). There are no
  *	@segments.
  * @dma_offset: while @persistent: the DMA address of a byte less its address in memory
- * @resource: the mapping was made by dma_map_resource()
+ * @resource: the mapping was made by dma_map_phys(), as memory that is not RAM
  * @segments: the mapping's contiguous ranges of DMA addresses. Syncs go by this copy,
  *	since importers may edit the scatterlist that they got. NULL until needed.
  * @nr_segments: number of these ranges, 0 while nothing is mapped

@@ -29,9 +29,10 @@
 /*
  * What differs between architectures:
  * ALL_SNOOP	no device needs cache maintenance
- * MAP_FORGETS	the DMA API forgets what is in the caches before a device writes
- * CLEAN	how the caches are written back ...
- * FORGET	... and forgotten after that
+ * MAP_FORGETS	the DMA API may forget what is in the caches before a device writes
+ * CLEAN	how the caches are written back
+ * FORGET	how they are forgotten
+ * FORGET_CLEANS FORGET writes them back before, so that CLEAN need not come first
  * NARROW_BITS	address bits of a device that does not reach all of the memory
  */
 #if defined(__arm__)
@@ -39,19 +40,23 @@
 #define MAP_FORGETS	1
 #define CLEAN		CACHEWATCH_FLUSH
 #define FORGET		CACHEWATCH_FLUSH
+/* There is an outer cache between the two. */
+#define FORGET_CLEANS	0
 #define NARROW_BITS	31
 #elif defined(__aarch64__)
 #define ALL_SNOOP	0
-/* c50f11c6196f (v5.19) made it write them back instead. */
-#define MAP_FORGETS	(!kernel_at_least(5, 19))
-#define CLEAN		CACHEWATCH_CLEAN
-#define FORGET		CACHEWATCH_INVALIDATE
+/* c50f11c6196f (v5.19) made it write them back, which kernels of vendors have undone. */
+#define MAP_FORGETS	1
+#define CLEAN		CACHEWATCH_FLUSH
+#define FORGET		CACHEWATCH_FLUSH
+#define FORGET_CLEANS	1
 #define NARROW_BITS	32
 #else
 #define ALL_SNOOP	1
 #define MAP_FORGETS	0
 #define CLEAN		CACHEWATCH_CLEAN
 #define FORGET		CACHEWATCH_FLUSH
+#define FORGET_CLEANS	1
 #define NARROW_BITS	28
 #endif
 
@@ -529,6 +534,13 @@ static unsigned int to_direction(unsigned int access)
 	       access == VMEMEXP_SYNC_READ ? IMPORTER_FROM_DEVICE : IMPORTER_TO_DEVICE;
 }
 
+static void expect_forgotten(struct scene *self)
+{
+	if (!FORGET_CLEANS)
+		expect(self, CLEAN, 0);
+	expect(self, FORGET, 0);
+}
+
 static void expect_for_device(struct scene *self, const struct step *step,
 			      const struct device *d)
 {
@@ -541,8 +553,7 @@ static void expect_for_device(struct scene *self, const struct step *step,
 		if (self->is_ram) {
 			expect(self, CACHEWATCH_FOR_CPU, direction);
 		} else {
-			expect(self, CLEAN, 0);
-			expect(self, FORGET, 0);
+			expect_forgotten(self);
 		}
 		return;
 	}
@@ -557,8 +568,7 @@ static void expect_for_device(struct scene *self, const struct step *step,
 static void expect_for_observer(struct scene *self, const struct step *step)
 {
 	if (step->way == TAKE) {
-		expect(self, CLEAN, 0);
-		expect(self, FORGET, 0);
+		expect_forgotten(self);
 	} else if (step->access & VMEMEXP_SYNC_WRITE) {
 		expect(self, CLEAN, 0);
 	}

@@ -2,6 +2,10 @@
 /*
  * Shims that make older kernels look like the newest one, for which vmemexp.c is
  * written. Each names the commit after which it can go.
+ *
+ * Kernels of board vendors and distributions are newer than their version says. Where a
+ * header shows the change, Kbuild defines VMEMEXP_HAVE_*. A version is asked only where
+ * none does, and where the older way does no harm in a newer kernel.
  */
 #ifndef _VMEMEXP_COMPAT_H
 #define _VMEMEXP_COMPAT_H
@@ -41,7 +45,7 @@ struct vmemexp_pfn {
  * dma-iommu" (v6.12) replaced the operations of a device behind one by a flag; only
  * architectures with code of their own have operations still.
  */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+#ifdef VMEMEXP_HAVE_IOMMU_DMA
 #include <linux/iommu-dma.h>
 static inline bool vmemexp_may_use_iommu(struct device *dev)
 {
@@ -87,13 +91,6 @@ static inline phys_addr_t vmemexp_dma_to_phys(struct device *dev, struct iommu_d
 	return domain ? iommu_iova_to_phys(domain, addr) : dma_to_phys(dev, addr);
 }
 
-/* cdd30ebb1b9f (v6.13) made the namespace a string. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
-#define VMEMEXP_IMPORT_NS_DMA_BUF	MODULE_IMPORT_NS("DMA_BUF")
-#else
-#define VMEMEXP_IMPORT_NS_DMA_BUF	MODULE_IMPORT_NS(DMA_BUF)
-#endif
-
 /*
  * Return true if the caller holds the mmap_lock for writing, as mm/ does where it
  * splits a mapping. Nothing in mm/ tells who holds it. With PREEMPT_RT it is a lock of
@@ -107,7 +104,7 @@ static inline bool vmemexp_is_mmap_writer(struct mm_struct *mm)
 	unsigned long owner = atomic_long_read(&mm->mmap_lock.owner) & ~2UL;
 
 	return owner == (unsigned long)current;
-#elif LINUX_VERSION_CODE >= KERNEL_VERSION(5, 15, 0)
+#elif defined(VMEMEXP_HAVE_RWBASE_RT)
 	/* Bit 0: there are waiters. */
 	unsigned long owner = (unsigned long)READ_ONCE(mm->mmap_lock.rwbase.rtmutex.owner) & ~1UL;
 
@@ -118,7 +115,18 @@ static inline bool vmemexp_is_mmap_writer(struct mm_struct *mm)
 }
 
 /*
- * Return true if dma_map_resource() maps this memory as it is. Since a9c38c5d267c
+ * "dma-mapping: introduce new DMA attribute to indicate MMIO memory" (v6.18) made a call
+ * for RAM and all other memory. Where the DMA API checks its users, dma_map_resource() of
+ * such a kernel warns of memory that has a struct page, and the new call does not.
+ */
+#ifndef DMA_ATTR_MMIO
+#define DMA_ATTR_MMIO			0
+#define dma_map_phys			dma_map_resource
+#define dma_unmap_phys			dma_unmap_resource
+#endif
+
+/*
+ * Return true if dma_map_phys() maps memory that is not RAM as it is. Since a9c38c5d267c
  * (v5.16) it takes memory that has a struct page. Since "dma-direct: use the same
  * device address translation for resources" (v7.3) it translates, like all other calls,
  * where the bus sees memory elsewhere than the CPUs do. No mapping is better than a
@@ -141,22 +149,13 @@ static inline bool vmemexp_is_dma_coherent(struct device *dev)
 	return dev_is_dma_coherent(dev);
 }
 
-/*
- * c50f11c6196f (v5.19) made arm64 write caches back, and not drop them, before a
- * device writes; arm has never followed.
- */
-#if defined(CONFIG_ARM) || LINUX_VERSION_CODE < KERNEL_VERSION(5, 19, 0)
-#define VMEMEXP_DMA_MAP_DROPS_CACHES	1
-#else
-#define VMEMEXP_DMA_MAP_DROPS_CACHES	0
-#endif
 
 /*
  * Return false if unmapping would do nothing for the device, of which the caller knows
  * that it is direct and works on no copies. "dma-mapping: add a dma_need_unmap helper"
  * (v6.16) asks the DMA API, which keeps a record of all mappings where it checks its users.
  */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 16, 0)
+#ifndef VMEMEXP_HAVE_DMA_NEED_UNMAP
 static inline bool vmemexp_dma_need_unmap(struct device *dev)
 {
 	return IS_ENABLED(CONFIG_DMA_API_DEBUG);
@@ -167,19 +166,20 @@ static inline bool vmemexp_dma_need_unmap(struct device *dev)
 
 /*
  * Return true if memory is encrypted, and some of it may be in clear text: SME, SEV,
- * TDX, realms. aa5a461171f9 (v5.16) added one question for all of them.
+ * TDX, realms. aa5a461171f9 (v5.16) added one question for all of them, and e9d1d2bb75b2
+ * (v5.16) removed the older one. Linux 5.10.y has the new header, and no answer in it.
  */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 16, 0)
-#include <linux/cc_platform.h>
-static inline bool vmemexp_is_memory_encrypted(void)
-{
-	return cc_platform_has(CC_ATTR_MEM_ENCRYPT);
-}
-#else
+#ifdef VMEMEXP_HAVE_MEM_ENCRYPT_ACTIVE
 #include <linux/mem_encrypt.h>
 static inline bool vmemexp_is_memory_encrypted(void)
 {
 	return mem_encrypt_active();
+}
+#else
+#include <linux/cc_platform.h>
+static inline bool vmemexp_is_memory_encrypted(void)
+{
+	return cc_platform_has(CC_ATTR_MEM_ENCRYPT);
 }
 #endif
 
@@ -221,13 +221,13 @@ static inline void vmemexp_drop_user(struct user_struct *user, struct cred *cred
  * 9c930054f2f5 (v5.15) lets modules do that; since 4e94ddfe2aab (v6.8) it writes the
  * descriptor before it installs the file.
  */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+#if defined(VMEMEXP_HAVE_RECEIVE_FD_UFD) && defined(VMEMEXP_HAVE_RECEIVE_FD)
 #define VMEMEXP_CAN_RECEIVE_FD		1
 static inline int vmemexp_receive_fd(struct file *file, __s32 __user *ufd, unsigned int flags)
 {
 	return receive_fd(file, ufd, flags);
 }
-#elif LINUX_VERSION_CODE >= KERNEL_VERSION(5, 15, 0)
+#elif defined(VMEMEXP_HAVE_RECEIVE_FD)
 #define VMEMEXP_CAN_RECEIVE_FD		1
 static inline int vmemexp_receive_fd(struct file *file, __s32 __user *ufd, unsigned int flags)
 {
@@ -249,12 +249,12 @@ static inline int vmemexp_receive_fd(struct file *file, __s32 __user *ufd, unsig
 #endif
 
 /* "dma-buf: Rename dma_buf_move_notify() to dma_buf_invalidate_mappings()" (v7.1) */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 1, 0)
+#ifndef VMEMEXP_HAVE_INVALIDATE_MAPPINGS
 #define dma_buf_invalidate_mappings	dma_buf_move_notify
 #endif
 
 /* 2c92ca849fcc (v6.10) dropped the second argument of __assign_str(). */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
+#ifdef VMEMEXP_HAVE_ASSIGN_STR_OF_ONE
 #define vmemexp_assign_str(dst, ...)	__assign_str(dst)
 #else
 #define vmemexp_assign_str(dst, src)	__assign_str(dst, src)
@@ -282,12 +282,12 @@ static inline void vmemexp_read_pte(const struct vm_area_struct *vma, pte_t pte,
  * 6da8e9634bb7 (v6.12) added follow_pfnmap_start(); 29ae7d96d166 (v6.10) gave its
  * predecessor the mapping instead of the mm. The latter knows no huge entries.
  */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+#ifdef VMEMEXP_HAVE_PFNMAP_START
 /*
  * Return how many bytes the entry maps that follow_pfnmap_start() has found and holds.
  * 62fb8adc43af (v6.15) made it tell that.
  */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 15, 0)
+#ifdef VMEMEXP_HAVE_PFNMAP_ADDR_MASK
 static inline unsigned long vmemexp_entry_size(const struct follow_pfnmap_args *args)
 {
 	return ~args->addr_mask + 1;
@@ -331,10 +331,10 @@ static inline int vmemexp_follow_pfn(struct vm_area_struct *vma, unsigned long a
 	return 0;
 }
 #else
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
-#define vmemexp_follow_pte(vma, ...)	follow_pte((vma)->vm_mm, __VA_ARGS__)
-#else
+#ifdef VMEMEXP_HAVE_FOLLOW_PTE_OF_VMA
 #define vmemexp_follow_pte		follow_pte
+#else
+#define vmemexp_follow_pte(vma, ...)	follow_pte((vma)->vm_mm, __VA_ARGS__)
 #endif
 
 static inline int vmemexp_follow_pfn(struct vm_area_struct *vma, unsigned long addr,
@@ -354,14 +354,14 @@ static inline int vmemexp_follow_pfn(struct vm_area_struct *vma, unsigned long a
 #endif
 
 /*
- * Huge entries in mappings of a buffer. Before 3c8e44c9b369 (v6.12) they had no mark that
- * keeps GUP away from the pages behind them. "mm: remove remaining uses of PFN_DEV"
- * (v6.17) made the page frame a number.
+ * Huge entries in mappings of a buffer. Before 3c8e44c9b369 (v6.12), which added the
+ * configuration's symbol, they had no mark that keeps GUP away from the pages behind them.
+ * "mm: remove remaining uses of PFN_DEV" (v6.17) made the page frame a number.
  */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0) && defined(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP)
+#ifdef CONFIG_ARCH_SUPPORTS_PMD_PFNMAP
 #define VMEMEXP_HAS_HUGE_FAULTS		1
 #include <linux/huge_mm.h>
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#ifdef VMEMEXP_HAVE_PFN_T
 #include <linux/pfn_t.h>
 #endif
 
@@ -369,10 +369,10 @@ static inline vm_fault_t vmemexp_insert_pmd(struct vm_fault *vmf, unsigned long 
 {
 	bool write = vmf->flags & FAULT_FLAG_WRITE;
 
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
-	return vmf_insert_pfn_pmd(vmf, pfn, write);
-#else
+#ifdef VMEMEXP_HAVE_PFN_T
 	return vmf_insert_pfn_pmd(vmf, __pfn_to_pfn_t(pfn, PFN_DEV), write);
+#else
+	return vmf_insert_pfn_pmd(vmf, pfn, write);
 #endif
 }
 
@@ -399,7 +399,7 @@ static inline bool vmemexp_has_pmd(struct mm_struct *mm, unsigned long addr) { r
 #endif
 
 /* 1c71222e5f23 (v6.3) made vm_flags read-only but for these functions. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#ifndef VMEMEXP_HAVE_VM_FLAGS_MOD
 static inline void vmemexp_vm_flags_mod(struct vm_area_struct *vma,
 					unsigned long set, unsigned long clear)
 {
@@ -451,19 +451,19 @@ static inline unsigned int vmemexp_gup_read_flags(struct mm_struct *mm, unsigned
 #endif
 
 /* 7bc80a5462c3 (v5.19) replaced the "wait for all" argument by a usage. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 19, 0)
+#ifndef VMEMEXP_HAVE_RESV_USAGE
 #define dma_resv_usage_rw(write)	(write)
 #define VMEMEXP_RESV_USAGE_ALL		true
 #else
 #define VMEMEXP_RESV_USAGE_ALL		DMA_RESV_USAGE_BOOKKEEP
 #endif
 /* d3fae3b3daac (v5.14) dropped the suffix. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 14, 0)
+#ifndef VMEMEXP_HAVE_RESV_WAIT_TIMEOUT
 #define dma_resv_wait_timeout		dma_resv_wait_timeout_rcu
 #endif
 
 /* 7b230db3b8d3 (v5.16) introduced folios. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 16, 0)
+#ifndef page_folio
 #define folio				page
 #define vmemexp_folio_page(folio)	(folio)
 #define page_folio(page)		compound_head(page)
@@ -478,7 +478,7 @@ static inline unsigned int vmemexp_gup_read_flags(struct mm_struct *mm, unsigned
 #endif
 
 /* ce6d42f2e4a2 (v5.14) added vma_lookup(). */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 14, 0)
+#ifndef VMEMEXP_HAVE_VMA_LOOKUP
 static inline struct vm_area_struct *vma_lookup(struct mm_struct *mm, unsigned long addr)
 {
 	struct vm_area_struct *vma = find_vma(mm, addr);
@@ -487,13 +487,14 @@ static inline struct vm_area_struct *vma_lookup(struct mm_struct *mm, unsigned l
 }
 #endif
 
-/* 54d020692b34 (v6.5) dropped the argument for mappings. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+/* 54d020692b34 and ca5e863233e8 (v6.5) dropped the argument for mappings. */
+#ifdef VMEMEXP_HAVE_GUP_VMAS
+#define get_user_pages(start, nr, flags, pages)	get_user_pages(start, nr, flags, pages, NULL)
 #define pin_user_pages(start, nr, flags, pages)	pin_user_pages(start, nr, flags, pages, NULL)
 #endif
 
 /* "mm cma: rename PF_MEMALLOC_NOCMA to PF_MEMALLOC_PIN" (v5.13) */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 13, 0)
+#ifndef VMEMEXP_HAVE_MEMALLOC_PIN
 #define memalloc_pin_save		memalloc_nocma_save
 #define memalloc_pin_restore		memalloc_nocma_restore
 #endif
@@ -509,7 +510,7 @@ static inline struct vm_area_struct *vma_lookup(struct mm_struct *mm, unsigned l
  * the pages of a VM_MIXEDMAP mapping as pinned, and stores no page. So ask for a reference
  * to each first, which GUP refuses for a page frame.
  */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#ifdef FOLL_PIN
 static inline int vmemexp_fault_in_pages(unsigned long addr, unsigned long count,
 					 unsigned int flags)
 {
@@ -543,7 +544,7 @@ static inline int vmemexp_fault_in_pages(unsigned long addr, unsigned long count
 static inline int vmemexp_pin_one_page(unsigned long addr, unsigned int flags,
 				       struct page **page)
 {
-	int ret = get_user_pages(addr, 1, flags & ~FOLL_LONGTERM, page, NULL);
+	int ret = get_user_pages(addr, 1, flags & ~FOLL_LONGTERM, page);
 
 	if (ret != 1)
 		return ret;
@@ -594,7 +595,7 @@ static inline int vmemexp_pin_user_pages(unsigned long addr, unsigned long count
 #endif
 
 /* "mm/gup: add a range variant of unpin_user_pages_dirty_lock()" (v5.13) */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 13, 0)
+#ifndef VMEMEXP_HAVE_UNPIN_RANGE
 static inline void unpin_user_page_range_dirty_lock(struct page *page, unsigned long npages,
 						    bool dirty)
 {
@@ -604,7 +605,7 @@ static inline void unpin_user_page_range_dirty_lock(struct page *page, unsigned 
 #endif
 
 /* f3ba3c710ac5 (v5.11) added kmap_local_page(). */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 11, 0)
+#ifndef VMEMEXP_HAVE_KMAP_LOCAL
 #define kmap_local_page(page)		kmap_atomic(page)
 #define kunmap_local(addr)		kunmap_atomic(addr)
 #endif
@@ -613,9 +614,9 @@ static inline void unpin_user_page_range_dirty_lock(struct page *page, unsigned 
  * 6619ccf1bb1d (v5.11) made vmap fill in a structure, which is called iosys_map
  * since 7938f4218168 (v5.18).
  */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 18, 0)
+#if defined(VMEMEXP_HAVE_IOSYS_MAP)
 #include <linux/iosys-map.h>
-#elif LINUX_VERSION_CODE >= KERNEL_VERSION(5, 11, 0)
+#elif defined(VMEMEXP_HAVE_DMA_BUF_MAP)
 #include <linux/dma-buf-map.h>
 #define iosys_map			dma_buf_map
 #define iosys_map_set_vaddr		dma_buf_map_set_vaddr
@@ -627,7 +628,7 @@ struct iosys_map {
 #define iosys_map_set_vaddr(map, va)	((map)->vaddr = (va))
 #endif
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 11, 0)
+#if !defined(VMEMEXP_HAVE_IOSYS_MAP) && !defined(VMEMEXP_HAVE_DMA_BUF_MAP)
 #define VMEMEXP_LEGACY_VMAP_OPS(vmap_fn, vunmap_fn)				\
 	static void *vmap_fn##_op(struct dma_buf *dmabuf)			\
 	{									\

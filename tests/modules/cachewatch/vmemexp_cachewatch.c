@@ -39,8 +39,8 @@ static const struct cachewatch_function cachewatch_functions[] = {
 #if defined(CONFIG_ARM64)
 	{ "arch_sync_dma_for_device", 0, CACHEWATCH_FOR_DEVICE },
 	{ "arch_sync_dma_for_cpu", 0, CACHEWATCH_FOR_CPU },
-	{ "arch_wb_cache_pmem", 0, CACHEWATCH_CLEAN },
-	{ "arch_invalidate_pmem", 0, CACHEWATCH_INVALIDATE },
+	/* The driver's own: the kernel has none that every configuration exports. */
+	{ "vmemexp_flush_dcache", 0, CACHEWATCH_FLUSH },
 #elif defined(CONFIG_ARM)
 	{ "arch_sync_dma_for_device", 0, CACHEWATCH_FOR_DEVICE },
 	{ "arch_sync_dma_for_cpu", 0, CACHEWATCH_FOR_CPU },

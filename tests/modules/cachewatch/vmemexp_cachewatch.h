@@ -30,10 +30,9 @@
 #define CACHEWATCH_FOR_DEVICE	0	/* arch_sync_dma_for_device() */
 #define CACHEWATCH_FOR_CPU	1	/* arch_sync_dma_for_cpu() */
 /* By kernel address, up to the point of coherency. */
-#define CACHEWATCH_CLEAN	2	/* written back (arm64, amd64) */
-#define CACHEWATCH_INVALIDATE	3	/* forgotten (arm64) */
-#define CACHEWATCH_FLUSH	4	/* written back, then forgotten (arm, amd64) */
-#define CACHEWATCH_NR_OPS	5
+#define CACHEWATCH_CLEAN	2	/* written back (amd64) */
+#define CACHEWATCH_FLUSH	3	/* written back, then forgotten */
+#define CACHEWATCH_NR_OPS	4
 
 /* The kernel address led to more than one physical range, or to none. */
 #define CACHEWATCH_NOWHERE	(~0ULL)

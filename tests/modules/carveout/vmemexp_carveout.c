@@ -50,7 +50,7 @@ MODULE_PARM_DESC(ranges, "base:size,... of physical ranges that the kernel does 
 /* --- older kernels: the code below is written for the newest --- */
 
 /* bc292ab00f6c (v6.3) made vm_flags read-only. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#ifndef VMEMEXP_HAVE_VM_FLAGS_MOD
 static void vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
 {
 	vma->vm_flags |= flags;
@@ -58,7 +58,7 @@ static void vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
 #endif
 
 /* "mm: remove the remaining pfn_t types" (v6.17) */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#ifdef VMEMEXP_HAVE_PFN_T
 #include <linux/pfn_t.h>
 #define carveout_insert_mixed(vma, addr, pfn)	\
 	vmf_insert_mixed(vma, addr, __pfn_to_pfn_t(pfn, PFN_DEV))
@@ -68,7 +68,7 @@ static void vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
 
 /* "mm: introduce ARCH_SUPPORTS_HUGE_PFNMAP and special bits to pmd/pud" (v6.12) */
 #ifdef CONFIG_ARCH_SUPPORTS_PMD_PFNMAP
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#ifdef VMEMEXP_HAVE_PFN_T
 #define carveout_insert_pmd(vmf, pfn, write)	\
 	vmf_insert_pfn_pmd(vmf, __pfn_to_pfn_t(pfn, PFN_DEV), write)
 #else

@@ -43,15 +43,11 @@
 
 /* --- older kernels: the code below is written for the newest --- */
 
-/* cdd30ebb1b9f (v6.13) made the namespace a string. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
-MODULE_IMPORT_NS("DMA_BUF");
-#else
-MODULE_IMPORT_NS(DMA_BUF);
-#endif
+/* MODULE_IMPORT_NS(), whose argument has been a string since cdd30ebb1b9f (v6.13). */
+MODULE_INFO(import_ns, "DMA_BUF");
 
 /* 19d6634d8789 (v6.2) made importers map under the reservation lock. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#ifndef VMEMEXP_HAVE_DMA_BUF_MAP_UNLOCKED
 #define edu_dma_buf_map dma_buf_map_attachment
 #define edu_dma_buf_unmap dma_buf_unmap_attachment
 #else

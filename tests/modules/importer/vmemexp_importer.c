@@ -53,7 +53,7 @@
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 18, 0)
+#ifdef VMEMEXP_HAVE_IOSYS_MAP
 #include <linux/iosys-map.h>
 #endif
 
@@ -62,22 +62,18 @@
 
 /* --- older kernels: the code below is written for the newest --- */
 
-/* cdd30ebb1b9f (v6.13) made the namespace a string. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
-MODULE_IMPORT_NS("DMA_BUF");
-#else
-MODULE_IMPORT_NS(DMA_BUF);
-#endif
+/* MODULE_IMPORT_NS(), whose argument has been a string since cdd30ebb1b9f (v6.13). */
+MODULE_INFO(import_ns, "DMA_BUF");
 
 /* ef246da8e63c (v7.1) renamed the callback. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 1, 0)
+#ifndef VMEMEXP_HAVE_ATTACH_INVALIDATE
 #define invalidate_mappings move_notify
 #endif
 
 /* v7.1 moved it among the flags; not every architecture has it. */
 static void importer_set_coherent(struct device *dev, bool coherent)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 1, 0)
+#ifdef VMEMEXP_HAVE_ASSIGN_DMA_COHERENT
 	dev_assign_dma_coherent(dev, coherent);
 #elif defined(CONFIG_ARCH_HAS_SYNC_DMA_FOR_DEVICE) || defined(CONFIG_ARCH_HAS_SYNC_DMA_FOR_CPU)
 	dev->dma_coherent = coherent;
@@ -85,7 +81,7 @@ static void importer_set_coherent(struct device *dev, bool coherent)
 }
 
 /* 7938f4218168 (v5.18) named it so; 6619ccf1bb1d (v5.11) made vmap use it. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 18, 0)
+#ifndef VMEMEXP_HAVE_IOSYS_MAP
 struct iosys_map {
 	void *vaddr;
 	bool is_iomem;
@@ -113,6 +109,24 @@ static void iosys_map_memcpy_from(void *dst, const struct iosys_map *src,
 	memcpy(dst, src->vaddr + src_offset, len);
 }
 
+#ifdef VMEMEXP_HAVE_DMA_BUF_MAP
+static int importer_dma_buf_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
+{
+	struct dma_buf_map theirs;
+	int ret = dma_buf_vmap(dmabuf, &theirs);
+
+	map->vaddr = ret ? NULL : theirs.vaddr;
+	return ret;
+}
+
+static void importer_dma_buf_vunmap(struct dma_buf *dmabuf,
+				    struct iosys_map *map)
+{
+	struct dma_buf_map theirs = DMA_BUF_MAP_INIT_VADDR(map->vaddr);
+
+	dma_buf_vunmap(dmabuf, &theirs);
+}
+#else
 static int importer_dma_buf_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 {
 	map->vaddr = dma_buf_vmap(dmabuf);
@@ -124,7 +138,8 @@ static void importer_dma_buf_vunmap(struct dma_buf *dmabuf,
 {
 	dma_buf_vunmap(dmabuf, map->vaddr);
 }
-#elif LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#endif
+#elif !defined(VMEMEXP_HAVE_DMA_BUF_MAP_UNLOCKED)
 /* 56e5abba8c3e (v6.2) moved vmap under the reservation lock. */
 #define importer_dma_buf_vmap dma_buf_vmap
 #define importer_dma_buf_vunmap dma_buf_vunmap
@@ -138,7 +153,7 @@ static void importer_dma_buf_vunmap(struct dma_buf *dmabuf,
  * under the reservation lock, before that only dynamic ones. 6.1.y has some of the
  * _unlocked names too.
  */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#ifndef VMEMEXP_HAVE_DMA_BUF_MAP_UNLOCKED
 #define importer_dma_buf_map dma_buf_map_attachment
 #define importer_dma_buf_unmap dma_buf_unmap_attachment
 #else
@@ -154,8 +169,8 @@ static void importer_dma_buf_vunmap(struct dma_buf *dmabuf,
 #define DMA_ATTR_MMIO BIT(10)
 #endif
 
-/* v6.12 replaced follow_pte(), which took no mapping but the whole mm. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+/* v6.12 replaced follow_pte(), which took no mapping but the whole mm before v6.10. */
+#ifdef VMEMEXP_HAVE_PFNMAP_START
 static int importer_user_pte(unsigned long addr, pgprot_t *pte)
 {
 	struct follow_pfnmap_args args = { .address = addr };
@@ -178,7 +193,11 @@ static int importer_user_pte(unsigned long addr, pgprot_t *pte)
 	pte_t *ptep;
 	int ret;
 
+#ifdef VMEMEXP_HAVE_FOLLOW_PTE_OF_VMA
+	ret = follow_pte(find_vma(current->mm, addr), addr, &ptep, &lock);
+#else
 	ret = follow_pte(current->mm, addr, &ptep, &lock);
+#endif
 	if (ret)
 		return ret;
 	__acquire(lock);	/* sparse is not told of it elsewhere */
@@ -455,7 +474,7 @@ static void importer_shadow_unmap(struct device *dev, dma_addr_t dma,
 	mutex_unlock(&idev->shadow_lock);
 }
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+#ifndef VMEMEXP_HAVE_OPS_MAP_PHYS
 static dma_addr_t importer_shadow_map_page(struct device *dev,
 					   struct page *page,
 					   unsigned long offset, size_t size,
@@ -641,7 +660,7 @@ static void importer_shadow_sync_sg_for_device(struct device *dev,
 
 static const struct dma_map_ops importer_shadow_ops = {
 	/* v6.19 replaced pages by physical addresses. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
+#ifdef VMEMEXP_HAVE_OPS_MAP_PHYS
 	.map_phys = importer_shadow_map_phys,
 	.unmap_phys = importer_shadow_unmap,
 #else

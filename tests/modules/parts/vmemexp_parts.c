@@ -139,10 +139,7 @@ static struct miscdevice parts_misc = {
 
 module_misc_device(parts_misc);
 
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
-MODULE_IMPORT_NS("DMA_BUF");
-#elif LINUX_VERSION_CODE >= KERNEL_VERSION(5, 16, 0)
-MODULE_IMPORT_NS(DMA_BUF);
-#endif
+/* MODULE_IMPORT_NS(), whose argument has been a string since cdd30ebb1b9f (v6.13). */
+MODULE_INFO(import_ns, "DMA_BUF");
 MODULE_DESCRIPTION("dma-bufs of single pages for tests");
 MODULE_LICENSE("GPL");
