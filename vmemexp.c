@@ -3811,18 +3811,31 @@ static struct dma_buf *vmemexp_create_dmabuf(const struct vmemexp_export *arg,
 }
 
 /*
+ * The answer to an export: @size bytes at @data go to @to, with a descriptor in the place
+ * @fd, which is @ufd in user space. @request is what was there before.
+ */
+struct vmemexp_answer {
+	void __user *to;
+	void *data;
+	const void *request;
+	size_t size;
+	s32 *fd;
+	s32 __user *ufd;
+	unsigned int fd_flags;
+};
+
+/*
  * Write the answer and give the caller a new descriptor of @dmabuf. If anything fails,
  * nothing is written; once the descriptor is installed, nothing can fail.
  */
-static int vmemexp_answer_new(struct vmemexp_export __user *uarg, size_t usize,
-			      struct vmemexp_export *arg, struct dma_buf *dmabuf)
+static int vmemexp_answer_new(const struct vmemexp_answer *answer, struct dma_buf *dmabuf)
 {
-	int fd = get_unused_fd_flags(arg->fd_flags & O_CLOEXEC);
+	int fd = get_unused_fd_flags(answer->fd_flags);
 
 	if (fd < 0)
 		return fd;
-	arg->fd = fd;
-	if (copy_to_user(uarg, arg, min(usize, sizeof(*arg)))) {
+	*answer->fd = fd;
+	if (copy_to_user(answer->to, answer->data, answer->size)) {
 		put_unused_fd(fd);
 		return -EFAULT;
 	}
@@ -3832,54 +3845,49 @@ static int vmemexp_answer_new(struct vmemexp_export __user *uarg, size_t usize,
 }
 
 /* Do the same for a dma-buf that existed before. Here, security modules may refuse. */
-static int vmemexp_answer_known(struct vmemexp_export __user *uarg, size_t usize,
-				struct vmemexp_export *arg, const struct vmemexp_export *request,
-				struct dma_buf *dmabuf)
+static int vmemexp_answer_known(const struct vmemexp_answer *answer, struct dma_buf *dmabuf)
 {
 	int ret;
 
 	if (!VMEMEXP_CAN_RECEIVE_FD)
-		return vmemexp_answer_new(uarg, usize, arg, dmabuf);
+		return vmemexp_answer_new(answer, dmabuf);
 
-	arg->fd = request->fd;
-	usize = min(usize, sizeof(*arg));
-	if (copy_to_user(uarg, arg, usize))
+	if (copy_to_user(answer->to, answer->data, answer->size))
 		return -EFAULT;
-	ret = vmemexp_receive_fd(dmabuf->file, &uarg->fd, arg->fd_flags & O_CLOEXEC);
+	ret = vmemexp_receive_fd(dmabuf->file, answer->ufd, answer->fd_flags);
 	if (ret >= 0)
 		return 0;
 	/* Restore what the caller had written. */
-	return copy_to_user(uarg, request, usize) ? -EFAULT : ret;
+	return copy_to_user(answer->to, answer->request, answer->size) ? -EFAULT : ret;
 }
 
-static long vmemexp_ioctl_export(void __user *uarg, size_t usize, void *karg)
+/*
+ * Find or build the dma-buf of the range, and fill in the answer, but for the descriptor.
+ * @known: the dma-buf existed before.
+ */
+static struct dma_buf *vmemexp_export(struct vmemexp_export *arg, bool *known,
+				      struct vmemexp_error *error)
 {
-	struct vmemexp_error error = { .reason = VMEMEXP_REASON_NONE };
-	struct vmemexp_export __user *uexport = uarg;
-	struct vmemexp_export *arg = karg, request = *arg;
 	struct vmemexp_buf *buf;
 	struct dma_buf *dmabuf;
-	bool known = true;
 	u64 offset = 0;
 	int ret;
 
 	arg->vaddr = untagged_addr(arg->vaddr);
-	ret = vmemexp_check_export(arg, &error);
+	ret = vmemexp_check_export(arg, error);
 	if (ret)
-		goto err_report;
+		return ERR_PTR(ret);
 
 	arg->memory = VMEMEXP_MEMORY_DMABUF;
-	dmabuf = vmemexp_find_dmabuf(arg, &offset, &error);
+	dmabuf = vmemexp_find_dmabuf(arg, &offset, error);
+	*known = dmabuf;
 	if (!dmabuf) {
-		known = false;
 		arg->memory = 0;
 		offset = offset_in_page(arg->vaddr);
-		dmabuf = vmemexp_create_dmabuf(arg, &error);
+		dmabuf = vmemexp_create_dmabuf(arg, error);
 	}
-	if (IS_ERR(dmabuf)) {
-		ret = PTR_ERR(dmabuf);
-		goto err_report;
-	}
+	if (IS_ERR(dmabuf))
+		return dmabuf;
 
 	buf = vmemexp_buf_of(dmabuf);
 	arg->offset = offset;
@@ -3889,8 +3897,32 @@ static long vmemexp_ioctl_export(void __user *uarg, size_t usize, void *karg)
 	arg->err_reason = VMEMEXP_REASON_NONE;
 	arg->err_addr = 0;
 	arg->state = buf ? vmemexp_state(buf) : 0;
-	ret = known ? vmemexp_answer_known(uarg, usize, arg, &request, dmabuf) :
-		      vmemexp_answer_new(uarg, usize, arg, dmabuf);
+	return dmabuf;
+}
+
+static long vmemexp_ioctl_export(void __user *uarg, size_t usize, void *karg)
+{
+	struct vmemexp_error error = { .reason = VMEMEXP_REASON_NONE };
+	struct vmemexp_export __user *uexport = uarg;
+	struct vmemexp_export *arg = karg, request = *arg;
+	const struct vmemexp_answer answer = {
+		.to = uarg,
+		.data = arg,
+		.request = &request,
+		.size = min(usize, sizeof(*arg)),
+		.fd = &arg->fd,
+		.ufd = &uexport->fd,
+		.fd_flags = arg->fd_flags & O_CLOEXEC,
+	};
+	struct dma_buf *dmabuf;
+	bool known;
+	int ret;
+
+	dmabuf = vmemexp_export(arg, &known, &error);
+	ret = PTR_ERR_OR_ZERO(dmabuf);
+	if (ret)
+		goto err_report;
+	ret = known ? vmemexp_answer_known(&answer, dmabuf) : vmemexp_answer_new(&answer, dmabuf);
 	dma_buf_put(dmabuf);
 	if (!ret)
 		return 0;
@@ -4021,33 +4053,35 @@ static int vmemexp_sync_rows(struct vmemexp_buf *buf, const struct vmemexp_sync 
 	return ret;
 }
 
+static int vmemexp_sync(const struct vmemexp_sync *arg, struct dma_buf *dmabuf)
+{
+	struct vmemexp_buf *buf = dmabuf->priv;
+	int ret = 0;
+
+	if (!vmemexp_sync_fits(arg, vmemexp_size(buf)))
+		return -EINVAL;
+	if (vmemexp_is_gone(buf))
+		return -ENODEV;
+	if (arg->flags & VMEMEXP_SYNC_OBSERVER && !VMEMEXP_CAN_SYNC_OBSERVER)
+		return -EOPNOTSUPP;
+	if (!(arg->flags & VMEMEXP_SYNC_END))
+		ret = vmemexp_wait_fences(dmabuf, arg->flags & VMEMEXP_SYNC_WRITE);
+	return ret ?: vmemexp_sync_rows(buf, arg);
+}
+
 static long vmemexp_ioctl_sync(void __user *uarg, size_t usize, void *karg)
 {
 	const struct vmemexp_sync *arg = karg;
-	struct vmemexp_buf *buf;
 	struct dma_buf *dmabuf;
 	int ret;
 
 	ret = vmemexp_check_sync(arg);
 	if (ret)
 		return ret;
-
 	dmabuf = vmemexp_get_dmabuf(arg->fd);
 	if (IS_ERR(dmabuf))
 		return PTR_ERR(dmabuf);
-	buf = dmabuf->priv;
-
-	if (!vmemexp_sync_fits(arg, vmemexp_size(buf)))
-		ret = -EINVAL;
-	else if (vmemexp_is_gone(buf))
-		ret = -ENODEV;
-	else if (arg->flags & VMEMEXP_SYNC_OBSERVER && !VMEMEXP_CAN_SYNC_OBSERVER)
-		ret = -EOPNOTSUPP;
-	else if (!(arg->flags & VMEMEXP_SYNC_END))
-		ret = vmemexp_wait_fences(dmabuf, arg->flags & VMEMEXP_SYNC_WRITE);
-	if (!ret)
-		ret = vmemexp_sync_rows(buf, arg);
-
+	ret = vmemexp_sync(arg, dmabuf);
 	dma_buf_put(dmabuf);
 	return ret;
 }
@@ -4377,6 +4411,98 @@ static long vmemexp_ioctl_revoke(void __user *uarg, size_t usize, void *karg)
 	return ret;
 }
 
+/* --- the ioctls of TI's vmemexp --- */
+
+/* Both layouts of the structure, as the kernel's and its programs' compilers had it. */
+union vmemexp_ti_any {
+	struct vmemexp_ti_export32 narrow;
+	struct vmemexp_ti_export64 wide;
+};
+
+static long vmemexp_ti_export(void __user *uarg, bool wide)
+{
+	size_t size = wide ? sizeof(struct vmemexp_ti_export64) :
+			     sizeof(struct vmemexp_ti_export32);
+	struct vmemexp_error error = { .reason = VMEMEXP_REASON_NONE };
+	struct vmemexp_ti_export64 __user *uwide = uarg;
+	struct vmemexp_ti_export32 __user *unarrow = uarg;
+	union vmemexp_ti_any karg = {}, request;
+	const struct vmemexp_answer answer = {
+		.to = uarg,
+		.data = &karg,
+		.request = &request,
+		.size = size,
+		.fd = wide ? &karg.wide.fd : &karg.narrow.fd,
+		.ufd = wide ? &uwide->fd : &unarrow->fd,
+		.fd_flags = O_CLOEXEC,
+	};
+	struct vmemexp_export arg = {
+		.flags = VMEMEXP_EXPORT_UNALIGNED,
+		.fd_flags = O_RDWR | O_CLOEXEC,
+	};
+	struct dma_buf *dmabuf;
+	bool known;
+	int ret;
+
+	if (copy_from_user(&karg, uarg, size))
+		return -EFAULT;
+	request = karg;
+	arg.vaddr = wide ? karg.wide.vaddr : karg.narrow.vaddr;
+	arg.length = wide ? karg.wide.size : karg.narrow.size;
+	if (!arg.vaddr)
+		return -EINVAL;
+
+	dmabuf = vmemexp_export(&arg, &known, &error);
+	if (IS_ERR(dmabuf))
+		return PTR_ERR(dmabuf);
+	if (wide)
+		karg.wide.vaddr &= PAGE_MASK;
+	else
+		karg.narrow.vaddr &= PAGE_MASK;
+	/* There is no field to tell that a mapping of a dma-buf begins elsewhere in it. */
+	if (arg.offset >= PAGE_SIZE)
+		ret = -EINVAL;
+	else if (known)
+		ret = vmemexp_answer_known(&answer, dmabuf);
+	else
+		ret = vmemexp_answer_new(&answer, dmabuf);
+	dma_buf_put(dmabuf);
+	return ret;
+}
+
+/* Sync all of the dma-buf, for devices and for an observer: TI's has no word for either. */
+static long vmemexp_ti_sync(void __user *uarg)
+{
+	struct vmemexp_sync arg = {};
+	struct vmemexp_ti_sync karg;
+	struct dma_buf *dmabuf;
+	int ret;
+
+	if (copy_from_user(&karg, uarg, sizeof(karg)))
+		return -EFAULT;
+	switch (karg.op) {
+	case VMEMEXP_TI_INVALIDATE:
+		arg.flags = VMEMEXP_SYNC_START | VMEMEXP_SYNC_READ;
+		break;
+	case VMEMEXP_TI_WRITEBACK:
+		arg.flags = VMEMEXP_SYNC_END | VMEMEXP_SYNC_WRITE;
+		break;
+	default:
+		return -EINVAL;
+	}
+	dmabuf = vmemexp_get_dmabuf(karg.fd);
+	if (IS_ERR(dmabuf))
+		return PTR_ERR(dmabuf);
+	arg.length = dmabuf->size;
+	ret = vmemexp_sync(&arg, dmabuf);
+	if (!ret) {
+		arg.flags |= VMEMEXP_SYNC_OBSERVER;
+		ret = vmemexp_sync(&arg, dmabuf);
+	}
+	dma_buf_put(dmabuf);
+	return ret;
+}
+
 /* --- device --- */
 
 /* One request. Its handler gets a complete and checked copy of the argument. */
@@ -4412,6 +4538,14 @@ static long vmemexp_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 	} karg;
 	u32 usize;
 	int ret;
+
+	switch (cmd) {
+	case VMEMEXP_TI_IOC_EXPORT32:
+	case VMEMEXP_TI_IOC_EXPORT64:
+		return vmemexp_ti_export(uarg, cmd == VMEMEXP_TI_IOC_EXPORT64);
+	case VMEMEXP_TI_IOC_SYNC:
+		return vmemexp_ti_sync(uarg);
+	}
 
 	while (op < end && op->cmd != cmd)
 		op++;

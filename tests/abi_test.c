@@ -131,6 +131,33 @@ TEST(revoke_layout_is_fixed)
 	EXPECT_EQ(40, VMEMEXP_REVOKE_SIZE_VER0);
 }
 
+/* As TI's programs were compiled, for 32 and for 64 bits. */
+TEST(ti_layouts_are_fixed)
+{
+	static const struct field narrow[] = {
+		FIELD(vmemexp_ti_export32, vaddr, 0),
+		FIELD(vmemexp_ti_export32, size, 4),
+		FIELD(vmemexp_ti_export32, fd, 8),
+	};
+	static const struct field wide[] = {
+		FIELD(vmemexp_ti_export64, vaddr, 0),
+		FIELD(vmemexp_ti_export64, size, 8),
+		FIELD(vmemexp_ti_export64, fd, 16),
+		FIELD(vmemexp_ti_export64, padding, 20),
+	};
+	static const struct field sync[] = {
+		FIELD(vmemexp_ti_sync, fd, 0),
+		FIELD(vmemexp_ti_sync, op, 4),
+	};
+
+	CHECK_LAYOUT(vmemexp_ti_export32, narrow, 12);
+	CHECK_LAYOUT(vmemexp_ti_export64, wide, 24);
+	CHECK_LAYOUT(vmemexp_ti_sync, sync, 8);
+	EXPECT_EQ(4, __alignof__(struct vmemexp_ti_export32));
+	EXPECT_EQ(0, VMEMEXP_TI_INVALIDATE);
+	EXPECT_EQ(1, VMEMEXP_TI_WRITEBACK);
+}
+
 /* A structure in an array, or followed by another, is where others expect it. */
 TEST(alignment_is_8)
 {
@@ -171,6 +198,9 @@ TEST(request_numbers_are_fixed)
 	EXPECT_EQ(0xc000d701U, VMEMEXP_IOC_SYNC);
 	EXPECT_EQ(0xc000d702U, VMEMEXP_IOC_QUERY);
 	EXPECT_EQ(0xc000d703U, VMEMEXP_IOC_REVOKE);
+	EXPECT_EQ(0xc00cdbd0U, VMEMEXP_TI_IOC_EXPORT32);
+	EXPECT_EQ(0xc018dbd0U, VMEMEXP_TI_IOC_EXPORT64);
+	EXPECT_EQ(0xc008dbd0U, VMEMEXP_TI_IOC_SYNC);
 }
 
 TEST(export_flags_are_fixed)

@@ -14,7 +14,7 @@
 /**
  * DOC: Calling convention
  *
- * Every ioctl takes a pointer to a structure whose first field, @size, the
+ * Every ioctl but TI's takes a pointer to a structure whose first field, @size, the
  * caller sets to ``sizeof`` of the structure it was compiled with. Structures
  * only ever grow at their end, so old programs run on new drivers and new
  * programs run on old drivers as long as they leave the fields that the driver
@@ -560,5 +560,84 @@ struct vmemexp_revoke {
 #define VMEMEXP_IOC_SYNC	_VMEMEXP_IOC(0x01)
 #define VMEMEXP_IOC_QUERY	_VMEMEXP_IOC(0x02)
 #define VMEMEXP_IOC_REVOKE	_VMEMEXP_IOC(0x03)
+
+/**
+ * DOC: Programs written for TI's vmemexp
+ *
+ * TI's SDK for AM57x and DRA7 had a driver of the same name, with two ioctls. Programs
+ * that were compiled for it run unchanged; new ones use the ioctls above, which tell
+ * why they fail and how far a range can be synced. Both work on either kernel, 32 or
+ * 64 bits. The size in the request number tells them apart.
+ *
+ * A program may set @fd or the padding to anything; they are not read.
+ */
+
+/**
+ * struct vmemexp_ti_export32 - argument of VMEMEXP_TI_IOC_EXPORT32
+ * @vaddr: in/out: address of the first byte to export, not 0. It comes back rounded down
+ *	to the start of its page, where the dma-buf begins.
+ * @size: in: bytes to export, at least 1. The dma-buf has all pages that the range touches.
+ * @fd: out: a new descriptor of the dma-buf on each call, for reading and writing,
+ *	``O_CLOEXEC``.
+ *
+ * Exports memory as VMEMEXP_IOC_EXPORT does with %VMEMEXP_EXPORT_UNALIGNED: the kinds of
+ * memory, the limits, what is written on an error (nothing) and the lifetime of the
+ * memory are the same, and so is errno:
+ *
+ * ======= ====================================================================
+ * EFAULT  The structure is not readable (or, at the end, not writable).
+ * EINVAL  @vaddr is 0; or the range is in a mapping of a dma-buf, and does not begin on
+ *         the first page of that.
+ * others  See &struct vmemexp_export.
+ * ======= ====================================================================
+ */
+struct vmemexp_ti_export32 {
+	__u32		vaddr;
+	__u32		size;
+	__s32		fd;
+};
+
+/**
+ * struct vmemexp_ti_export64 - argument of VMEMEXP_TI_IOC_EXPORT64
+ * @vaddr: in/out: see &struct vmemexp_ti_export32.
+ * @size: in: see &struct vmemexp_ti_export32.
+ * @fd: out: see &struct vmemexp_ti_export32.
+ * @padding: in: ignored, and comes back as it was.
+ *
+ * The same as programs of 64 bits have it.
+ */
+struct vmemexp_ti_export64 {
+	__aligned_u64	vaddr;
+	__aligned_u64	size;
+	__s32		fd;
+	__u32		padding;
+};
+
+#define VMEMEXP_TI_INVALIDATE	0	/* what devices and an observer wrote gets visible */
+#define VMEMEXP_TI_WRITEBACK	1	/* what the CPUs wrote gets visible to them */
+
+/**
+ * struct vmemexp_ti_sync - argument of VMEMEXP_TI_IOC_SYNC
+ * @fd: in: a dma-buf exported by this driver, by this or any other process.
+ * @op: in: %VMEMEXP_TI_INVALIDATE or %VMEMEXP_TI_WRITEBACK.
+ *
+ * Syncs all of the dma-buf, for attached devices and for an observer: INVALIDATE as
+ * VMEMEXP_IOC_SYNC does with START and READ, WRITEBACK with END and WRITE. TI's driver
+ * declared it and had none.
+ *
+ * ========== =================================================================
+ * EFAULT     The structure is not readable.
+ * EINVAL     @op is unknown.
+ * others     See &struct vmemexp_sync.
+ * ========== =================================================================
+ */
+struct vmemexp_ti_sync {
+	__s32		fd;
+	__u32		op;
+};
+
+#define VMEMEXP_TI_IOC_EXPORT32	_IOWR(0xDB, 0xD0, struct vmemexp_ti_export32)
+#define VMEMEXP_TI_IOC_EXPORT64	_IOWR(0xDB, 0xD0, struct vmemexp_ti_export64)
+#define VMEMEXP_TI_IOC_SYNC	_IOWR(0xDB, 0xD0, struct vmemexp_ti_sync)
 
 #endif /* _UAPI_VMEMEXP_H */

@@ -63,6 +63,9 @@ const struct call_type call_types[] = {
 	/* flags, where the names go to, how many bytes of them */
 	{ "revoke", call_revoke, 8,
 	  { DMABUF, { ARG_RARE, 2 }, { ARG_RARE, 2 }, NUMBER, PLACE, NUMBER, WORD, NUMBER } },
+	/* which one, the fields of an export, where the structure is */
+	{ "ti", call_ti, 16,
+	  { { ARG_PICK, 3 }, REGION, OFFSET, LENGTH, DMABUF, { ARG_RARE, NR_PLACES } } },
 	{ "unknown", call_unknown, 4, { NUMBER, { ARG_RARE, NR_PLACES } } },
 	{ "list", call_list, 4, { { 0 } } },
 	/* of memory or files, how much */

@@ -639,3 +639,76 @@ int call_revoke(const struct arg *args)
 		     arg.mappings, arg.vmaps, arg.names_size);
 	return 1 + !!arg.mappings + 2 * !!arg.vmaps;
 }
+
+/* --- TI's ioctls --- */
+
+/* A descriptor that comes back is one of a dma-buf; what is refused is not written. */
+static int check_ti_export(const struct arg *slot, int ret, const struct vmemexp_ti_export64 *before,
+			   const struct vmemexp_ti_export64 *after, int fd)
+{
+	struct vmemexp_query query;
+
+	if (ret) {
+		if (!is_one_of(ret, export_errors))
+			fail("ti export: errno %d is not documented", -ret);
+		if (memcmp(before, after, sizeof(*before)))
+			fail("ti export: what was refused was written to");
+		return ret;
+	}
+	if (fcntl(fd, F_GETFD) != FD_CLOEXEC || (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+		fail("ti export: descriptor %d", fd);
+	query = query_args(fd);
+	set_file(slot, (struct file_slot){
+		.fd = fd,
+		.ours = _test_ioctl(device, VMEMEXP_IOC_QUERY, &query) == 0,
+		.size = lseek(fd, 0, SEEK_END),
+		.writable = true,
+		/* Its offset and length were not told. */
+		.reused = true,
+	});
+	return 0;
+}
+
+int call_ti(const struct arg *args)
+{
+	static const unsigned long numbers[] = {
+		VMEMEXP_TI_IOC_EXPORT32, VMEMEXP_TI_IOC_EXPORT64, VMEMEXP_TI_IOC_SYNC,
+	};
+	const struct region *r = &regions[args[1].n % NR_REGIONS];
+	unsigned int which = args[0].n % ARRAY_SIZE(numbers), place = args[5].n % NR_PLACES;
+	uint64_t offset = bytes_of(&args[2], r->size);
+	uint64_t length = bytes_of(&args[3], r->size - offset);
+	union {
+		struct vmemexp_ti_export32 narrow;
+		struct vmemexp_ti_export64 wide;
+		struct vmemexp_ti_sync sync;
+	} arg = {}, before;
+	int ret;
+
+	if (place == AT_NULL || place == IN_KERNEL || place == NOT_MAPPED) {
+		ret = _test_ioctl(device, numbers[which], find_place(place, PAGE, &regions[0]));
+		if (ret != -EFAULT)
+			fail("ti: errno %d for a structure that is nowhere", -ret);
+		return ret;
+	}
+	if (which == 0) {
+		arg.narrow.vaddr = (uintptr_t)r->addr + offset;
+		arg.narrow.size = length;
+	} else if (which == 1) {
+		arg.wide.vaddr = (uintptr_t)r->addr + offset;
+		arg.wide.size = length;
+	} else {
+		arg.sync.fd = files[args[4].n % NR_FILES].fd;
+		arg.sync.op = length % 3;
+	}
+	before = arg;
+	ret = _test_ioctl(device, numbers[which], &arg);
+	if (which < 2)
+		return check_ti_export(&args[4], ret, &before.wide, &arg.wide,
+				       which ? arg.wide.fd : arg.narrow.fd);
+	if (ret && !is_one_of(ret, sync_errors))
+		fail("ti sync: errno %d is not documented", -ret);
+	if (memcmp(&before, &arg, sizeof(arg)))
+		fail("ti sync: the structure was written to");
+	return ret;
+}

@@ -192,6 +192,7 @@ int call_export(const struct arg *args);
 int call_sync(const struct arg *args);
 int call_query(const struct arg *args);
 int call_revoke(const struct arg *args);
+int call_ti(const struct arg *args);
 int call_unknown(const struct arg *args);
 int call_list(const struct arg *args);
 int call_limit(const struct arg *args);
