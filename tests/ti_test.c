@@ -230,6 +230,7 @@ TEST_F(ti, what_cannot_be_exported_is_refused_and_nothing_written)
 	char *guarded = guard_end(8);
 
 	test_err_ti(EINVAL, 0, page_size());
+	test_err_ti(EINVAL, page_size() - 1, page_size());
 	test_err_ti(EINVAL, buf, 0);
 	test_err_ti(EFAULT, end, 1);
 	test_err_ti(EFAULT, end - 1, 2);

@@ -577,8 +577,8 @@ struct vmemexp_revoke {
  * @vaddr: in/out: address of the first byte to export, not 0. It comes back rounded down
  *	to the start of its page, where the dma-buf begins.
  * @size: in: bytes to export, at least 1. The dma-buf has all pages that the range touches.
- * @fd: out: a new descriptor of the dma-buf on each call, for reading and writing,
- *	``O_CLOEXEC``.
+ * @fd: out: a new descriptor on each call, for reading and writing, ``O_CLOEXEC``, of a
+ *	dma-buf of its own. A program that exports a range again closes the last one.
  *
  * Exports memory as VMEMEXP_IOC_EXPORT does with %VMEMEXP_EXPORT_UNALIGNED: the kinds of
  * memory, the limits, what is written on an error (nothing) and the lifetime of the
@@ -586,7 +586,7 @@ struct vmemexp_revoke {
  *
  * ======= ====================================================================
  * EFAULT  The structure is not readable (or, at the end, not writable).
- * EINVAL  @vaddr is 0; or the range is in a mapping of a dma-buf, and does not begin on
+ * EINVAL  @vaddr is in the first page; or the range is in a mapping of a dma-buf, and does not begin on
  *         the first page of that.
  * others  See &struct vmemexp_export.
  * ======= ====================================================================
@@ -623,7 +623,10 @@ struct vmemexp_ti_export64 {
  *
  * Syncs all of the dma-buf, for attached devices and for an observer: INVALIDATE as
  * VMEMEXP_IOC_SYNC does with START and READ, WRITEBACK with END and WRITE. TI's driver
- * declared it and had none.
+ * declared it and had none. What an observer writes to a buffer that a device has mapped
+ * both ways and works on a copy of (%VMEMEXP_STATE_BOUNCED: a display) is lost at
+ * INVALIDATE, which brings the copy back; there, use VMEMEXP_IOC_SYNC with
+ * %VMEMEXP_SYNC_OBSERVER.
  *
  * ========== =================================================================
  * EFAULT     The structure is not readable.

@@ -163,10 +163,26 @@ static inline void vmemexp_cache_flush(phys_addr_t phys, void *va, size_t size) 
 /* CTR_EL0: the shortest line of all data caches, as the binary logarithm of its words. */
 #define VMEMEXP_CTR_DMINLINE_SHIFT	16
 
+/* The CPU says too early that a line is written back: on some, do all of it twice. */
+static inline bool vmemexp_must_flush_twice(void)
+{
+#ifdef CONFIG_ARM64_ERRATUM_4311569
+	return cpus_have_final_cap(ARM64_WORKAROUND_4311569);
+#else
+	return false;
+#endif
+}
+
+static inline void vmemexp_flush_lines(unsigned long addr, unsigned long end, unsigned long line)
+{
+	for (; addr < end; addr += line)
+		asm volatile("dc civac, %0" : : "r" (addr) : "memory");
+}
+
 /*
  * The kernel exports functions for this as part of CONFIG_ARM64_PMEM only, which kernels
- * for boards leave out. It has no use for a clean that leaves the lines in the cache,
- * which some Cortex-A53 get wrong. Not inline, for a test that counts the calls.
+ * for boards leave out. The driver has no use for a clean that leaves the lines in the
+ * cache, which some Cortex-A53 get wrong. Not inline, for a test that counts the calls.
  */
 static noinline __noclone void vmemexp_flush_dcache(void *va, size_t size)
 {
@@ -178,8 +194,9 @@ static noinline __noclone void vmemexp_flush_dcache(void *va, size_t size)
 
 	/* After what the CPU has written at other addresses of the same memory. */
 	dmb(osh);
-	for (; addr < end; addr += line)
-		asm volatile("dc civac, %0" : : "r" (addr) : "memory");
+	vmemexp_flush_lines(addr, end, line);
+	if (vmemexp_must_flush_twice())
+		vmemexp_flush_lines(addr, end, line);
 	dsb(sy);
 }
 

@@ -29,6 +29,27 @@
 #include <vmemexp/arch.h>
 
 /*
+ * A kernel may have more than its version says, and never less. Without these, the shims
+ * would build, and be wrong: a header that Kbuild did not find must not go unnoticed. (What
+ * has RESV_USAGE is newer than 5.16.)
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0) && \
+	(!defined(VMEMEXP_HAVE_IOMMU_DMA) || !defined(VMEMEXP_HAVE_RECEIVE_FD_UFD))
+#error "Kbuild misses what linux/iommu-dma.h and linux/file.h have"
+#endif
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 19, 0) && !defined(VMEMEXP_HAVE_RESV_USAGE)
+#error "Kbuild misses what linux/dma-resv.h has"
+#endif
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 15, 0) && \
+	(!defined(VMEMEXP_HAVE_RWBASE_RT) || !defined(VMEMEXP_HAVE_RECEIVE_FD))
+#error "Kbuild misses what linux/rwbase_rt.h and linux/file.h have"
+#endif
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 16, 0) && \
+	!defined(VMEMEXP_HAVE_MEM_ENCRYPT_ACTIVE) && !defined(VMEMEXP_HAVE_RESV_USAGE)
+#error "Kbuild misses what linux/mem_encrypt.h has"
+#endif
+
+/*
  * An entry of the page table of a VM_PFNMAP or VM_IO mapping: the page frame at the
  * address that was looked up, and how many bytes the entry maps. It may have changed
  * since it was read.
@@ -115,9 +136,9 @@ static inline bool vmemexp_is_mmap_writer(struct mm_struct *mm)
 }
 
 /*
- * "dma-mapping: introduce new DMA attribute to indicate MMIO memory" (v6.18) made a call
- * for RAM and all other memory. Where the DMA API checks its users, dma_map_resource() of
- * such a kernel warns of memory that has a struct page, and the new call does not.
+ * "dma-mapping: introduce new DMA attribute to indicate MMIO memory" (v6.18) made one call
+ * for RAM and all other memory. In 6.18, where the DMA API checks its users,
+ * dma_map_resource() warns of memory that has a struct page, and the new call does not.
  */
 #ifndef DMA_ATTR_MMIO
 #define DMA_ATTR_MMIO			0
@@ -148,21 +169,6 @@ static inline bool vmemexp_is_dma_coherent(struct device *dev)
 		return false;
 	return dev_is_dma_coherent(dev);
 }
-
-
-/*
- * Return false if unmapping would do nothing for the device, of which the caller knows
- * that it is direct and works on no copies. "dma-mapping: add a dma_need_unmap helper"
- * (v6.16) asks the DMA API, which keeps a record of all mappings where it checks its users.
- */
-#ifndef VMEMEXP_HAVE_DMA_NEED_UNMAP
-static inline bool vmemexp_dma_need_unmap(struct device *dev)
-{
-	return IS_ENABLED(CONFIG_DMA_API_DEBUG);
-}
-
-#define dma_need_unmap			vmemexp_dma_need_unmap
-#endif
 
 /*
  * Return true if memory is encrypted, and some of it may be in clear text: SME, SEV,
