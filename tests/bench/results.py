@@ -214,12 +214,13 @@ def per_page(results, memory, least=0):
     )
 
 
-def remap(results):
-    """A second map of 256 MiB as a multiple of one of 1 MiB."""
-    large, small = (
-        results.need("map+unmap", "vmemexp", "4k", size) for size in (256 * MIB, MIB)
+def remap(results, size):
+    """A second map as a part of attach, map, unmap and detach."""
+    first, second = (
+        results.need(operation, "vmemexp", "4k", size)
+        for operation in ("attach+map+unmap+detach", "map+unmap")
     )
-    return large / small
+    return second / first
 
 
 def sync_4k(results):
@@ -363,7 +364,7 @@ def promises(results):
         lambda: worst_to_other(results, "attach+map+unmap+detach", "udmabuf", ["4k"], 64 * KIB),
         1.0,
     )
-    yield "remap-256m-to-1m", lambda: remap(results), 1.1
+    yield "remap-to-first-map-4k", lambda: remap(results, size), 0.4
     yield (
         "vmap+vunmap-to-udmabuf-4k",
         lambda: to_other(results, "vmap+vunmap", "udmabuf", "4k", size),
