@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* One screen of a DRM device that shows frames of an imported dma-buf. */
-#include <drm/drm.h>
-#include <drm/drm_fourcc.h>
-#include <err.h>
+#include <drm_fourcc.h>
+#include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -15,11 +14,9 @@
 #define MAX_OBJECTS	64
 #define MAX_MODES	256
 
-static void drm_ioctl(struct kms *kms, unsigned long request, void *argument,
-		      const char *what)
+static int drm_ioctl(struct kms *kms, unsigned long request, void *argument)
 {
-	if (ioctl(kms->fd, request, argument))
-		err(EXIT_FAILURE, "DRM does not %s", what);
+	return ioctl(kms->fd, request, argument) ? -errno : 0;
 }
 
 static int find_mode(struct kms *kms, const struct drm_mode_modeinfo *modes,
@@ -38,23 +35,23 @@ static int find_mode(struct kms *kms, const struct drm_mode_modeinfo *modes,
 }
 
 /* Takes a CRTC that the encoder can be fed from, or none. */
-static void find_crtc(struct kms *kms, uint32_t encoder_id,
-		      const uint32_t *crtcs, unsigned int nr_crtcs)
+static int find_crtc(struct kms *kms, uint32_t encoder_id,
+		     const uint32_t *crtcs, unsigned int nr_crtcs)
 {
 	struct drm_mode_get_encoder encoder = { .encoder_id = encoder_id };
+	int ret = drm_ioctl(kms, DRM_IOCTL_MODE_GETENCODER, &encoder);
 	unsigned int i;
 
-	drm_ioctl(kms, DRM_IOCTL_MODE_GETENCODER, &encoder,
-		  "describe the encoder");
-	for (i = 0; i < nr_crtcs && !kms->crtc_id; i++)
+	for (i = 0; !ret && i < nr_crtcs && !kms->crtc_id; i++)
 		if (encoder.possible_crtcs & (1U << i))
 			kms->crtc_id = crtcs[i];
+	return ret;
 }
 
 /* Takes the connector if it has a monitor and the mode. */
-static void try_connector(struct kms *kms, uint32_t connector_id,
-			  unsigned int width, unsigned int height,
-			  const uint32_t *crtcs, unsigned int nr_crtcs)
+static int try_connector(struct kms *kms, uint32_t connector_id,
+			 unsigned int width, unsigned int height,
+			 const uint32_t *crtcs, unsigned int nr_crtcs)
 {
 	struct drm_mode_modeinfo modes[MAX_MODES];
 	uint32_t encoders[MAX_OBJECTS];
@@ -62,27 +59,27 @@ static void try_connector(struct kms *kms, uint32_t connector_id,
 		.connector_id = connector_id,
 	};
 	unsigned int i;
+	int ret;
 
 	/* Only when asked for no modes, DRM looks for a monitor. */
-	drm_ioctl(kms, DRM_IOCTL_MODE_GETCONNECTOR, &connector,
-		  "find the modes");
-	if (connector.connection != 1 || connector.count_modes > MAX_MODES ||
+	ret = drm_ioctl(kms, DRM_IOCTL_MODE_GETCONNECTOR, &connector);
+	if (ret || connector.connection != 1 || connector.count_modes > MAX_MODES ||
 	    connector.count_encoders > MAX_OBJECTS)
-		return;
+		return ret;
 	connector.modes_ptr = (uintptr_t)modes;
 	connector.encoders_ptr = (uintptr_t)encoders;
 	connector.count_props = 0;
-	drm_ioctl(kms, DRM_IOCTL_MODE_GETCONNECTOR, &connector,
-		  "tell the modes");
-	if (!find_mode(kms, modes, connector.count_modes, width, height))
-		return;
-	for (i = 0; i < connector.count_encoders && !kms->crtc_id; i++)
-		find_crtc(kms, encoders[i], crtcs, nr_crtcs);
+	ret = drm_ioctl(kms, DRM_IOCTL_MODE_GETCONNECTOR, &connector);
+	if (ret || !find_mode(kms, modes, connector.count_modes, width, height))
+		return ret;
+	for (i = 0; !ret && i < connector.count_encoders && !kms->crtc_id; i++)
+		ret = find_crtc(kms, encoders[i], crtcs, nr_crtcs);
 	kms->connector_id = connector_id;
+	return ret;
 }
 
-void kms_open(struct kms *kms, const char *path, unsigned int width,
-	      unsigned int height)
+int kms_open(struct kms *kms, const char *path, unsigned int width,
+	     unsigned int height)
 {
 	uint32_t connectors[MAX_OBJECTS];
 	uint32_t crtcs[MAX_OBJECTS];
@@ -93,87 +90,112 @@ void kms_open(struct kms *kms, const char *path, unsigned int width,
 		.count_crtcs = MAX_OBJECTS,
 	};
 	unsigned int i;
+	int ret;
 
 	memset(kms, 0, sizeof(*kms));
 	kms->fd = open(path, O_RDWR | O_CLOEXEC);
 	if (kms->fd < 0)
-		err(EXIT_FAILURE, "%s", path);
-	drm_ioctl(kms, DRM_IOCTL_MODE_GETRESOURCES, &resources,
-		  "tell what screens it has");
-	for (i = 0; i < resources.count_connectors && !kms->crtc_id; i++)
-		try_connector(kms, connectors[i], width, height, crtcs,
-			      resources.count_crtcs);
-	if (!kms->crtc_id)
-		errx(EXIT_FAILURE, "%s has no screen with %ux%u pixels", path,
-		     width, height);
+		return -errno;
+	ret = drm_ioctl(kms, DRM_IOCTL_MODE_GETRESOURCES, &resources);
+	for (i = 0; !ret && i < resources.count_connectors && !kms->crtc_id; i++)
+		ret = try_connector(kms, connectors[i], width, height, crtcs,
+				    resources.count_crtcs);
+	if (!ret && !kms->crtc_id)
+		ret = -ENODEV;
+	if (ret)
+		close(kms->fd);
+	return ret;
 }
 
-void kms_import(struct kms *kms, int dmabuf)
+void kms_close(struct kms *kms)
+{
+	close(kms->fd);
+}
+
+int kms_import(struct kms *kms, int dmabuf, uint32_t *handle)
 {
 	struct drm_prime_handle prime = { .fd = dmabuf };
+	int ret = drm_ioctl(kms, DRM_IOCTL_PRIME_FD_TO_HANDLE, &prime);
 
-	drm_ioctl(kms, DRM_IOCTL_PRIME_FD_TO_HANDLE, &prime,
-		  "import the dma-buf");
-	kms->handle = prime.handle;
+	if (!ret)
+		*handle = prime.handle;
+	return ret;
 }
 
-uint32_t kms_add_frame(struct kms *kms, size_t offset, unsigned int stride)
+int kms_drop(struct kms *kms, uint32_t handle)
+{
+	struct drm_gem_close drop = { .handle = handle };
+
+	return drm_ioctl(kms, DRM_IOCTL_GEM_CLOSE, &drop);
+}
+
+int kms_add_frame(struct kms *kms, uint32_t handle, size_t offset, unsigned int stride,
+		  uint32_t *frame)
 {
 	struct drm_mode_fb_cmd2 framebuffer = {
 		.width = kms->mode.hdisplay,
 		.height = kms->mode.vdisplay,
 		.pixel_format = DRM_FORMAT_XRGB8888,
-		.handles = { kms->handle },
+		.handles = { handle },
 		.offsets = { offset },
 		.pitches = { stride },
 	};
+	int ret = drm_ioctl(kms, DRM_IOCTL_MODE_ADDFB2, &framebuffer);
 
-	drm_ioctl(kms, DRM_IOCTL_MODE_ADDFB2, &framebuffer,
-		  "make a framebuffer of the dma-buf");
-	return framebuffer.fb_id;
+	if (!ret)
+		*frame = framebuffer.fb_id;
+	return ret;
 }
 
-static void set_mode(struct kms *kms, uint32_t framebuffer)
+int kms_remove_frame(struct kms *kms, uint32_t frame)
+{
+	unsigned int id = frame;
+
+	return drm_ioctl(kms, DRM_IOCTL_MODE_RMFB, &id);
+}
+
+int kms_show(struct kms *kms, uint32_t frame)
 {
 	struct drm_mode_crtc crtc = {
 		.crtc_id = kms->crtc_id,
-		.fb_id = framebuffer,
+		.fb_id = frame,
 		.set_connectors_ptr = (uintptr_t)&kms->connector_id,
 		.count_connectors = 1,
 		.mode = kms->mode,
 		.mode_valid = 1,
 	};
 
-	drm_ioctl(kms, DRM_IOCTL_MODE_SETCRTC, &crtc, "set the mode");
+	return drm_ioctl(kms, DRM_IOCTL_MODE_SETCRTC, &crtc);
 }
 
-/* The event tells that the frame before has left the screen. */
-static void flip_to(struct kms *kms, uint32_t framebuffer)
+int kms_flip(struct kms *kms, uint32_t frame, struct drm_event_vblank *event)
 {
 	struct drm_mode_crtc_page_flip page_flip = {
 		.crtc_id = kms->crtc_id,
-		.fb_id = framebuffer,
+		.fb_id = frame,
 		.flags = DRM_MODE_PAGE_FLIP_EVENT,
 	};
-	struct drm_event_vblank event;
+	int ret = drm_ioctl(kms, DRM_IOCTL_MODE_PAGE_FLIP, &page_flip);
 
-	drm_ioctl(kms, DRM_IOCTL_MODE_PAGE_FLIP, &page_flip,
-		  "flip to the frame");
-	if (read(kms->fd, &event, sizeof(event)) != sizeof(event) ||
-	    event.base.type != DRM_EVENT_FLIP_COMPLETE)
-		errx(EXIT_FAILURE, "DRM does not tell of the flip");
+	if (ret)
+		return ret;
+	if (read(kms->fd, event, sizeof(*event)) != sizeof(*event) ||
+	    event->base.type != DRM_EVENT_FLIP_COMPLETE)
+		return -EIO;
+	return 0;
 }
 
-void kms_show(struct kms *kms, uint32_t framebuffer)
+int pl111_base(uint32_t *address)
 {
-	if (kms->shows)
-		flip_to(kms, framebuffer);
-	else
-		set_mode(kms, framebuffer);
-	kms->shows = 1;
-}
+	FILE *regs = fopen("/sys/kernel/debug/dri/0/regs", "re");
+	int ret = -ENOENT;
+	char line[80];
 
-void kms_close(struct kms *kms)
-{
-	close(kms->fd);
+	if (!regs)
+		return -errno;
+	while (ret && fgets(line, sizeof(line), regs))
+		if (sscanf(line, "CLCD_UBAS (%*[0-9a-fx]): %" SCNx32, address) == 1)
+			ret = 0;
+	fclose(regs);
+	return ret;
 }
