@@ -171,7 +171,8 @@ static unsigned int ioctls_traced(void)
 	if (!trace)
 		err(EXIT_FAILURE, TRACING "/trace");
 	while (fgets(line, sizeof(line), trace))
-		ioctls += strstr(line, "sys_enter: ") != NULL;
+		if (strstr(line, "sys_enter: "))
+			ioctls++;
 	fclose(trace);
 	return ioctls;
 }
