@@ -15,6 +15,7 @@
 #include <linux/firmware.h>
 #include <linux/fs.h>
 #include <linux/io.h>
+#include <linux/jiffies.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -212,6 +213,9 @@ static int rtos_probe(struct platform_device *pdev)
 	if (!rtos->program || !rtos->shared ||
 	    rtos->shared->size < RTOS_SHARED_SIZE)
 		return dev_err_probe(dev, -EINVAL, "no memory, or too little\n");
+	/* It starts without an MMU. */
+	if (upper_32_bits(rtos->program->base) || upper_32_bits(rtos->shared->base))
+		return dev_err_probe(dev, -EINVAL, "memory out of reach of the RTOS\n");
 	ret = of_property_read_u32(dev->of_node, "vmemexp,cpu", &rtos->cpu) ?:
 	      of_property_read_u32(dev->of_node, "vmemexp,pen", &rtos->pen);
 	if (ret)
