@@ -68,9 +68,36 @@ static void expect_dma_alone(const struct scene *scene)
 		     query.attachments, query.mappings, query.vmaps);
 }
 
-static void show_next(struct scene *scene)
+static volatile uint32_t *pixels_of(const struct scene *scene)
 {
-	wait_for_frame(&scene->shared, ++scene->frame);
+	return (volatile uint32_t *)((volatile char *)scene->shared.control +
+				     RTOS_FRAME_OFFSET(scene->frame));
+}
+
+/* What the RTOS draws last has to be there when it says that it has drawn the frame. */
+static void expect_last_row(const struct scene *scene)
+{
+	size_t offset = RTOS_FRAME_OFFSET(scene->frame) + RTOS_BUFFER_SIZE - RTOS_STRIDE;
+	volatile uint32_t *row = pixels_of(scene) + (RTOS_HEIGHT - 1) * RTOS_WIDTH;
+	unsigned int x;
+
+	shared_sync(&scene->shared, offset, RTOS_STRIDE, VMEMEXP_SYNC_START | VMEMEXP_SYNC_READ);
+	for (x = 0; x < RTOS_WIDTH; x++)
+		if (row[x] != rtos_pixel(scene->frame, x, RTOS_HEIGHT - 1))
+			errx(EXIT_FAILURE, "frame %u is not complete, and said to be",
+			     scene->frame);
+	shared_sync(&scene->shared, offset, RTOS_STRIDE, VMEMEXP_SYNC_END | VMEMEXP_SYNC_READ);
+}
+
+/*
+ * Shows the newest frame that the RTOS may draw, as soon as it says that it is drawn: a
+ * word too early would be seen. The one before that is not shown.
+ */
+static void show_newest(struct scene *scene)
+{
+	scene->frame = frames_released(&scene->shared) + RTOS_NR_BUFFERS;
+	wait_for_frame(&scene->shared, scene->frame);
+	expect_last_row(scene);
 	screen_show(&scene->screen, scene->frame);
 	expect_base(scene);
 	release_frame(&scene->shared, scene->frame - 1);
@@ -106,15 +133,14 @@ static void take_pictures(unsigned int count)
 /* The host takes pictures whenever it wants to, while this goes from frame to frame. */
 static void scene_of_flips(struct scene *scene, unsigned int count)
 {
-	uint32_t first = scene->frame + 1;
+	uint32_t first;
 	int pictures;
 
-	/* The first one sets the mode, and was the last one that somebody else has shown. */
-	show_next(scene);
-	show_next(scene);
+	show_newest(scene);
+	first = scene->frame;
 	pictures = begin_pictures(count);
 	while (!are_pictures_taken(pictures))
-		show_next(scene);
+		show_newest(scene);
 	end_pictures(pictures);
 	printf("flips:    frames %u to %u, each from where it was drawn\n", first,
 	       scene->frame);
@@ -128,9 +154,8 @@ static void scene_of_a_bit(struct scene *scene)
 {
 	volatile uint32_t *pixels;
 
-	show_next(scene);
-	pixels = (volatile uint32_t *)((volatile char *)scene->shared.control +
-				       RTOS_FRAME_OFFSET(scene->frame));
+	show_newest(scene);
+	pixels = pixels_of(scene);
 	wait_for_frame(&scene->shared, scene->frame + RTOS_NR_BUFFERS - 1);
 	take_pictures(1);
 	pixels[PIXEL_Y * RTOS_WIDTH + PIXEL_X] ^= 1U << 8;
@@ -249,7 +274,6 @@ int main(int argc, char **argv)
 	scene.address = strtoul(argv[2], NULL, 0);
 	shared_open(&scene.shared);
 	screen_open(&scene.screen, argv[1], &scene.shared);
-	scene.frame = frames_released(&scene.shared);
 	scene_of_flips(&scene, atoi(argv[3]));
 	scene_of_a_bit(&scene);
 	scene_of_sleep(&scene, atoi(argv[4]));

@@ -65,12 +65,8 @@ void shared_open(struct shared *shared)
 	shared_export(shared);
 }
 
-/*
- * The RTOS sees memory, not the caches of this CPU. @flags say whether access to
- * the range begins or ends, and which access.
- */
-static void shared_sync(const struct shared *shared, size_t offset,
-			size_t length, unsigned int flags)
+void shared_sync(const struct shared *shared, size_t offset, size_t length,
+		 unsigned int flags)
 {
 	struct vmemexp_sync sync = {
 		.size = sizeof(sync),

@@ -42,6 +42,13 @@ uint32_t parse_frame(const char *text, uint32_t after);
 /* Maps and exports it. */
 void shared_open(struct shared *shared);
 
+/*
+ * The RTOS sees memory, not the caches of this CPU. @flags say whether access to the
+ * range begins or ends, and which access.
+ */
+void shared_sync(const struct shared *shared, size_t offset, size_t length,
+		 unsigned int flags);
+
 /* The newest frame that is complete; 0 while there is none. */
 uint32_t frames_drawn(const struct shared *shared);
 void wait_for_frame(const struct shared *shared, uint32_t frame);
