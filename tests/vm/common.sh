@@ -217,7 +217,7 @@ kernel_row()
 #   display_driver
 #                 modules to load for it, in this order
 #   display_source
-#                 its driver if Debian's kernels do not have it: built by "kernel driver"
+#                 its driver if Debian's kernels do not have it, and "kernel driver" does
 machine_row()
 {
 	icount_cpu='' memory_limit='' machine_arguments='' iommu=() iommu_arguments=''
