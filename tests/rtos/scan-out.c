@@ -33,7 +33,7 @@
  * @shared: the memory
  * @screen: the display
  * @address: physical address of the memory
- * @frame: which one is on the screen
+ * @frame: which one is on the screen; 0: none
  */
 struct scene {
 	struct shared shared;
@@ -68,39 +68,43 @@ static void expect_dma_alone(const struct scene *scene)
 		     query.attachments, query.mappings, query.vmaps);
 }
 
-static volatile uint32_t *pixels_of(const struct scene *scene)
+static volatile uint32_t *pixels_of(const struct scene *scene, uint32_t frame)
 {
 	return (volatile uint32_t *)((volatile char *)scene->shared.control +
-				     RTOS_FRAME_OFFSET(scene->frame));
+				     RTOS_FRAME_OFFSET(frame));
 }
 
-/* What the RTOS draws last has to be there when it says that it has drawn the frame. */
-static void expect_last_row(const struct scene *scene)
+static int has_row(const struct scene *scene, uint32_t frame, unsigned int y)
 {
-	size_t offset = RTOS_FRAME_OFFSET(scene->frame) + RTOS_BUFFER_SIZE - RTOS_STRIDE;
-	volatile uint32_t *row = pixels_of(scene) + (RTOS_HEIGHT - 1) * RTOS_WIDTH;
+	size_t offset = RTOS_FRAME_OFFSET(frame) + y * RTOS_STRIDE;
+	volatile uint32_t *row = pixels_of(scene, frame) + y * RTOS_WIDTH;
 	unsigned int x;
 
 	shared_sync(&scene->shared, offset, RTOS_STRIDE, VMEMEXP_SYNC_START | VMEMEXP_SYNC_READ);
-	for (x = 0; x < RTOS_WIDTH; x++)
-		if (row[x] != rtos_pixel(scene->frame, x, RTOS_HEIGHT - 1))
-			errx(EXIT_FAILURE, "frame %u is not complete, and said to be",
-			     scene->frame);
+	for (x = 0; x < RTOS_WIDTH && row[x] == rtos_pixel(frame, x, y); x++)
+		;
 	shared_sync(&scene->shared, offset, RTOS_STRIDE, VMEMEXP_SYNC_END | VMEMEXP_SYNC_READ);
+	return x == RTOS_WIDTH;
 }
 
 /*
- * Shows the newest frame that the RTOS may draw, as soon as it says that it is drawn: a
- * word too early would be seen. The one before that is not shown.
+ * Shows the newest frame that the RTOS may draw, as soon as it says that it is drawn: its
+ * last row is there then. The first row of what is on the screen must be so still. The
+ * one between the two is not shown.
  */
 static void show_newest(struct scene *scene)
 {
-	scene->frame = frames_released(&scene->shared) + RTOS_NR_BUFFERS;
-	wait_for_frame(&scene->shared, scene->frame);
-	expect_last_row(scene);
-	screen_show(&scene->screen, scene->frame);
+	uint32_t newest = frames_released(&scene->shared) + RTOS_NR_BUFFERS;
+
+	wait_for_frame(&scene->shared, newest);
+	if (!has_row(scene, newest, RTOS_HEIGHT - 1))
+		errx(EXIT_FAILURE, "frame %u is not complete, and said to be", newest);
+	if (scene->frame && !has_row(scene, scene->frame, 0))
+		errx(EXIT_FAILURE, "frame %u was drawn over while it was shown", scene->frame);
+	scene->frame = newest;
+	screen_show(&scene->screen, newest);
 	expect_base(scene);
-	release_frame(&scene->shared, scene->frame - 1);
+	release_frame(&scene->shared, newest - 1);
 }
 
 static int begin_pictures(unsigned int count)
@@ -155,7 +159,7 @@ static void scene_of_a_bit(struct scene *scene)
 	volatile uint32_t *pixels;
 
 	show_newest(scene);
-	pixels = pixels_of(scene);
+	pixels = pixels_of(scene, scene->frame);
 	wait_for_frame(&scene->shared, scene->frame + RTOS_NR_BUFFERS - 1);
 	take_pictures(1);
 	pixels[PIXEL_Y * RTOS_WIDTH + PIXEL_X] ^= 1U << 8;
