@@ -46,7 +46,7 @@ run-rtos: ## show what a second CPU draws beside Linux, in QEMU, and compare eve
 	tools/dev/deps install arm
 	tests/rtos/run
 
-check: ## before each commit: lint, the harness, all test programs on four kernels, coherency
+check: ## before each commit: lint, the harness, test programs on four kernels, devices
 	tools/dev/deps install check
 	tests/suites/check
 
@@ -62,6 +62,10 @@ check-coherency: ## test DMA coherency behind narrow masks, swiotlb and IOMMUs: 
 	tools/dev/deps install check
 	tests/suites/coherency
 
+check-display: ## show memory on a display that fetches it by itself, in QEMU: a table
+	tools/dev/deps install check
+	tests/suites/display
+
 check-builds: ## build all modules for every kernel that Debian has now: a table
 	tools/dev/deps install arm
 	tests/suites/builds
@@ -74,7 +78,7 @@ check-debug: ## run all tests and a fuzzer under KASAN, lockdep and fault inject
 	tools/dev/deps install debug
 	tests/suites/debug
 
-check-rest: ## run all of the other five check-... that check leaves out, in some three hours
+check-rest: ## run all of the other check-... that check leaves out, in some three hours
 	tools/dev/deps install check deb debug
 	tests/suites/rest
 
@@ -107,5 +111,5 @@ help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 .PHONY: all install install-module uninstall deb run run-rtos check lint check-kernels \
-	check-coherency check-builds check-install check-debug check-rest check-all matrix bench doc \
-	clean distclean-cache help
+	check-coherency check-display check-builds check-install check-debug check-rest check-all \
+	matrix bench doc clean distclean-cache help

@@ -205,6 +205,7 @@ kernel_row()
 #   console       name of the first serial port
 #   device_tree   qemu: QEMU makes it; a name: that of the file among those that come with
 #                 the kernel; empty: there is none
+#   tree_without  what is taken out of it: the property behind the path of its node
 #   machine_arguments
 #                 what a kernel is booted with there
 #   iommu         QEMU's options for an IOMMU before the PCI devices, or nothing if
@@ -214,11 +215,15 @@ kernel_row()
 #                 once when it ends, not some time later
 #   display       QEMU's options for a display, if the board does not bring one
 #   display_driver
+#                 modules to load for it, in this order
+#   display_source
+#                 its driver if Debian's kernels do not have it, and "kernel driver" does
 machine_row()
 {
 	icount_cpu='' memory_limit='' machine_arguments='' iommu=() iommu_arguments=''
-	virtio=pci bus_module=virtio_pci disks=2
-	display=(-device "$pci_display") display_driver=$pci_display_driver
+	virtio=pci bus_module=virtio_pci disks=2 tree_without=()
+	display=(-device "$pci_display") display_driver=$pci_display_driver display_source=''
+	local clcd=/bus@8000000/motherboard-bus@8000000/iofpga-bus@300000000/clcd@1f0000
 	case $2/$1 in
 	amd64/pc)
 		qemu=qemu-system-x86_64
@@ -261,9 +266,12 @@ machine_row()
 		bus_options='ARCH_VEXPRESS VIRTIO_MMIO SERIAL_AMBA_PL011_CONSOLE'
 		console=ttyAMA0
 		device_tree=vexpress-v2p-ca15-tc1.dtb
-		# It fetches frames from memory by itself. Debian's kernels do not have the
-		# driver (CONFIG_DRM_PL111).
-		display=() display_driver=pl111
+		# The display controller of the board reaches its video memory alone, so the
+		# driver would import nothing. QEMU's reads all memory.
+		tree_without=("$clcd memory-region" "$clcd max-memory-bandwidth")
+		# Before the driver, what leads to the monitor.
+		display=() display_driver='i2c_versatile sii902x drm_dma_helper'
+		display_source=pl111_drm
 		;;
 	arm64/virt)
 		qemu=qemu-system-aarch64

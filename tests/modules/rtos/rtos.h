@@ -13,9 +13,15 @@
 #ifndef _RTOS_H
 #define _RTOS_H
 
+#ifndef __ASSEMBLER__
 #include <linux/types.h>
+#endif
 
 #define RTOS_MAGIC		0x534f5452	/* "RTOS" */
+
+/* Words of the program that are written when it is loaded, by their offsets. */
+#define RTOS_WORD_SHARED	4	/* physical address of the shared memory */
+#define RTOS_WORD_PEN		8	/* where to go when told to stop */
 
 #define RTOS_WIDTH		640
 #define RTOS_HEIGHT		480
@@ -33,12 +39,14 @@
 /* No cache line of a CPU that runs Linux is longer. */
 #define RTOS_CACHE_LINE		64
 
+#ifndef __ASSEMBLER__
+
 /*
  * Each side writes to a cache line of its own. Were they one, Linux's CPU would
  * write the words of the RTOS back with its own, as they were some time ago.
  */
 struct rtos_control {
-	/* Written by the RTOS; the magic last, when the others are valid. */
+	/* Written by the RTOS; the magic last, when the others are valid. 0: it has left. */
 	__u32 magic;
 	__u32 width;
 	__u32 height;
@@ -48,7 +56,7 @@ struct rtos_control {
 
 	/* Written by Linux. */
 	__u32 released;		/* this frame and older ones may be drawn over */
-	__u32 stop;		/* not 0: the RTOS is to turn its CPU off */
+	__u32 stop;		/* not 0: the RTOS is to leave */
 };
 
 /* --- what frame number n looks like --- */
@@ -100,4 +108,5 @@ static inline __u32 rtos_pixel(__u32 frame, __u32 x, __u32 y)
 	return red << 16 | green << 8 | blue;
 }
 
+#endif /* !__ASSEMBLER__ */
 #endif /* _RTOS_H */

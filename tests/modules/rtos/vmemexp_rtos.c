@@ -5,28 +5,38 @@
  * programs: /dev/vmemexp-rtos. It knows nothing of vmemexp.
  *
  * The device tree node has in memory-region the carve-out of the program and the
- * one that is shared, and in vmemexp,mpidr the CPU. The firmware of the machine
- * (PSCI) starts that CPU at the begin of the program, with the physical address
- * of the shared memory as its argument.
+ * one that is shared, in vmemexp,cpu the CPU, and in vmemexp,pen where that waits
+ * until it is started. On a Versatile Express, it waits for an interrupt and looks
+ * into a register of the board, which says where to begin.
  */
 
-#include <linux/arm-smccc.h>
+#include <linux/cpumask.h>
 #include <linux/delay.h>
 #include <linux/firmware.h>
 #include <linux/fs.h>
 #include <linux/io.h>
+#include <linux/jiffies.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/of.h>
+#include <linux/of_address.h>
 #include <linux/of_reserved_mem.h>
 #include <linux/platform_device.h>
-#include <uapi/linux/psci.h>
 
 #include "rtos.h"
 
 #define RTOS_FIRMWARE		"vmemexp-rtos.bin"
-#define RTOS_STOP_TIMEOUT_MS	1000
+/* The machine may be busy: only what does not happen at all takes longer. */
+#define RTOS_TIMEOUT_MS		30000
+
+/* Registers of the board: SYS_FLAGS, of which the second one clears bits. */
+#define SYS_FLAGS_SET		0x30
+#define SYS_FLAGS_CLEAR		0x34
+
+/* Of the GIC's distributor: sends interrupt 0 to the CPUs of a mask. */
+#define GICD_SGIR		0xf00
+#define GICD_SGIR_CPU(n)	BIT(16 + (n))
 
 /* One per machine: the name of the device node has no number. */
 struct rtos {
@@ -34,16 +44,9 @@ struct rtos {
 	struct device *dev;
 	struct reserved_mem *program;
 	struct reserved_mem *shared;
-	u32 mpidr;
+	u32 cpu;
+	u32 pen;
 };
-
-static long rtos_psci(u32 function, u32 mpidr, u32 argument, u32 context)
-{
-	struct arm_smccc_res res;
-
-	arm_smccc_hvc(function, mpidr, argument, context, 0, 0, 0, 0, &res);
-	return res.a0;
-}
 
 static struct reserved_mem *rtos_find_memory(struct device *dev, int index)
 {
@@ -54,6 +57,15 @@ static struct reserved_mem *rtos_find_memory(struct device *dev, int index)
 	memory = node ? of_reserved_mem_lookup(node) : NULL;
 	of_node_put(node);
 	return memory;
+}
+
+static void __iomem *rtos_registers(const char *compatible)
+{
+	struct device_node *node = of_find_compatible_node(NULL, NULL, compatible);
+	void __iomem *registers = node ? of_iomap(node, 0) : NULL;
+
+	of_node_put(node);
+	return registers;
 }
 
 /*
@@ -72,11 +84,16 @@ static int rtos_load(struct rtos *rtos)
 	ret = -EFBIG;
 	if (firmware->size > rtos->program->size)
 		goto out;
+	ret = -EINVAL;
+	if (firmware->size < RTOS_WORD_PEN + sizeof(u32))
+		goto out;
 	ret = -ENOMEM;
 	window = memremap(rtos->program->base, firmware->size, MEMREMAP_WC);
 	if (!window)
 		goto out;
 	memcpy(window, firmware->data, firmware->size);
+	*(u32 *)(window + RTOS_WORD_SHARED) = rtos->shared->base;
+	*(u32 *)(window + RTOS_WORD_PEN) = rtos->pen;
 	memunmap(window);
 
 	window = memremap(rtos->shared->base, RTOS_CONTROL_SIZE, MEMREMAP_WC);
@@ -90,48 +107,75 @@ out:
 	return ret;
 }
 
+/* Returns whether the RTOS has said so within the time. */
+static bool rtos_wait_for_magic(struct rtos *rtos, u32 magic, bool stop)
+{
+	struct rtos_control *control;
+	unsigned long end = jiffies + msecs_to_jiffies(RTOS_TIMEOUT_MS);
+	u32 seen;
+
+	control = memremap(rtos->shared->base, RTOS_CONTROL_SIZE, MEMREMAP_WC);
+	if (!control)
+		return false;
+	if (stop)
+		WRITE_ONCE(control->stop, 1);
+	/* Not to wait in a write buffer for as long as the loop waits. */
+	wmb();
+	while ((seen = READ_ONCE(control->magic)) != magic && time_before(jiffies, end))
+		usleep_range(1000, 2000);
+	memunmap(control);
+	return seen == magic;
+}
+
+/* Tells the CPU in the pen where to go; 0: to stay there. */
+static int rtos_set_entry(struct rtos *rtos, u32 entry)
+{
+	void __iomem *board = rtos_registers("arm,vexpress-sysreg");
+	void __iomem *gic = rtos_registers("arm,cortex-a15-gic");
+	int ret = -ENODEV;
+
+	if (!board || !gic)
+		goto out;
+	writel(~0U, board + SYS_FLAGS_CLEAR);
+	if (entry) {
+		writel(entry, board + SYS_FLAGS_SET);
+		/* writel() has all of the program in memory before. */
+		writel(GICD_SGIR_CPU(rtos->cpu), gic + GICD_SGIR);
+	}
+	ret = 0;
+out:
+	if (gic)
+		iounmap(gic);
+	if (board)
+		iounmap(board);
+	return ret;
+}
+
 static int rtos_start(struct rtos *rtos)
 {
-	long status;
+	int ret;
 
-	/* All of the program must be in memory before the CPU fetches from it. */
-	wmb();
-	status = rtos_psci(PSCI_0_2_FN_CPU_ON, rtos->mpidr, rtos->program->base,
-			   rtos->shared->base);
-	switch (status) {
-	case PSCI_RET_SUCCESS:
-		return 0;
-	case PSCI_RET_ALREADY_ON:
+	if (cpu_online(rtos->cpu)) {
 		dev_err(rtos->dev, "Linux uses the CPU (boot with maxcpus=1)\n");
 		return -EBUSY;
-	default:
-		dev_err(rtos->dev, "PSCI does not start the CPU: %ld\n", status);
-		return -EIO;
 	}
+	ret = rtos_set_entry(rtos, rtos->program->base);
+	if (ret)
+		return dev_err_probe(rtos->dev, ret, "this board has no such pen\n");
+	if (!rtos_wait_for_magic(rtos, RTOS_MAGIC, false))
+		return dev_err_probe(rtos->dev, -EIO, "the RTOS does not start\n");
+	return 0;
 }
 
 /* No program has the shared memory mapped any more. */
 static void rtos_stop(void *data)
 {
 	struct rtos *rtos = data;
-	struct rtos_control *control;
-	int ms;
 
-	control = memremap(rtos->shared->base, RTOS_CONTROL_SIZE, MEMREMAP_WC);
-	if (!control)
-		return;
-	WRITE_ONCE(control->stop, 1);
-	/* Not to wait in a write buffer for as long as the loop waits. */
-	wmb();
-	for (ms = 0; ms < RTOS_STOP_TIMEOUT_MS; ms++) {
-		if (rtos_psci(PSCI_0_2_FN_AFFINITY_INFO, rtos->mpidr, 0, 0) ==
-		    PSCI_0_2_AFFINITY_LEVEL_OFF)
-			break;
-		usleep_range(1000, 2000);
-	}
-	if (ms == RTOS_STOP_TIMEOUT_MS)
-		dev_err(rtos->dev, "the RTOS does not turn its CPU off\n");
-	memunmap(control);
+	/* Before it comes back there. */
+	rtos_set_entry(rtos, 0);
+	if (!rtos_wait_for_magic(rtos, 0, true))
+		dev_err(rtos->dev, "the RTOS does not leave its CPU\n");
 }
 
 /* Cached, although the RTOS bypasses the caches: it is for programs to sync. */
@@ -169,9 +213,15 @@ static int rtos_probe(struct platform_device *pdev)
 	if (!rtos->program || !rtos->shared ||
 	    rtos->shared->size < RTOS_SHARED_SIZE)
 		return dev_err_probe(dev, -EINVAL, "no memory, or too little\n");
-	ret = of_property_read_u32(dev->of_node, "vmemexp,mpidr", &rtos->mpidr);
+	/* It starts without an MMU. */
+	if (upper_32_bits(rtos->program->base) || upper_32_bits(rtos->shared->base))
+		return dev_err_probe(dev, -EINVAL, "memory out of reach of the RTOS\n");
+	ret = of_property_read_u32(dev->of_node, "vmemexp,cpu", &rtos->cpu) ?:
+	      of_property_read_u32(dev->of_node, "vmemexp,pen", &rtos->pen);
 	if (ret)
-		return dev_err_probe(dev, ret, "no CPU is named\n");
+		return dev_err_probe(dev, ret, "no CPU is named, or no pen\n");
+	if (rtos->cpu >= nr_cpu_ids)
+		return dev_err_probe(dev, -EINVAL, "there is no CPU %u\n", rtos->cpu);
 
 	ret = rtos_load(rtos);
 	if (ret)

@@ -33,7 +33,7 @@ static int wait_for_buffer(volatile struct rtos_control *control, __u32 frame)
 	return 0;
 }
 
-/* Called by start.S with the address of the shared memory. */
+/* Called by start.S with the address of the shared memory; returns if told to stop. */
 void rtos_main(unsigned long shared)
 {
 	volatile struct rtos_control *control = (void *)shared;
@@ -53,5 +53,4 @@ void rtos_main(unsigned long shared)
 		control->drawn = frame;
 		barrier();
 	}
-	control->magic = 0;
 }
