@@ -46,7 +46,7 @@ run-rtos: ## show what a second CPU draws beside Linux, in QEMU, and compare eve
 	tools/dev/deps install arm
 	tests/rtos/run
 
-check: ## before each commit: lint, the harness, all test programs on four kernels, coherency
+check: ## before each commit: lint, the harness, test programs on four kernels, coherency, examples
 	tools/dev/deps install check
 	tests/suites/check
 
@@ -61,6 +61,10 @@ check-kernels: ## run all test programs on every kernel that Debian has now: a t
 check-coherency: ## test DMA coherency behind narrow masks, swiotlb and IOMMUs: a table
 	tools/dev/deps install check
 	tests/suites/coherency
+
+check-examples: ## run the examples for users, each with a real partner: a table
+	tools/dev/deps install check
+	tests/suites/examples
 
 check-builds: ## build all modules for every kernel that Debian has now: a table
 	tools/dev/deps install arm
@@ -107,5 +111,5 @@ help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 .PHONY: all install install-module uninstall deb run run-rtos check lint check-kernels \
-	check-coherency check-builds check-install check-debug check-rest check-all matrix bench doc \
+	check-coherency check-examples check-builds check-install check-debug check-rest check-all matrix bench doc \
 	clean distclean-cache help
