@@ -38,6 +38,10 @@ deb: ## build Debian packages for DKMS, the command and the library, in out/deb
 	tools/dev/deps install deb
 	tools/packaging/build-deb
 
+rpm: ## build rpm packages of the same, in out/rpm
+	tools/dev/deps install deb
+	tools/packaging/build-rpm
+
 run: ## show a malloc'ed picture on a screen in QEMU, and compare every pixel
 	tools/dev/deps install run
 	tools/dev/run-demo
@@ -110,6 +114,6 @@ distclean-cache: ## remove the kernels and packages that the tests have fetched
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
-.PHONY: all install install-module uninstall deb run run-rtos check lint check-kernels \
+.PHONY: all install install-module uninstall deb rpm run run-rtos check lint check-kernels \
 	check-coherency check-examples check-builds check-install check-debug check-rest check-all matrix bench doc \
 	clean distclean-cache help
