@@ -48,7 +48,7 @@ static size_t parse_size(const char *text)
 	}
 	if (errno || *end || end == text || *text == '-' || !vmemexp_aligned_size(size) ||
 	    vmemexp_aligned_size(size) < size)
-		errx(EXIT_USAGE, "export: --size needs a number of bytes as in 4096, 16K or 8M, not %s",
+		errx(EXIT_USAGE, "export: --size needs a number as in 4096, 16K or 8M, not %s",
 		     text);
 	return size;
 }
@@ -180,7 +180,7 @@ static int export(const struct content *content, unsigned int flags, char **comm
 	/* What lies behind the contents of a file is not to be seen. */
 	if (vmemexp_export(v, content->memory, vmemexp_aligned_size(content->length), flags,
 			   &buf, &error)) {
-		warnx("no export: %s", error_text(&error));
+		warnx("the memory is refused: %s", error_text(&error));
 		vmemexp_close(v);
 		return EXIT_FAILURE;
 	}

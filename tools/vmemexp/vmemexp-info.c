@@ -207,6 +207,8 @@ static void print_kernel(void)
 /* ---- what keeps the module from loading, or the device from being opened ---- */
 
 #define OBSTACLE	"obstacle     "
+/* What helps, on a line of its own. */
+#define REMEDY		"             "
 
 /* Return true if a line of the file has @text. */
 static bool file_has(const char *path, const char *text)
@@ -222,11 +224,13 @@ static bool file_has(const char *path, const char *text)
 	return found;
 }
 
+#define EFI_VARIABLES	"/sys/firmware/efi/efivars/"
+#define SECURE_BOOT	EFI_VARIABLES "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+
 /* The variable is a byte, behind four of attributes. */
 static bool secure_boot(void)
 {
-	FILE *file = fopen("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c",
-			   "re");
+	FILE *file = fopen(SECURE_BOOT, "re");
 	unsigned char value[5] = { };
 	bool on = file && fread(value, sizeof(value), 1, file) == 1 && value[4] == 1;
 
@@ -297,14 +301,15 @@ static void print_obstacles_to_loading(void)
 
 	uname(&name);
 	if (!find_module(path, sizeof(path)))
-		printf(OBSTACLE "the module is not installed for this kernel (%s): are its headers?\n",
-		       name.release);
+		printf(OBSTACLE "the module is not installed for this kernel (%s)\n"
+		       REMEDY "are its headers installed?\n", name.release);
 	else if (!wanted)
-		printf(OBSTACLE "the module is not loaded: modprobe vmemexp, as root\n");
+		puts(OBSTACLE "the module is not loaded: modprobe vmemexp, as root");
 	else if (is_unsigned(path))
 		printf(OBSTACLE "%s is not signed\n", path);
 	if (wanted)
-		printf(OBSTACLE "%s: only a module that is signed by an enrolled key can be loaded (mokutil --import /var/lib/dkms/mok.pub)\n",
+		printf(OBSTACLE "%s: a module must be signed by an enrolled key\n"
+		       REMEDY "mokutil --import /var/lib/dkms/mok.pub, as root, and reboot\n",
 		       wanted);
 }
 
@@ -322,14 +327,15 @@ static void print_obstacles_to_opening(void)
 	if (!access(DEVICE_PATH, R_OK | W_OK) || stat(DEVICE_PATH, &st))
 		return;
 	if (!(st.st_mode & 0060)) {
-		printf(OBSTACLE "the device is for root alone: %s\n", has_udev_rule() ?
-		       "udev has not applied 60-vmemexp.rules to it (udevadm trigger /dev/vmemexp)" :
-		       "there is no udev rule 60-vmemexp.rules that gives it to a group");
+		printf(OBSTACLE "the device is for root alone: ");
+		puts(has_udev_rule() ? "udev has not applied 60-vmemexp.rules\n"
+		     REMEDY "udevadm trigger /dev/vmemexp, as root" :
+		     "there is no udev rule 60-vmemexp.rules");
 		return;
 	}
 	printf(OBSTACLE "you are not in the group ");
 	print_group(st.st_gid);
-	printf(", which may open the device: usermod -aG, as root, and log in again\n");
+	puts(", which may open the device\n" REMEDY "usermod -aG, as root, and log in again");
 }
 
 /* A frame of full HD in 32 bits a pixel. */
@@ -343,7 +349,8 @@ static void print_obstacle_of_limit(long long in_use)
 	if (limit.rlim_cur == RLIM_INFINITY || has_ipc_lock() ||
 	    (long long)(limit.rlim_cur / 1024) - in_use >= FRAME_KIB)
 		return;
-	printf(OBSTACLE "RLIMIT_MEMLOCK leaves less than a frame of 1920x1080 (%d KiB): raise memlock in /etc/security/limits.d, or LimitMEMLOCK= of the service\n",
+	printf(OBSTACLE "RLIMIT_MEMLOCK leaves less than a frame of 1920x1080 (%d KiB)\n"
+	       REMEDY "raise memlock in /etc/security/limits.d, or LimitMEMLOCK= of a service\n",
 	       FRAME_KIB);
 }
 

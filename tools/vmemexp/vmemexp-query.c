@@ -90,8 +90,9 @@ static void print_query(const struct vmemexp_query *query)
 	printf("extents      %llu contiguous, of %llu to %llu bytes, below 2^%u\n",
 	       (unsigned long long)query->nr_extents, (unsigned long long)query->min_extent,
 	       (unsigned long long)query->max_extent, query->address_bits);
-	printf("users        %u attached devices, %u DMA mappings, %u kernel mappings, %u user mappings\n",
-	       query->attachments, query->mappings, query->vmaps, query->cpu_mappings);
+	printf("devices      %u attached, %u DMA mappings\n", query->attachments, query->mappings);
+	printf("mappings     %u of the kernel, %u of programs\n", query->vmaps,
+	       query->cpu_mappings);
 	print_state(query->state);
 }
 

@@ -17,6 +17,8 @@
 #include "picture.h"
 #include "vmemexp-common.h"
 
+#define THP_PATH	"/sys/kernel/mm/transparent_hugepage"
+
 /* As many device nodes as DRM has had for screens from the beginning. */
 #define MAX_CARDS	64
 
@@ -243,11 +245,14 @@ static void explain_scattered(const struct display *display, const struct frame 
 {
 	warnx("%s (%s) may want memory in one physical piece, and the frame is in %llu",
 	      display->path, display->driver, nr_extents);
-	if (frame->size > HUGE_PAGE)
-		warnx("what helps: a --size whose frame fits into a huge page of 2 MiB, as 640x480 does (this one has %zu KiB); or memory from a carve-out or a CMA heap in /dev/dma_heap",
-		      frame->size / 1024);
-	else
-		warnx("what helps: huge pages, by 'echo madvise >/sys/kernel/mm/transparent_hugepage/enabled' and 'echo 1 >/proc/sys/vm/compact_memory' as root; or memory from a carve-out or a CMA heap in /dev/dma_heap");
+	if (frame->size > HUGE_PAGE) {
+		warnx("what helps: a --size whose frame fits into a huge page, as 640x480 does");
+		warnx("(this one has %zu KiB, of 2048),", frame->size / 1024);
+	} else {
+		warnx("what helps: as root, echo madvise >" THP_PATH "/enabled");
+		warnx("and echo 1 >/proc/sys/vm/compact_memory,");
+	}
+	warnx("or, for a program, memory from a carve-out or a CMA heap in /dev/dma_heap");
 }
 
 /*
