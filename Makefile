@@ -67,7 +67,7 @@ check-coherency: ## test DMA coherency behind narrow masks, swiotlb and IOMMUs: 
 	tests/suites/coherency
 
 check-examples: ## run the examples for users, each with a real partner: a table
-	tools/dev/deps install check
+	tools/dev/deps install check examples
 	tests/suites/examples
 
 check-builds: ## build all modules for every kernel that Debian has now: a table
@@ -82,8 +82,8 @@ check-debug: ## run all tests and a fuzzer under KASAN, lockdep and fault inject
 	tools/dev/deps install debug
 	tests/suites/debug
 
-check-rest: ## run all of the other five check-... that check leaves out, in some three hours
-	tools/dev/deps install check deb debug
+check-rest: ## run all of the other six check-... that check leaves out, in some three hours
+	tools/dev/deps install check deb debug examples
 	tests/suites/rest
 
 check-all: ## before a release: check, then check-rest

@@ -36,7 +36,8 @@ class Example(unittest.TestCase):
     def passes(self, *command, **options):
         """The output of a command that succeeds."""
         ended = run(*command, **options)
-        self.assertEqual(0, ended.returncode, f"{command}: {ended.stderr.decode()}")
+        self.assertEqual(0, ended.returncode, f"{command}: {ended.stderr.decode()}"
+                         f"{ended.stdout[-500:].decode(errors='replace')}")
         return ended.stdout
 
     def fails(self, status, words, *command, **options):

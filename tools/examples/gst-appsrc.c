@@ -93,7 +93,7 @@ static GstBuffer *wrap(struct buffer *buffer)
 
 static GstElement *start(const char *sink, GstElement **source)
 {
-	char *text = g_strdup_printf(SOURCE " ! " CAPS " ! %s", WIDTH, HEIGHT, sink);
+	char *text = g_strdup_printf(SOURCE " caps=" CAPS " ! %s", WIDTH, HEIGHT, sink);
 	GError *error = NULL;
 	GstElement *pipeline = gst_parse_launch(text, &error);
 

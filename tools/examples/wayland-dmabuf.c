@@ -141,6 +141,7 @@ int main(void)
 	while (!configured && wl_display_dispatch(display) >= 0)
 		;
 	wl_surface_attach(surface, imported ? imported : copy(memory), 0, 0);
+	wl_surface_damage(surface, 0, 0, WIDTH, HEIGHT);
 	wl_surface_commit(surface);
 	wl_display_roundtrip(display);
 	fprintf(stderr, "%s\n", imported ? "imported" : "copied");
