@@ -6,7 +6,7 @@
  *   ./egl-texture >picture.ppm
  *
  * Draws the texture into a picture and writes that. Needs no screen; Mesa takes a GPU, or
- * with LIBGL_ALWAYS_SOFTWARE=1 llvmpipe, which wants the module vgem for dma-bufs.
+ * llvmpipe with LIBGL_ALWAYS_SOFTWARE=1, which imports dma-bufs in Debian 13, not in 12.
  */
 #include <EGL/egl.h>
 #include <EGL/eglext.h>

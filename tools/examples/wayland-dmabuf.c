@@ -117,7 +117,6 @@ int main(void)
 	struct vmemexp_buf *buf = NULL;
 	struct xdg_surface *window;
 	struct wl_surface *surface;
-	struct xdg_toplevel *top;
 
 	if (!display)
 		errx(EXIT_FAILURE, "no compositor");
@@ -135,8 +134,7 @@ int main(void)
 	surface = wl_compositor_create_surface(compositor);
 	window = xdg_wm_base_get_xdg_surface(shell, surface);
 	xdg_surface_add_listener(window, &surface_listener, NULL);
-	top = xdg_surface_get_toplevel(window);
-	xdg_toplevel_add_listener(top, &top_listener, NULL);
+	xdg_toplevel_add_listener(xdg_surface_get_toplevel(window), &top_listener, NULL);
 	wl_surface_commit(surface);
 	while (!configured && wl_display_dispatch(display) >= 0)
 		;
