@@ -27,15 +27,17 @@ def name_of(test: unittest.TestCase) -> str:
 
 
 class Result(unittest.TestResult):
-    """Keeps why the one test failed: the last line first, then how it came to that."""
+    """Keeps why the one test failed: in one line first, then how it came to that."""
 
     def __init__(self) -> None:
         super().__init__(stream=io.StringIO())
         self.why: list[str] = []
 
     def take(self, error) -> None:
-        lines = "".join(traceback.format_exception(*error)).splitlines()
-        self.why += [lines[-1], *lines[:-1]]
+        kind, value, _ = error
+        first = (str(value).splitlines() or [""])[0]
+        self.why += [f"{kind.__name__}: {first}"]
+        self.why += "".join(traceback.format_exception(*error)).splitlines()
 
     def addError(self, test, err) -> None:  # pylint: disable=invalid-name
         super().addError(test, err)
