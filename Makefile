@@ -38,6 +38,10 @@ deb: ## build Debian packages for DKMS, the command and the library, in out/deb
 	tools/dev/deps install deb
 	tools/packaging/build-deb
 
+rpm: ## build rpm packages of the same, in out/rpm
+	tools/dev/deps install deb
+	tools/packaging/build-rpm
+
 run: ## show a malloc'ed picture on a screen in QEMU, and compare every pixel
 	tools/dev/deps install run
 	tools/dev/run-demo
@@ -46,7 +50,7 @@ run-rtos: ## show what a second CPU draws beside Linux, in QEMU, and compare eve
 	tools/dev/deps install arm
 	tests/rtos/run
 
-check: ## before each commit: lint, the harness, test programs on four kernels, devices
+check: ## before each commit: lint, the harness, test programs on four kernels, devices, examples
 	tools/dev/deps install check
 	tests/suites/check
 
@@ -66,6 +70,10 @@ check-display: ## show memory on a display that fetches it by itself, in QEMU: a
 	tools/dev/deps install check
 	tests/suites/display
 
+check-examples: ## run the examples for users, each with a real partner: a table
+	tools/dev/deps install check examples
+	tests/suites/examples
+
 check-builds: ## build all modules for every kernel that Debian has now: a table
 	tools/dev/deps install arm
 	tests/suites/builds
@@ -79,7 +87,7 @@ check-debug: ## run all tests and a fuzzer under KASAN, lockdep and fault inject
 	tests/suites/debug
 
 check-rest: ## run all of the other check-... that check leaves out, in some three hours
-	tools/dev/deps install check deb debug
+	tools/dev/deps install check deb debug examples
 	tests/suites/rest
 
 check-all: ## before a release: check, then check-rest
@@ -110,6 +118,6 @@ distclean-cache: ## remove the kernels and packages that the tests have fetched
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
-.PHONY: all install install-module uninstall deb run run-rtos check lint check-kernels \
-	check-coherency check-display check-builds check-install check-debug check-rest check-all \
-	matrix bench doc clean distclean-cache help
+.PHONY: all install install-module uninstall deb rpm run run-rtos check lint check-kernels \
+	check-coherency check-display check-examples check-builds check-install check-debug \
+	check-rest check-all matrix bench doc clean distclean-cache help

@@ -23,6 +23,13 @@ build_programs()
 	done
 }
 
+# Builds the command and compare-screen, static, for guests of amd64.
+build_tools()
+{
+	mkdir -p build
+	flock build/tools-static.lock make -s -C tools STATIC=1 OUTPUT="$PWD/build/tools-static"
+}
+
 # Prints where the log of the guest ARCH/NAME is.
 log_of()
 {

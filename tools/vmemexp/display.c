@@ -15,8 +15,11 @@
 
 static void complain(const struct display *display, const char *what)
 {
+	int error = errno;
+
 	warnx("%s (%s) %s: %s (%s)", display->path, display->driver, what,
-	      strerror(errno), errno_name(errno));
+	      strerror(error), errno_name(error));
+	errno = error;
 }
 
 static bool can_import(const struct display *display)

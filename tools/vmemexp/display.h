@@ -54,7 +54,7 @@ struct display_wish {
 int display_open(struct display *display, const char *path,
 		 const struct display_wish *wish);
 
-/* Imports a dma-buf that begins with a frame of the mode's size, XRGB8888. */
+/* Imports a dma-buf that begins with a frame of the mode's size, XRGB8888. Sets errno. */
 int display_import(struct display *display, int dmabuf, uint32_t pitch);
 
 /* Sets the mode with the imported frame. */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "vmemexp-common.h"
@@ -12,6 +13,7 @@
 int next_option(const struct verb *verb, int argc, char **argv,
 		const struct option *options)
 {
+	const char *word;
 	int option;
 
 	opterr = 0;
@@ -26,8 +28,11 @@ int next_option(const struct verb *verb, int argc, char **argv,
 		errx(EXIT_USAGE, "%s: %s needs a value", verb->name,
 		     argv[optind - 1]);
 	case '?':
-		errx(EXIT_USAGE, "%s: unknown option %s", verb->name,
-		     argv[optind - 1]);
+		/* getopt is in the middle of a word whose letters are options. */
+		word = argv[optind - 1];
+		if (optind < argc && argv[optind][0] == '-' && argv[optind][1] == optopt)
+			word = argv[optind];
+		errx(EXIT_USAGE, "%s: unknown option %s", verb->name, word);
 	}
 	return option;
 }
@@ -105,6 +110,20 @@ const char *memory_names(unsigned int memory)
 		strcat(text, names[i]);
 	}
 	return text;
+}
+
+void *alloc_frame(size_t size)
+{
+	void *memory;
+
+	/* Less than that would waste more than it gains. */
+	if (size > HUGE_PAGE / 4 && size <= SIZE_MAX - HUGE_PAGE)
+		size = (size + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+	if (posix_memalign(&memory, HUGE_PAGE, size))
+		return NULL;
+	madvise(memory, size, MADV_HUGEPAGE);
+	memset(memory, 0, size);
+	return memory;
 }
 
 long long status_value(const char *pid, const char *field, int base)

@@ -32,6 +32,8 @@ struct verb {
 extern const struct verb verb_info;
 extern const struct verb verb_selfcheck;
 extern const struct verb verb_show;
+extern const struct verb verb_export;
+extern const struct verb verb_query;
 extern const struct verb verb_list;
 extern const struct verb verb_revoke;
 
@@ -56,6 +58,15 @@ const char *errno_name(int error);
 
 /* VMEMEXP_MEMORY_* bits in words, valid until the next call. */
 const char *memory_names(unsigned int memory);
+
+/* The usual size; where they are larger, nobody wants one for a frame. */
+#define HUGE_PAGE	(2UL << 20)
+
+/*
+ * Zeroes from posix_memalign(), page aligned, or NULL: in as few physical pieces as one can
+ * have without privilege and preparation, because some devices take no more than one.
+ */
+void *alloc_frame(size_t size);
 
 /*
  * The number behind @field (without colon) in /proc/@pid/status, or -1 if there

@@ -17,6 +17,8 @@
 #include "picture.h"
 #include "vmemexp-common.h"
 
+#define THP_PATH	"/sys/kernel/mm/transparent_hugepage"
+
 /* As many device nodes as DRM has had for screens from the beginning. */
 #define MAX_CARDS	64
 
@@ -105,7 +107,6 @@ static int frame_save(const struct frame *frame, const char *path)
 static int frame_create(struct frame *frame, const struct display *display,
 			const struct picture *picture)
 {
-	size_t page = sysconf(_SC_PAGESIZE);
 	struct picture test;
 
 	frame->width = display->mode.hdisplay;
@@ -119,11 +120,11 @@ static int frame_create(struct frame *frame, const struct display *display,
 		      frame->height);
 		return -1;
 	}
-	if (posix_memalign((void **)&frame->memory, page, frame->size)) {
+	frame->memory = alloc_frame(frame->size);
+	if (!frame->memory) {
 		warnx("no memory for a frame of %zu bytes", frame->size);
 		return -1;
 	}
-	memset(frame->memory, 0, frame->size);
 
 	if (picture->rgb) {
 		frame_draw(frame, picture);
@@ -143,8 +144,8 @@ static int frame_create(struct frame *frame, const struct display *display,
 	return 0;
 }
 
-/* Exports the frame as a dma-buf, or returns NULL. */
-static struct vmemexp_buf *frame_export(const struct frame *frame)
+/* Exports the frame as a dma-buf of so many extents, or returns NULL. */
+static struct vmemexp_buf *frame_export(const struct frame *frame, unsigned long long *nr_extents)
 {
 	struct vmemexp_query query = { .size = sizeof(query) };
 	struct vmemexp *v = open_device();
@@ -168,6 +169,7 @@ static struct vmemexp_buf *frame_export(const struct frame *frame)
 	       (unsigned long long)query.dmabuf_size,
 	       memory_names(query.memory),
 	       (unsigned long long)query.nr_extents);
+	*nr_extents = query.nr_extents;
 	return buf;
 }
 
@@ -235,6 +237,25 @@ static int present(const struct frame *frame, const struct options *options)
 }
 
 /*
+ * A display that fetches its pixels itself, with no IOMMU before it, takes one piece of
+ * memory, and its driver says no more than EINVAL.
+ */
+static void explain_scattered(const struct display *display, const struct frame *frame,
+			      unsigned long long nr_extents)
+{
+	warnx("%s (%s) may want memory in one physical piece, and the frame is in %llu",
+	      display->path, display->driver, nr_extents);
+	if (frame->size > HUGE_PAGE) {
+		warnx("what helps: a --size whose frame fits into a huge page, as 640x480 does");
+		warnx("(this one has %zu KiB, of 2048),", frame->size / 1024);
+	} else {
+		warnx("what helps: as root, echo madvise >" THP_PATH "/enabled");
+		warnx("and echo 1 >/proc/sys/vm/compact_memory,");
+	}
+	warnx("or, for a program, memory from a carve-out or a CMA heap in /dev/dma_heap");
+}
+
+/*
  * Shows the frame on one device. Returns the exit status, or -1 if the device
  * cannot do it and another one may.
  */
@@ -242,6 +263,7 @@ static int show_on(const char *path, const struct options *options)
 {
 	struct display display;
 	struct frame frame;
+	unsigned long long nr_extents;
 	int status = EXIT_FAILURE;
 	struct vmemexp_buf *buf;
 
@@ -251,12 +273,17 @@ static int show_on(const char *path, const struct options *options)
 		status = -1;
 		goto out_close;
 	}
-	buf = frame_export(&frame);
+	buf = frame_export(&frame, &nr_extents);
 	if (!buf)
 		goto out_free;
 
-	if (display_import(&display, vmemexp_buf_fd(buf), frame.pitch) ||
-	    display_show(&display)) {
+	if (display_import(&display, vmemexp_buf_fd(buf), frame.pitch)) {
+		if (errno == EINVAL && nr_extents > 1)
+			explain_scattered(&display, &frame, nr_extents);
+		status = -1;
+		goto out_unref;
+	}
+	if (display_show(&display)) {
 		status = -1;
 		goto out_unref;
 	}
@@ -392,9 +419,9 @@ const struct verb verb_show = {
 	.name = "show",
 	.arguments = "[OPTION]... [PICTURE]",
 	.help =
-	"  Put a picture on a screen that lies in ordinary memory: allocate a frame with\n"
-	"  malloc, draw into it, export it, have a DRM driver import it through PRIME, and\n"
-	"  set the mode. Afterwards the screen shows again what it did before. PICTURE is\n"
+	"  Put a picture on a screen that lies in ordinary memory: allocate a frame (in huge\n"
+	"  pages, if there are any), draw into it, export it, have a DRM driver import it\n"
+	"  through PRIME, and set the mode. Afterwards the screen shows again what it did before. PICTURE is\n"
 	"  a PNG file or a binary PPM file, small ones are centred; without it a test\n"
 	"  picture is drawn, in which every row and every column is another.\n"
 	"\n"

@@ -8,7 +8,8 @@
 #include "vmemexp-common.h"
 
 static const struct verb * const verbs[] = {
-	&verb_info, &verb_selfcheck, &verb_show, &verb_list, &verb_revoke, NULL
+	&verb_info, &verb_selfcheck, &verb_show, &verb_export, &verb_query, &verb_list,
+	&verb_revoke, NULL
 };
 
 /* The manual page is made from this text. */
