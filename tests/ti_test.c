@@ -1,29 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Programs that were written for TI's vmemexp: its two ioctls, as such programs have
- * them in a header of their own. A variant is a layout of the structure: that of this
+ * Programs that were written for TI's vmemexp: its two ioctls. scanout_test has such a
+ * program with a display. A variant is a layout of the structure: that of this
  * program's own "unsigned long", and those of 32 and of 64 bits, which every kernel takes.
  */
+#include "lib/ti.h"
 #include "lib/vmemexp_frames.h"
 
 #include "modules/cachewatch/vmemexp_cachewatch.h"
-
-/* As TI's programs declare them. */
-struct dmabuf_vmem_export {
-	unsigned long vaddr;
-	unsigned long size;
-	int fd;
-};
-
-enum { CACHE_INVALIDATE, CACHE_WRITEBACK };
-
-struct dmabuf_cache_flush {
-	int fd;
-	int op;
-};
-
-#define DBUFIOC_EXPORT_VIRTMEM	_IOWR(0xDB, 0xD0, struct dmabuf_vmem_export)
-#define DBUFIOC_CACHE_SYNC	_IOWR(0xDB, 0xD0, struct dmabuf_cache_flush)
 
 /* What a request says and answers, in any layout. */
 struct request {
