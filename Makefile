@@ -74,6 +74,10 @@ check-examples: ## run the examples for users, each with a real partner: a table
 	tools/dev/deps install check examples
 	tests/suites/examples
 
+check-userland: ## run the command and DRM's tests on 32- and 64-bit ARM: a table
+	tools/dev/deps install arm
+	tests/suites/userland
+
 check-builds: ## build all modules for every kernel that Debian has now: a table
 	tools/dev/deps install arm
 	tests/suites/builds
@@ -119,5 +123,5 @@ help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 .PHONY: all install install-module uninstall deb rpm run run-rtos check lint check-kernels \
-	check-coherency check-display check-examples check-builds check-install check-debug \
-	check-rest check-all matrix bench doc clean distclean-cache help
+	check-coherency check-display check-examples check-userland check-builds check-install \
+	check-debug check-rest check-all matrix bench doc clean distclean-cache help
