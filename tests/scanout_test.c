@@ -22,7 +22,7 @@
 /* Where tests/vm/vexpress-high-memory.dts keeps memory from the kernel. */
 #define RESERVED	0xb4000000ULL
 
-/* What the display reaches. */
+/* The display reaches the memory below it. */
 #define REACH		0x100000000ULL
 /* More than is on either side of that, so that there is one on each. */
 #define NR_HUGE_PAGES	"80"
@@ -101,7 +101,7 @@ static void __make_huge_page(struct __test_metadata *_metadata, struct view *vie
 	ASSERT_EQ(0, set_knob(HUGE_PAGES, NR_HUGE_PAGES));
 	pages = mmap(NULL, nr * HUGE_PAGE, RW, ANON | MAP_HUGETLB, -1, 0);
 	ASSERT_NE(MAP_FAILED, (void *)pages);
-	/* What is given back would be the next one again. */
+	/* A page that is given back would be the next one again. */
 	for (found = 0; found < nr; found++) {
 		pages[found * HUGE_PAGE] = 0;
 		view->address = __address_of(_metadata, pages + found * HUGE_PAGE);

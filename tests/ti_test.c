@@ -9,7 +9,7 @@
 
 #include "modules/cachewatch/vmemexp_cachewatch.h"
 
-/* What a request says and answers, in any layout. */
+/* The fields of a request, in any layout. */
 struct request {
 	uint64_t vaddr, size;
 	int fd;

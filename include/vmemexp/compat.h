@@ -30,8 +30,8 @@
 
 /*
  * A kernel may have more than its version says, and never less. Without these, the shims
- * would build, and be wrong: a header that Kbuild did not find must not go unnoticed. (What
- * has RESV_USAGE is newer than 5.16.)
+ * would build, and be wrong: a header that Kbuild did not find must not go unnoticed. (A
+ * kernel that has RESV_USAGE is newer than 5.16.)
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0) && \
 	(!defined(VMEMEXP_HAVE_IOMMU_DMA) || !defined(VMEMEXP_HAVE_RECEIVE_FD_UFD))

@@ -128,7 +128,7 @@ int main(int argc, char **argv)
 	       screen.mode.vdisplay, frame);
 	fflush(stdout);
 
-	/* What is drawn from now on goes between vmemexp_begin() and vmemexp_end(). */
+	/* From now on, drawing goes between vmemexp_begin() and vmemexp_end(). */
 	if (argc == 3) {
 		status = system(argv[2]);
 	} else {

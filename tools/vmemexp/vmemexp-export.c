@@ -177,7 +177,7 @@ static int export(const struct content *content, unsigned int flags, char **comm
 
 	if (!v)
 		return EXIT_FAILURE;
-	/* What lies behind the contents of a file is not to be seen. */
+	/* The rest of the last page is not for others to see. */
 	if (vmemexp_export(v, content->memory, vmemexp_aligned_size(content->length), flags,
 			   &buf, &error)) {
 		warnx("the memory is refused: %s", error_text(&error));

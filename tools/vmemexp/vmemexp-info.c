@@ -207,7 +207,7 @@ static void print_kernel(void)
 /* ---- what keeps the module from loading, or the device from being opened ---- */
 
 #define OBSTACLE	"obstacle     "
-/* What helps, on a line of its own. */
+/* Advice, on a line of its own. */
 #define REMEDY		"             "
 
 /* Return true if a line of the file has @text. */
