@@ -550,11 +550,10 @@ static void expect_for_device(struct scene *self, const struct step *step,
 		/* It cannot have written. */
 		if (direction == IMPORTER_TO_DEVICE)
 			return;
-		if (self->is_ram) {
+		if (self->is_ram)
 			expect(self, CACHEWATCH_FOR_CPU, direction);
-		} else {
+		else
 			expect_forgotten(self);
-		}
 		return;
 	}
 	if (self->door != MAP_UNMAP && direction == IMPORTER_BIDIRECTIONAL)
@@ -567,11 +566,10 @@ static void expect_for_device(struct scene *self, const struct step *step,
 
 static void expect_for_observer(struct scene *self, const struct step *step)
 {
-	if (step->way == TAKE) {
+	if (step->way == TAKE)
 		expect_forgotten(self);
-	} else if (step->access & VMEMEXP_SYNC_WRITE) {
+	else if (step->access & VMEMEXP_SYNC_WRITE)
 		expect(self, CLEAN, 0);
-	}
 }
 
 /* Called before the step: afterwards it may be unmapped. */

@@ -586,8 +586,8 @@ struct vmemexp_revoke {
  *
  * ======= ====================================================================
  * EFAULT  The structure is not readable (or, at the end, not writable).
- * EINVAL  @vaddr is in the first page; or the range is in a mapping of a dma-buf, and does not begin on
- *         the first page of that.
+ * EINVAL  @vaddr is in the first page; or the range is in a mapping of a dma-buf, and
+ *         does not begin on the first page of that.
  * others  See &struct vmemexp_export.
  * ======= ====================================================================
  */

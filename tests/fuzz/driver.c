@@ -643,7 +643,8 @@ int call_revoke(const struct arg *args)
 /* --- TI's ioctls --- */
 
 /* A descriptor that comes back is one of a dma-buf; what is refused is not written. */
-static int check_ti_export(const struct arg *slot, int ret, const struct vmemexp_ti_export64 *before,
+static int check_ti_export(const struct arg *slot, int ret,
+			   const struct vmemexp_ti_export64 *before,
 			   const struct vmemexp_ti_export64 *after, int fd)
 {
 	struct vmemexp_query query;
