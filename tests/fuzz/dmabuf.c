@@ -313,14 +313,17 @@ static struct file_slot *importer_of(const struct arg *arg)
 }
 
 /*
- * The kernel warns where a device cannot reach the memory or the bounce buffers, and
- * with CONFIG_DMA_API_DEBUG_SG of entries that are larger than its segments. That does
+ * The kernel warns where a device cannot reach the memory or the bounce buffers, or does no
+ * DMA, and with CONFIG_DMA_API_DEBUG_SG of entries that are larger than its segments. That does
  * not go with CONFIG_DMABUF_DEBUG for dma-bufs of a heap: see importer_test.
  */
 static bool may_attach(const struct file_slot *f, unsigned int dev)
 {
 	if (!f->ours && !access("/sys/kernel/debug/dma-api", F_OK))
 		return false;
+	/* Heaps map for it all the same. */
+	if (dev == IMPORTER_DEV_NO_DMA)
+		return f->ours;
 	if (dev == IMPORTER_DEV_SEGMENT64K)
 		return f->size <= 0x10000;
 	if (dev == IMPORTER_DEV_MASK28)
