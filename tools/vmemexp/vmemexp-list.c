@@ -19,7 +19,7 @@
 #define DEBUGFS_PATH	"/sys/kernel/debug"
 #define BUFFERS_PATH	DEBUGFS_PATH "/vmemexp/buffers"
 
-/* What the kernel calls files that are dma-bufs, before their own name. */
+/* The kernel calls files that are dma-bufs so, before their own name. */
 #define DMABUF_PREFIX	"/dmabuf:"
 
 /**
