@@ -266,17 +266,6 @@ TEST_F(ti, export_of_a_mapped_dmabuf_is_that_dmabuf)
 	close(dmabuf);
 }
 
-/* With it, root may export what is in no list. */
-static void drop_rawio(struct __test_metadata *_metadata)
-{
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2];
-
-	ASSERT_EQ(0, syscall(SYS_capget, &header, data));
-	data[0].effective &= ~CAP_TO_MASK(CAP_SYS_RAWIO);
-	ASSERT_EQ(0, syscall(SYS_capset, &header, data));
-}
-
 TEST_F(ti, carveout_is_exported_if_it_is_listed)
 {
 	struct memory m = { .size = self->size };
@@ -292,7 +281,8 @@ TEST_F(ti, carveout_is_exported_if_it_is_listed)
 	EXPECT_EQ(VMEMEXP_MEMORY_PFNMAP, test_query(dmabuf).memory);
 	close(dmabuf);
 	ASSERT_EQ(0, set_knob(VMEMEXP_CARVEOUTS, "\n"));
-	drop_rawio(_metadata);
+	/* With it, root may export what is in no list. */
+	set_caps(~RAWIO);
 	test_err_ti(EPERM, to_u64(m.addr), m.size);
 	munmap(m.addr, m.size);
 }

@@ -15,25 +15,6 @@
 #define WITHOUT_VMAP	"/sys/module/vmemexp/parameters/map_without_vmap"
 #define WITHOUT_PAGES	"/sys/module/vmemexp/parameters/map_without_pages"
 
-#define ALL_CAPS	(~(uint64_t)0)
-#define RAWIO		((uint64_t)CAP_TO_MASK(CAP_SYS_RAWIO))
-
-/* Leaves those in effect of all that root may have. */
-static void __set_caps(struct __test_metadata *_metadata, uint64_t wanted)
-{
-	struct __user_cap_header_struct header = {
-		.version = _LINUX_CAPABILITY_VERSION_3,
-	};
-	struct __user_cap_data_struct data[2];
-
-	ASSERT_EQ(0, syscall(SYS_capget, &header, data));
-	for (int i = 0; i < 2; i++)
-		data[i].effective = data[i].permitted & (wanted >> (32 * i));
-	ASSERT_EQ(0, syscall(SYS_capset, &header, data));
-}
-
-#define set_caps(wanted) __set_caps(_metadata, wanted)
-
 /* ---- buffers of every sort ---- */
 
 /* In the middle of the carve-out that has pages, without any order. */

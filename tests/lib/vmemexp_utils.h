@@ -68,6 +68,25 @@
 	}								\
 } while (0)
 
+#define ALL_CAPS	(~(uint64_t)0)
+#define RAWIO		((uint64_t)CAP_TO_MASK(CAP_SYS_RAWIO))
+
+/* Leaves those in effect of all that root may have. */
+static inline void __set_caps(struct __test_metadata *_metadata, uint64_t wanted)
+{
+	struct __user_cap_header_struct header = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct data[2];
+
+	ASSERT_EQ(0, syscall(SYS_capget, &header, data));
+	for (int i = 0; i < 2; i++)
+		data[i].effective = data[i].permitted & (wanted >> (32 * i));
+	ASSERT_EQ(0, syscall(SYS_capset, &header, data));
+}
+
+#define set_caps(wanted) __set_caps(_metadata, wanted)
+
 /* From here on no more than @bytes may be locked, not even by root. */
 static inline void __limit_memlock(struct __test_metadata *_metadata, size_t bytes)
 {
