@@ -745,9 +745,10 @@ def builds_table(cells: dict[str, str]) -> list[str]:
         rows.setdefault(f"{arch} {flavour}", {})[version] = cell
     versions = sorted({version for row in rows.values() for version in row},
                       key=lambda version: [int(part) for part in version.split(".")])
-    lines = [f"{'':18}" + "".join(f"{version:7}" for version in versions)]
+    width = max([18, *(len(title) + 2 for title in rows)])
+    lines = [" " * width + "".join(f"{version:7}" for version in versions)]
     for title, row in rows.items():
-        lines.append(f"{title:18}" + "".join(f"{row.get(version, '-'):7}" for version in versions))
+        lines.append(f"{title:{width}}" + "".join(f"{row.get(version, '-'):7}" for version in versions))
     return [line.rstrip() for line in lines]
 
 
