@@ -157,6 +157,7 @@ arch_row()
 # Both, for a kernel by its NAME: VERSION or VERSION-FLAVOUR. Sets version, and the
 # flavour, and
 #   own_config    configuration of a kernel that is built here; empty: Debian's kernel
+#   says          the version that the headers of it are made to say; empty: their own
 #   flavour_arguments
 #                 what a kernel of this flavour is booted with
 #   lpae          of armhf: "no" if it finds nothing above 4 GiB
@@ -165,8 +166,11 @@ kernel_row()
 	version=${1%%-*}
 	arch_row "$2"
 	version_row "$version" "$2"
-	[[ $1 != *-* ]] || flavour=${1#*-}
-	own_config='' flavour_arguments='' lpae=yes
+	own_config='' says='' flavour_arguments='' lpae=yes
+	case $1 in
+	*-says-*) says=${1#*-says-} ;;
+	*-*) flavour=${1#*-} ;;
+	esac
 	[[ $flavour != armmp ]] || lpae=no
 	case $flavour in
 	debug | bench)
