@@ -510,9 +510,8 @@ static int vmemexp_resize_extents(struct vmemexp_collect *collect, unsigned long
 }
 
 /*
- * Make room for the extents of @count more pages, so that vmemexp_add_extent() cannot
- * fail. If the rest of the pages is as scattered as those so far, there is room for all
- * of it.
+ * Make room for @count more extents, so that vmemexp_add_extent() cannot fail. If the rest
+ * of the pages is as scattered as those so far, there is room for all of it.
  */
 static int vmemexp_reserve_extents(struct vmemexp_collect *collect, unsigned long count)
 {
@@ -535,7 +534,7 @@ static void vmemexp_add_extent(struct vmemexp_collect *collect, unsigned long pf
 	struct vmemexp_buf *buf = collect->buf;
 	struct vmemexp_extent *extent;
 
-	if (pfn != collect->next_pfn || !buf->nr_extents) {
+	if (pfn != collect->next_pfn) {
 		extent = &buf->extents[buf->nr_extents++];
 		extent->base = pfn;
 		extent->start = collect->nr_pages;
@@ -946,9 +945,50 @@ static int vmemexp_refuse_kind(u32 kind, unsigned long addr, struct vmemexp_erro
 }
 
 /*
+ * Add the first of the @count pinned @pages that are anonymous and of small folios, up to
+ * one that is not or for which there is no room. Return how many there were.
+ *
+ * This is what vmemexp_add_pages() does with a page, and half as long: most pages are of
+ * this sort, and what changes with each of them stays in registers.
+ */
+static unsigned long vmemexp_add_small_pages(struct vmemexp_collect *collect,
+					     struct page **pages, unsigned long count)
+{
+	struct vmemexp_buf *buf = collect->buf;
+	struct vmemexp_extent *extent = buf->extents + buf->nr_extents;
+	const struct vmemexp_extent *end = buf->extents + collect->max_extents;
+	unsigned long i, pfn, next_pfn = collect->next_pfn;
+	struct folio *folio;
+
+	for (i = 0; i < count; i++, next_pfn = pfn + 1) {
+		folio = page_folio(pages[i]);
+		if (folio_test_large(folio) || !folio_test_anon(folio))
+			break;
+		pfn = page_to_pfn(pages[i]);
+		if (pfn == next_pfn)
+			continue;
+		if (extent == end)
+			break;
+		extent->base = pfn;
+		extent->start = collect->nr_pages + i;
+		extent++;
+	}
+	if (!i)
+		return 0;
+	buf->nr_extents = extent - buf->extents;
+	buf->memory |= VMEMEXP_MEMORY_ANON;
+	collect->nr_pages += i;
+	collect->next_pfn = next_pfn;
+	collect->nr_folio_pages += i;
+	collect->last_folio = page_folio(pages[i - 1]);
+	collect->in_hugetlb = false;
+	return i;
+}
+
+/*
  * Add the @count pinned pages in collect->pages to the extents, and check by the pages
  * themselves whether they may be exported. @whole says that it is one page, and that
- * hugetlb itself maps it.
+ * hugetlb itself maps it. If there is no memory for more extents, unpin the rest.
  *
  * A pinned folio can be neither split nor freed, so count it whole. It is counted once
  * more if pages of another folio come between: vmemexp_survey() corrects that.
@@ -956,14 +996,13 @@ static int vmemexp_refuse_kind(u32 kind, unsigned long addr, struct vmemexp_erro
 static int vmemexp_add_pages(struct vmemexp_collect *collect, unsigned long count,
 			     bool whole, unsigned long addr)
 {
+	u32 kind, allowed = READ_ONCE(vmemexp_allow);
 	struct page **pages = collect->pages;
 	struct vmemexp_buf *buf = collect->buf;
-	u32 kind = 0, memory = 0, allowed = READ_ONCE(vmemexp_allow);
-	const struct folio *last = collect->last_folio;
-	unsigned long i, nr, folio_pages = 0;
 	struct folio *folio;
+	unsigned long i, nr;
+	int ret = 0, err;
 	bool large;
-	int ret = 0;
 
 	/*
 	 * A file system does not expect its pages to change without its knowledge. A
@@ -976,17 +1015,31 @@ static int vmemexp_add_pages(struct vmemexp_collect *collect, unsigned long coun
 		allowed &= ~VMEMEXP_MEMORY_DRIVER;
 
 	for (i = 0; i < count; i += nr) {
+		nr = 0;
+		if (allowed & VMEMEXP_MEMORY_ANON)
+			nr = vmemexp_add_small_pages(collect, pages + i, count - i);
+		if (nr)
+			continue;
+		if (buf->nr_extents == collect->max_extents) {
+			err = vmemexp_reserve_extents(collect, 1);
+			if (err) {
+				unpin_user_pages(pages + i, count - i);
+				return ret ?: err;
+			}
+		}
+
 		folio = page_folio(pages[i]);
 		large = folio_test_large(folio);
 		kind = vmemexp_memory_kind(folio, large);
-		memory |= kind;
+		buf->memory |= kind;
 		/*
 		 * The folio may go on from the extent or the batch before, and is
 		 * counted then.
 		 */
-		if (folio != last)
-			folio_pages += large ? folio_nr_pages(folio) : 1;
-		last = folio;
+		if (folio != collect->last_folio)
+			collect->nr_folio_pages += large ? folio_nr_pages(folio) : 1;
+		collect->last_folio = folio;
+		collect->in_hugetlb = kind == VMEMEXP_MEMORY_HUGETLB;
 
 		/* Go on after an error: the caller unpins all pages that have been added. */
 		nr = large ? vmemexp_nr_in_folio(folio, pages + i, count - i) : 1;
@@ -997,10 +1050,6 @@ static int vmemexp_add_pages(struct vmemexp_collect *collect, unsigned long coun
 		if (unlikely(!(kind & allowed)) && !ret)
 			ret = vmemexp_refuse_kind(kind, addr + (i << PAGE_SHIFT), collect->error);
 	}
-	buf->memory |= memory;
-	collect->nr_folio_pages += folio_pages;
-	collect->last_folio = last;
-	collect->in_hugetlb = kind == VMEMEXP_MEMORY_HUGETLB;
 	return ret;
 }
 
@@ -1366,8 +1415,12 @@ static int vmemexp_collect_pfns(struct vmemexp_collect *collect, unsigned long a
 {
 	unsigned long end = addr + (count << PAGE_SHIFT), index, last;
 	struct vmemexp_buf *buf = collect->buf;
-	int ret = 0;
+	int ret;
 
+	/* A walk adds extents under the lock of a page table. */
+	ret = vmemexp_reserve_extents(collect, count);
+	if (ret)
+		return ret;
 	if (mmap_read_lock_killable(buf->mm))
 		return -EINTR;
 	while (!ret && addr < end) {
@@ -1520,9 +1573,6 @@ static int vmemexp_collect_batch(struct vmemexp_collect *collect)
 
 	if (fatal_signal_pending(current))
 		return -EINTR;
-	ret = vmemexp_reserve_extents(collect, count);
-	if (ret)
-		return ret;
 	if (buf->pfnmap)
 		ret = vmemexp_collect_pfns(collect, addr, count);
 	else
@@ -3698,6 +3748,8 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 		.error = error,
 		.contiguous = arg->flags & VMEMEXP_EXPORT_CONTIGUOUS,
 		.max_extents = VMEMEXP_FEW_EXTENTS,
+		/* No extent goes on before there is one. */
+		.next_pfn = ULONG_MAX,
 	};
 	int ret;
 
