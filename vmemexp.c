@@ -511,7 +511,8 @@ static int vmemexp_resize_extents(struct vmemexp_collect *collect, unsigned long
 
 /*
  * Make room for @count more extents, so that vmemexp_add_extent() cannot fail. If the rest
- * of the pages is as scattered as those so far, there is room for all of it.
+ * of the pages is as scattered as those so far, there is room for all of it. Few pages do
+ * not tell: an allocator has small ones in front of huge ones.
  */
 static int vmemexp_reserve_extents(struct vmemexp_collect *collect, unsigned long count)
 {
@@ -521,7 +522,7 @@ static int vmemexp_reserve_extents(struct vmemexp_collect *collect, unsigned lon
 
 	if (max <= collect->max_extents)
 		return 0;
-	if (collect->nr_pages)
+	if (collect->nr_pages >= VMEMEXP_BATCH)
 		likely = count + div64_u64((u64)buf->nr_extents * buf->npages, collect->nr_pages);
 	max = max3(max, likely, 2 * collect->max_extents);
 	return vmemexp_resize_extents(collect, min(most, max));
@@ -945,11 +946,12 @@ static int vmemexp_refuse_kind(u32 kind, unsigned long addr, struct vmemexp_erro
 }
 
 /*
- * Add the first of the @count pinned @pages that are anonymous and of small folios, up to
- * one that is not or for which there is no room. Return how many there were.
+ * Add @pages, of which the first is anonymous and a small folio of its own, and there is
+ * room for it. Stop at the first of @count that is of another sort, or if the array is
+ * full. Return how many have been added.
  *
- * This is what vmemexp_add_pages() does with a page, and half as long: most pages are of
- * this sort, and what changes with each of them stays in registers.
+ * Most pages are of this sort. vmemexp_add_pages() would do the same with each of them;
+ * here, what changes with each stays in registers.
  */
 static unsigned long vmemexp_add_small_pages(struct vmemexp_collect *collect,
 					     struct page **pages, unsigned long count)
@@ -973,22 +975,19 @@ static unsigned long vmemexp_add_small_pages(struct vmemexp_collect *collect,
 		extent->start = collect->nr_pages + i;
 		extent++;
 	}
-	if (!i)
-		return 0;
 	buf->nr_extents = extent - buf->extents;
-	buf->memory |= VMEMEXP_MEMORY_ANON;
 	collect->nr_pages += i;
 	collect->next_pfn = next_pfn;
 	collect->nr_folio_pages += i;
 	collect->last_folio = page_folio(pages[i - 1]);
-	collect->in_hugetlb = false;
 	return i;
 }
 
 /*
  * Add the @count pinned pages in collect->pages to the extents, and check by the pages
  * themselves whether they may be exported. @whole says that it is one page, and that
- * hugetlb itself maps it. If there is no memory for more extents, unpin the rest.
+ * hugetlb itself maps it. Return 0 or an errno. On an error, unpin the pages that have not
+ * been added; the caller unpins the others.
  *
  * A pinned folio can be neither split nor freed, so count it whole. It is counted once
  * more if pages of another folio come between: vmemexp_survey() corrects that.
@@ -1001,8 +1000,8 @@ static int vmemexp_add_pages(struct vmemexp_collect *collect, unsigned long coun
 	struct vmemexp_buf *buf = collect->buf;
 	struct folio *folio;
 	unsigned long i, nr;
-	int ret = 0, err;
 	bool large;
+	int ret;
 
 	/*
 	 * A file system does not expect its pages to change without its knowledge. A
@@ -1015,23 +1014,26 @@ static int vmemexp_add_pages(struct vmemexp_collect *collect, unsigned long coun
 		allowed &= ~VMEMEXP_MEMORY_DRIVER;
 
 	for (i = 0; i < count; i += nr) {
-		nr = 0;
-		if (allowed & VMEMEXP_MEMORY_ANON)
-			nr = vmemexp_add_small_pages(collect, pages + i, count - i);
-		if (nr)
-			continue;
-		if (buf->nr_extents == collect->max_extents) {
-			err = vmemexp_reserve_extents(collect, 1);
-			if (err) {
-				unpin_user_pages(pages + i, count - i);
-				return ret ?: err;
-			}
-		}
-
 		folio = page_folio(pages[i]);
 		large = folio_test_large(folio);
 		kind = vmemexp_memory_kind(folio, large);
+		if (unlikely(!(kind & allowed))) {
+			ret = vmemexp_refuse_kind(kind, addr + (i << PAGE_SHIFT), collect->error);
+			goto err_unpin;
+		}
+		if (buf->nr_extents == collect->max_extents &&
+		    page_to_pfn(pages[i]) != collect->next_pfn) {
+			ret = vmemexp_reserve_extents(collect, count - i);
+			if (ret)
+				goto err_unpin;
+		}
 		buf->memory |= kind;
+		collect->in_hugetlb = kind == VMEMEXP_MEMORY_HUGETLB;
+		if (kind == VMEMEXP_MEMORY_ANON && !large) {
+			nr = vmemexp_add_small_pages(collect, pages + i, count - i);
+			continue;
+		}
+
 		/*
 		 * The folio may go on from the extent or the batch before, and is
 		 * counted then.
@@ -1039,17 +1041,17 @@ static int vmemexp_add_pages(struct vmemexp_collect *collect, unsigned long coun
 		if (folio != collect->last_folio)
 			collect->nr_folio_pages += large ? folio_nr_pages(folio) : 1;
 		collect->last_folio = folio;
-		collect->in_hugetlb = kind == VMEMEXP_MEMORY_HUGETLB;
 
-		/* Go on after an error: the caller unpins all pages that have been added. */
 		nr = large ? vmemexp_nr_in_folio(folio, pages + i, count - i) : 1;
 		if (kind == VMEMEXP_MEMORY_HUGETLB)
 			nr = vmemexp_add_hugetlb(collect, pages[i], nr, whole);
 		else
 			vmemexp_add_extent(collect, page_to_pfn(pages[i]), nr);
-		if (unlikely(!(kind & allowed)) && !ret)
-			ret = vmemexp_refuse_kind(kind, addr + (i << PAGE_SHIFT), collect->error);
 	}
+	return 0;
+
+err_unpin:
+	unpin_user_pages(pages + i, count - i);
 	return ret;
 }
 

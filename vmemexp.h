@@ -207,7 +207,8 @@ struct vmemexp_error;
  * @pages: scratch array for a batch of pinned pages
  * @nr_pages: pages that the extents describe
  * @max_extents: entries allocated in vmemexp_buf.extents
- * @next_pfn: page frame that would continue the last extent
+ * @next_pfn: page frame that would continue the last extent; ULONG_MAX, which is none,
+ *	before there is one
  * @nr_folio_pages: pages of the folios that the pinned pages belong to
  * @last_folio: the folio of the last page pinned, for comparison only
  * @in_hugetlb: the last page pinned belongs to a hugetlb page

@@ -759,6 +759,25 @@ static void make_large(struct __test_metadata *_metadata, struct memory *m)
 	write_contents(m, 1);
 }
 
+/* More hugetlb pages than a buffer has room for, and no two are neighbours. */
+static void make_scattered_hugetlb(struct __test_metadata *_metadata, struct memory *m)
+{
+	char pages[8];
+	int file;
+
+	snprintf(pages, sizeof(pages), "%zu", m->size / HUGE_PAGE);
+	ASSERT_EQ(0, set_knob(HUGE_PAGES, pages));
+	file = memfd(m->size, MFD_HUGETLB);
+	m->addr = map(m->size, RW, MAP_SHARED, file);
+	memset(m->addr, 1, m->size);
+	/* They may have been neighbours in this order. */
+	for (size_t at = 0; at < m->size; at += HUGE_PAGE)
+		ASSERT_NE(MAP_FAILED, mmap(m->addr + at, HUGE_PAGE, RW, MAP_SHARED | MAP_FIXED,
+					   file, m->size - HUGE_PAGE - at));
+	close(file);
+	write_contents(m, 1);
+}
+
 static void make_file_read_only(struct __test_metadata *_metadata, struct memory *m)
 {
 	map_file(_metadata, m, PROT_READ);
@@ -866,6 +885,13 @@ FIXTURE_VARIANT_ADD(call, export_of_hugetlb) { .op = {
 	.flags = VMEMEXP_EXPORT_CONTIGUOUS, .discard = MADV_DONTNEED,
 	.call = call_export, .check = check_export,
 	.copies = 2, .slabs = 6,
+} };
+
+FIXTURE_VARIANT_ADD(call, export_of_scattered_hugetlb) { .op = {
+	.need = need_hugetlb,
+	.memory = make_scattered_hugetlb, .size = 20 * HUGE_PAGE, .charge = 20 * HUGE_PAGE / PAGE,
+	.call = call_export, .check = check_export,
+	.copies = 2, .slabs = 7,
 } };
 
 FIXTURE_VARIANT_ADD(call, export_of_a_private_file) { .op = {
