@@ -3246,16 +3246,18 @@ static struct page **vmemexp_alloc_vmap_array(const struct vmemexp_buf *buf)
 
 static void *vmemexp_vmap_pages(const struct vmemexp_buf *buf, pgprot_t prot)
 {
-	unsigned long i, pfn, n = 0, end;
+	const struct vmemexp_extent *extent = buf->extents;
+	unsigned long i, pfn, n = 0, end, nr = buf->nr_extents;
 	struct page **pages;
 	void *vaddr;
 
 	pages = vmemexp_alloc_vmap_array(buf);
 	if (!pages)
 		return NULL;
-	for (i = 0; i < buf->nr_extents; i++) {
-		pfn = buf->extents[i].base;
-		end = n + vmemexp_extent_pages(buf, i);
+	/* This adds to what vmap() costs for each page. */
+	for (i = 1; i <= nr; i++, extent++) {
+		pfn = extent->base;
+		end = i < nr ? extent[1].start : buf->npages;
 		while (n < end) {
 			pages[n++] = pfn_to_page(pfn++);
 			vmemexp_relax(n);
