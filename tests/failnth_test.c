@@ -762,10 +762,10 @@ static void make_large(struct __test_metadata *_metadata, struct memory *m)
 /* More hugetlb pages than a buffer has room for, and no two are neighbours. */
 static void make_scattered_hugetlb(struct __test_metadata *_metadata, struct memory *m)
 {
-	char pages[8];
+	char pages[24];
 	int file;
 
-	snprintf(pages, sizeof(pages), "%zu", m->size / HUGE_PAGE);
+	snprintf(pages, sizeof(pages), "%lu", (unsigned long)(m->size / HUGE_PAGE));
 	ASSERT_EQ(0, set_knob(HUGE_PAGES, pages));
 	file = memfd(m->size, MFD_HUGETLB);
 	m->addr = map(m->size, RW, MAP_SHARED, file);
