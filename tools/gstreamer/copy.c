@@ -1,14 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* Copies of frames, in memory that can be exported. */
 #include "copy.h"
-#include "export.h"
-
-void copier_params(GstAllocationParams *params)
-{
-	gst_allocation_params_init(params);
-	params->align = page_size() - 1;
-	params->padding = page_size() - 1;
-}
 
 static void stop_pool(GstBufferPool **pool)
 {
@@ -26,15 +18,15 @@ void copier_stop(struct copier *copier)
 		stop_pool(&copier->pools[i]);
 }
 
-static GstBufferPool *start_pool(gsize size)
+static GstBufferPool *start_pool(GstAllocator *allocator, gsize size)
 {
 	GstBufferPool *pool = gst_buffer_pool_new();
 	GstStructure *config = gst_buffer_pool_get_config(pool);
 	GstAllocationParams params;
 
-	copier_params(&params);
+	gst_allocation_params_init(&params);
 	gst_buffer_pool_config_set_params(config, NULL, size, 0, 0);
-	gst_buffer_pool_config_set_allocator(config, NULL, &params);
+	gst_buffer_pool_config_set_allocator(config, allocator, &params);
 	if (!gst_buffer_pool_set_config(pool, config) || !gst_buffer_pool_set_active(pool, TRUE))
 		gst_clear_object(&pool);
 	return pool;
@@ -47,7 +39,7 @@ static GstBuffer *acquire(struct copier *copier, guint nr, gsize size)
 	if (copier->pools[nr] && copier->sizes[nr] != size)
 		stop_pool(&copier->pools[nr]);
 	if (!copier->pools[nr])
-		copier->pools[nr] = start_pool(size);
+		copier->pools[nr] = start_pool(copier->allocator, size);
 	copier->sizes[nr] = size;
 	if (copier->pools[nr])
 		gst_buffer_pool_acquire_buffer(copier->pools[nr], &buffer, NULL);
@@ -77,22 +69,19 @@ static gboolean copy_piece(GstBuffer *to, GstBuffer *from, const struct piece *p
 	return copied == piece->size;
 }
 
-GstBuffer *copier_copy(struct copier *copier, GstBuffer *in, const struct piece *pieces, guint nr)
+gboolean copier_copy(struct copier *copier, GstBuffer *in, const struct piece *pieces, guint nr,
+		     GstBuffer **copies)
 {
-	GstBuffer *copy = gst_buffer_new();
 	guint i;
 
 	for (i = 0; i < nr; i++) {
-		GstBuffer *buffer = acquire(copier, i, pieces[i].size);
-
-		if (!buffer || !copy_piece(buffer, in, &pieces[i])) {
-			gst_clear_buffer(&buffer);
-			gst_buffer_unref(copy);
-			return NULL;
-		}
-		gst_buffer_append_memory(copy, gst_buffer_get_memory(buffer, 0));
-		gst_buffer_add_parent_buffer_meta(copy, buffer);
-		gst_buffer_unref(buffer);
+		copies[i] = acquire(copier, i, pieces[i].size);
+		if (copies[i] && copy_piece(copies[i], in, &pieces[i]))
+			continue;
+		gst_clear_buffer(&copies[i]);
+		while (i--)
+			gst_buffer_unref(copies[i]);
+		return FALSE;
 	}
-	return copy;
+	return TRUE;
 }

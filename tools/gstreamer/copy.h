@@ -13,22 +13,22 @@ struct piece {
 
 /**
  * struct copier - where frames are copied to
+ * @allocator: of memory that can be exported
  * @pools: one for each piece, which give the same memory again and again
  * @sizes: of what they give
  */
 struct copier {
+	GstAllocator *allocator;
 	GstBufferPool *pools[GST_VIDEO_MAX_PLANES];
 	gsize sizes[GST_VIDEO_MAX_PLANES];
 };
 
-/* Memory that starts with a page and owns all of the last one. */
-void copier_params(GstAllocationParams *params);
-
 /*
- * A buffer with the memory of the @nr pieces of @in and nothing else, or NULL. It holds
- * those of the pools, which get their memory back with it.
+ * Copies the @nr pieces of @in to a buffer each, which the pools get back with its last
+ * reference. Return false, and no buffers, if that cannot be done.
  */
-GstBuffer *copier_copy(struct copier *copier, GstBuffer *in, const struct piece *pieces, guint nr);
+gboolean copier_copy(struct copier *copier, GstBuffer *in, const struct piece *pieces, guint nr,
+		     GstBuffer **copies);
 
 void copier_stop(struct copier *copier);
 

@@ -9,9 +9,9 @@
  */
 #include <errno.h>
 #include <gst/allocators/gstdmabuf.h>
-#include <unistd.h>
 
 #include "export.h"
+#include "pages.h"
 
 /* So many frames may be dropped on their way before no device counts as having one. */
 #define UNUSED_AT_LEAST	10
@@ -70,20 +70,6 @@ static GQuark cache_quark(void)
 static GQuark export_quark(void)
 {
 	return g_quark_from_static_string("vmemexp-export");
-}
-
-gsize page_size(void)
-{
-	static gsize size;
-
-	if (!size)
-		size = sysconf(_SC_PAGESIZE);
-	return size;
-}
-
-gsize whole_pages(gsize length)
-{
-	return (length + page_size() - 1) & ~(page_size() - 1);
 }
 
 static GstMemory *fail(struct failure *failure, enum outcome outcome, GstResourceError code,

@@ -62,8 +62,4 @@ gboolean exporter_is_unused(struct exporter *exporter, guint64 *nr_extents);
 GstMemory *exporter_get(struct exporter *exporter, GstMemory *mem, enum outcome *outcome,
 			struct failure *failure);
 
-gsize page_size(void);
-/* Bytes to the end of the last page that a range of @length bytes touches. */
-gsize whole_pages(gsize length);
-
 #endif /* VMEMEXP_GST_EXPORT_H */

@@ -27,12 +27,13 @@
 #include "caps.h"
 #include "copy.h"
 #include "export.h"
+#include "pages.h"
 #include "upload.h"
 
 GST_DEBUG_CATEGORY_STATIC(vmemexpupload);
 #define GST_CAT_DEFAULT vmemexpupload
 
-/* Rows that begin at a multiple of this are what most GPUs import. */
+/* Most GPUs import rows that begin at a multiple of this. */
 #define STRIDE_ALIGNMENT	256
 
 enum unaligned { UNALIGNED_COPY, UNALIGNED_WRAP };
@@ -263,21 +264,18 @@ static void ask_downstream(GstBaseTransform *base, GstCaps *caps, GstQuery *quer
 }
 
 /* Where nobody else has said how memory is allocated, it is to be whole pages. */
-static void propose_params(GstQuery *query)
+static void propose_allocator(VmemexpUpload *self, GstQuery *query)
 {
+	GstAllocator *allocator = NULL;
 	GstAllocationParams params;
-	GstAllocator *allocator;
 
-	if (!gst_query_get_n_allocation_params(query)) {
-		copier_params(&params);
+	gst_allocation_params_init(&params);
+	if (!gst_query_get_n_allocation_params(query))
 		gst_query_add_allocation_param(query, NULL, &params);
-		return;
-	}
 	gst_query_parse_nth_allocation_param(query, 0, &allocator, &params);
 	if (!allocator) {
-		params.align |= page_size() - 1;
-		params.padding = MAX(params.padding, page_size() - 1);
-		gst_query_set_nth_allocation_param(query, 0, NULL, &params);
+		params.align |= STRIDE_ALIGNMENT - 1;
+		gst_query_set_nth_allocation_param(query, 0, self->copier.allocator, &params);
 	}
 	gst_clear_object(&allocator);
 }
@@ -296,7 +294,7 @@ static void align_strides(GstStructure *config)
 	gst_buffer_pool_config_set_video_alignment(config, &alignment);
 }
 
-static gboolean propose_pool(GstQuery *query, GstCaps *caps)
+static gboolean propose_pool(VmemexpUpload *self, GstQuery *query, GstCaps *caps)
 {
 	gboolean has_meta = gst_query_find_allocation_meta(query, GST_VIDEO_META_API_TYPE, NULL);
 	GstBufferPool *pool = gst_video_buffer_pool_new();
@@ -310,9 +308,9 @@ static gboolean propose_pool(GstQuery *query, GstCaps *caps)
 		gst_object_unref(pool);
 		return FALSE;
 	}
-	copier_params(&params);
+	gst_allocation_params_init(&params);
 	gst_buffer_pool_config_set_params(config, caps, info.size, 0, 0);
-	gst_buffer_pool_config_set_allocator(config, NULL, &params);
+	gst_buffer_pool_config_set_allocator(config, self->copier.allocator, &params);
 	if (has_meta)
 		align_strides(config);
 	if (gst_buffer_pool_set_config(pool, config)) {
@@ -349,8 +347,8 @@ static gboolean propose_allocation(GstBaseTransform *base, GstQuery *decide_quer
 		gst_object_unref(pool);
 		return TRUE;
 	}
-	propose_params(query);
-	return !need_pool || propose_pool(query, caps);
+	propose_allocator(self, query);
+	return !need_pool || propose_pool(self, query, caps);
 }
 
 /* --- frames --- */
@@ -423,31 +421,24 @@ static GstBuffer *lay_out(VmemexpUpload *self, GstBuffer *in)
 	return parts;
 }
 
-/*
- * A buffer with the dma-bufs of the memories of @from, or NULL. *@outcome tells whether they
- * were all found again.
- */
-static GstBuffer *export_memories(VmemexpUpload *self, GstBuffer *from, enum outcome *outcome,
-				  struct failure *failure)
+/* Appends the dma-bufs of the memories of @from. *@outcome changes if one is new. */
+static gboolean append_exports(VmemexpUpload *self, GstBuffer *out, GstBuffer *from,
+			       enum outcome *outcome, struct failure *failure)
 {
-	GstBuffer *out = gst_buffer_new();
 	guint i;
 
-	*outcome = OUTCOME_REUSED;
 	for (i = 0; i < gst_buffer_n_memory(from); i++) {
 		enum outcome one;
 		GstMemory *dmabuf = exporter_get(self->exporter, gst_buffer_peek_memory(from, i),
 						 &one, failure);
 
-		if (!dmabuf) {
-			gst_buffer_unref(out);
-			return NULL;
-		}
+		if (!dmabuf)
+			return FALSE;
 		if (one == OUTCOME_EXPORTED)
 			*outcome = one;
 		gst_buffer_append_memory(out, dmabuf);
 	}
-	return out;
+	return TRUE;
 }
 
 static void add_video_meta(VmemexpUpload *self, GstBuffer *out, GstBuffer *in)
@@ -470,19 +461,18 @@ static void add_video_meta(VmemexpUpload *self, GstBuffer *out, GstBuffer *in)
 	gst_video_meta_set_alignment(added, meta->alignment);
 }
 
-/* All that is known of the frame but its memory; @held is that, and lives as long. */
-static void finish_frame(VmemexpUpload *self, GstBuffer *out, GstBuffer *in, GstBuffer *held)
+/* All that is known of the frame but its memory. */
+static void copy_metadata(VmemexpUpload *self, GstBuffer *out, GstBuffer *in)
 {
 	gst_buffer_copy_into(out, in, GST_BUFFER_COPY_FLAGS | GST_BUFFER_COPY_TIMESTAMPS |
 			     GST_BUFFER_COPY_META, 0, -1);
 	add_video_meta(self, out, in);
-	gst_buffer_add_parent_buffer_meta(out, held);
 }
 
 static GstBuffer *export_in_place(VmemexpUpload *self, GstBuffer *in, struct failure *failure)
 {
 	GstBuffer *parts = lay_out(self, in), *out;
-	enum outcome outcome;
+	enum outcome outcome = OUTCOME_REUSED;
 
 	if (!parts) {
 		failure->outcome = OUTCOME_LAYOUT;
@@ -490,34 +480,45 @@ static GstBuffer *export_in_place(VmemexpUpload *self, GstBuffer *in, struct fai
 		failure->text = g_strdup("the planes are not in memory as planes= wants them");
 		return NULL;
 	}
-	out = export_memories(self, parts, &outcome, failure);
+	out = gst_buffer_new();
+	if (append_exports(self, out, parts, &outcome, failure)) {
+		copy_metadata(self, out, in);
+		gst_buffer_add_parent_buffer_meta(out, in);
+		count(self, outcome == OUTCOME_EXPORTED ? &self->stats.exported :
+							  &self->stats.reused);
+	} else {
+		gst_clear_buffer(&out);
+	}
 	gst_buffer_unref(parts);
-	if (!out)
-		return NULL;
-	finish_frame(self, out, in, in);
-	count(self, outcome == OUTCOME_EXPORTED ? &self->stats.exported : &self->stats.reused);
 	return out;
 }
 
 static GstBuffer *export_copy(VmemexpUpload *self, GstBuffer *in, struct failure *failure)
 {
+	GstBuffer *copies[GST_VIDEO_MAX_PLANES], *out = gst_buffer_new();
 	struct piece pieces[GST_VIDEO_MAX_PLANES];
-	guint nr = pieces_to_copy(self, in, pieces);
-	GstBuffer *copy = copier_copy(&self->copier, in, pieces, nr), *out;
+	guint i, nr = pieces_to_copy(self, in, pieces);
 	enum outcome outcome;
+	gboolean exported = TRUE;
 
-	if (!copy) {
+	if (!copier_copy(&self->copier, in, pieces, nr, copies)) {
 		failure->outcome = OUTCOME_LIMIT;
 		failure->code = GST_RESOURCE_ERROR_FAILED;
 		failure->text = g_strdup("the frame cannot be copied");
+		gst_buffer_unref(out);
 		return NULL;
 	}
-	out = export_memories(self, copy, &outcome, failure);
-	if (out) {
-		finish_frame(self, out, in, copy);
-		count(self, &self->stats.copied);
+	for (i = 0; i < nr && exported; i++)
+		exported = append_exports(self, out, copies[i], &outcome, failure);
+	copy_metadata(self, out, in);
+	for (i = 0; i < nr; i++) {
+		gst_buffer_add_parent_buffer_meta(out, copies[i]);
+		gst_buffer_unref(copies[i]);
 	}
-	gst_buffer_unref(copy);
+	if (exported)
+		count(self, &self->stats.copied);
+	else
+		gst_clear_buffer(&out);
 	return out;
 }
 
@@ -695,8 +696,11 @@ static void get_property(GObject *object, guint id, GValue *value, GParamSpec *s
 
 static void finalize(GObject *object)
 {
-	g_free(VMEMEXP_UPLOAD(object)->stats.last_error);
-	g_free(VMEMEXP_UPLOAD(object)->device);
+	VmemexpUpload *self = VMEMEXP_UPLOAD(object);
+
+	gst_object_unref(self->copier.allocator);
+	g_free(self->stats.last_error);
+	g_free(self->device);
 	G_OBJECT_CLASS(vmemexp_upload_parent_class)->finalize(object);
 }
 
@@ -811,6 +815,7 @@ static void vmemexp_upload_class_init(VmemexpUploadClass *class)
 static void vmemexp_upload_init(VmemexpUpload *self)
 {
 	self->device = g_strdup(DEFAULT_DEVICE);
+	self->copier.allocator = page_allocator_new();
 	gst_video_info_init(&self->info);
 	/* The base class takes an element without transform() for one that changes nothing. */
 	gst_base_transform_set_in_place(GST_BASE_TRANSFORM(self), FALSE);
