@@ -9,6 +9,7 @@ import gc
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import gi
@@ -34,7 +35,8 @@ def prepare():
         if name.exists() and not link.exists():
             link.symlink_to(name)
     os.environ.update(
-        GST_PLUGIN_SYSTEM_PATH_1_0=str(plugins), GST_REGISTRY="/tmp/registry",
+        # Elements for devices are in it as well, which differ between programs.
+        GST_PLUGIN_SYSTEM_PATH_1_0=str(plugins), GST_REGISTRY=f"/tmp/registry-{Path(sys.argv[0]).name}",
         GST_REGISTRY_FORK="no", GST_DEBUG_NO_COLOR="1", GST_DEBUG_FILE=str(LOG),
         GST_DEBUG="GST_PERFORMANCE:5,vmemexpupload:4", XDG_RUNTIME_DIR="/tmp",
         LIBGL_ALWAYS_SOFTWARE="1")
@@ -57,6 +59,25 @@ def pinned():
     Path("/proc/sys/vm/stat_refresh").read_bytes()
     stat = dict(line.split() for line in Path("/proc/vmstat").read_text("ascii").splitlines())
     return int(stat["nr_foll_pin_acquired"]) - int(stat["nr_foll_pin_released"])
+
+
+def visible(data, form, width, height):
+    """The bytes of frames without what is between their rows, where anything may be."""
+    def plane(bytes_of_row, rows):
+        return -(-bytes_of_row // 4) * 4, bytes_of_row, rows
+
+    chroma = (width + 1) // 2, (height + 1) // 2
+    planes = {"NV12": [plane(width, height), plane(2 * chroma[0], chroma[1])],
+              "I420": [plane(width, height), plane(*chroma), plane(*chroma)],
+              "RGB": [plane(3 * width, height)], "BGRx": [plane(4 * width, height)],
+              "YUY2": [plane(2 * width, height)]}[form]
+    rows, at = [], 0
+    while at < len(data):
+        for stride, length, count in planes:
+            rows += [data[row:row + length] for row in range(at, at + stride * count, stride)]
+            at += stride * count
+    assert at == len(data), (at, len(data), form, width, height)
+    return b"".join(rows)
 
 
 def exports():
@@ -126,9 +147,10 @@ class Pipeline:
             return self
         if self["up"] is not None:
             self.last_stats = self.stats()
-        self.set(Gst.State.NULL)
+        # In NULL the bus is emptied.
         while message := self.bus.pop_filtered(TOLD):
             self.take(message)
+        self.set(Gst.State.NULL)
         self.pipeline = self.bus = None
         gc.collect()
         return self
@@ -152,6 +174,7 @@ class Pipelines(Example):
     def tearDown(self):
         for pipeline in self.pipelines:
             pipeline.end()
+        self.assertEqual([], exports())
         super().tearDown()
         self.assertEqual(self.before, (pinned(), self.descriptors()))
 

@@ -63,7 +63,8 @@ static gboolean copy_piece(GstBuffer *to, GstBuffer *from, const struct piece *p
 
 	if (!gst_buffer_map(to, &map, GST_MAP_WRITE))
 		return FALSE;
-	GST_CAT_DEBUG(performance(), "vmemexpupload: copying %" G_GSIZE_FORMAT " bytes", piece->size);
+	GST_CAT_DEBUG(performance(), "vmemexpupload: copying %" G_GSIZE_FORMAT " bytes",
+		      piece->size);
 	copied = gst_buffer_extract(from, piece->offset, map.data, piece->size);
 	gst_buffer_unmap(to, &map);
 	return copied == piece->size;

@@ -437,7 +437,7 @@ static GstMemory *fail_unaligned(struct failure *failure, const void *addr, gsiz
 {
 	return fail(failure, OUTCOME_UNALIGNED, GST_RESOURCE_ERROR_SETTINGS,
 		    g_strdup_printf("%" G_GSIZE_FORMAT " bytes at %p are not whole pages; "
-				    "unaligned=wrap exports the pages around them, for a sink that takes an offset",
+				    "unaligned=wrap exports the pages around them, for sinks that take an offset",
 				    size, addr));
 }
 
@@ -456,8 +456,8 @@ static GstMemory *export_range(struct exporter *exporter, char *addr, gsize size
 		return fail_unaligned(failure, addr, size);
 	if (!charge(exporter, bytes))
 		return fail(failure, OUTCOME_LIMIT, GST_RESOURCE_ERROR_NO_SPACE_LEFT,
-			    g_strdup_printf("no dma-buf of the frame: max-bytes is %" G_GUINT64_FORMAT,
-					    exporter->max_bytes));
+			    g_strdup_printf("no dma-buf of the frame: max-bytes is %"
+					    G_GUINT64_FORMAT, exporter->max_bytes));
 	if (vmemexp_export(exporter->device, addr, whole ? bytes : size, exporter->flags, &buf,
 			   &error)) {
 		uncharge(exporter, bytes);

@@ -58,22 +58,26 @@ static GstMemory *alloc(GstAllocator *allocator, gsize size, GstAllocationParams
 	return mem;
 }
 
-typedef GstAllocator VmemexpPages;
-typedef GstAllocatorClass VmemexpPagesClass;
-static GType vmemexp_pages_get_type(void);
+#define VMEMEXP_TYPE_PAGES	(vmemexp_pages_get_type())
+G_DECLARE_FINAL_TYPE(VmemexpPages, vmemexp_pages, VMEMEXP, PAGES, GstAllocator)
+
+struct _VmemexpPages {
+	GstAllocator parent;
+};
+
 G_DEFINE_TYPE(VmemexpPages, vmemexp_pages, GST_TYPE_ALLOCATOR)
 
 static void vmemexp_pages_class_init(VmemexpPagesClass *class)
 {
-	class->alloc = alloc;
+	GST_ALLOCATOR_CLASS(class)->alloc = alloc;
 }
 
-static void vmemexp_pages_init(VmemexpPages *pages)
+static void vmemexp_pages_init(VmemexpPages *self)
 {
-	pages->mem_type = GST_ALLOCATOR_SYSMEM;
+	GST_ALLOCATOR(self)->mem_type = GST_ALLOCATOR_SYSMEM;
 }
 
 GstAllocator *page_allocator_new(void)
 {
-	return gst_object_ref_sink(g_object_new(vmemexp_pages_get_type(), NULL));
+	return gst_object_ref_sink(g_object_new(VMEMEXP_TYPE_PAGES, NULL));
 }

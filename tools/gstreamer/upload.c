@@ -16,7 +16,8 @@
  * gst-launch-1.0 videotestsrc ! vmemexpupload ! v4l2sink device=/dev/video1 io-mode=dmabuf-import
  * ]| A driver that takes nothing but dma-bufs.
  * |[
- * gst-launch-1.0 filesrc location=frames.raw ! rawvideoparse width=1920 height=1080 format=nv12 ! vmemexpupload unaligned=wrap ! kmssink
+ * gst-launch-1.0 filesrc location=frames.raw ! rawvideoparse width=640 height=480 !
+ *     vmemexpupload unaligned=wrap ! kmssink
  * ]| A screen shows the memory that the file was read into.
  */
 #include <gst/allocators/gstdmabuf.h>
@@ -44,6 +45,10 @@ enum { PROP_0, PROP_DEVICE, PROP_UNALIGNED, PROP_FALLBACK, PROP_CONTIGUOUS, PROP
 	PROP_MAX_BYTES, PROP_STATS };
 
 #define DEFAULT_DEVICE		"/dev/vmemexp"
+
+#define NO_IMPORT							\
+	"No device has imported a dma-buf so far: the sink may copy it, or work with the CPU. "	\
+	"The last one is in %" G_GUINT64_FORMAT " pieces; a device without an IOMMU wants one"
 
 /**
  * struct stats - frames since the element was started, protected by the object's lock
@@ -92,9 +97,11 @@ struct _VmemexpUpload {
 G_DEFINE_TYPE(VmemexpUpload, vmemexp_upload, GST_TYPE_BASE_TRANSFORM)
 
 static GstStaticPadTemplate sink_template =
-	GST_STATIC_PAD_TEMPLATE("sink", GST_PAD_SINK, GST_PAD_ALWAYS, GST_STATIC_CAPS(VMEMEXP_CAPS));
+	GST_STATIC_PAD_TEMPLATE("sink", GST_PAD_SINK, GST_PAD_ALWAYS,
+				GST_STATIC_CAPS(VMEMEXP_CAPS));
 static GstStaticPadTemplate src_template =
-	GST_STATIC_PAD_TEMPLATE("src", GST_PAD_SRC, GST_PAD_ALWAYS, GST_STATIC_CAPS(VMEMEXP_CAPS));
+	GST_STATIC_PAD_TEMPLATE("src", GST_PAD_SRC, GST_PAD_ALWAYS,
+				GST_STATIC_CAPS(VMEMEXP_CAPS));
 
 /* --- messages --- */
 
@@ -143,8 +150,7 @@ static void tell_of_no_import(VmemexpUpload *self)
 
 	if (exporter_is_unused(self->exporter, &nr_extents))
 		GST_ELEMENT_INFO(self, RESOURCE, FAILED,
-				 ("No device has imported a dma-buf so far: the sink may copy it, or work with the CPU. The last one is in %" G_GUINT64_FORMAT " pieces; a device without an IOMMU wants one",
-				  nr_extents), (NULL));
+				 (NO_IMPORT, nr_extents), (NULL));
 }
 
 /* --- start and stop --- */
@@ -324,11 +330,40 @@ static gboolean propose_pool(VmemexpUpload *self, GstQuery *query, GstCaps *caps
 	return TRUE;
 }
 
-/* A pool of downstream's own is the best that there is, whether it has dma-bufs or not. */
+/* Has the pool nothing but what malloc() gives? An element that uses the CPU offers such. */
+static gboolean is_ordinary(GstBufferPool *pool)
+{
+	GstStructure *config = gst_buffer_pool_get_config(pool);
+	GstAllocator *allocator = NULL;
+	gboolean ordinary;
+
+	gst_buffer_pool_config_get_allocator(config, &allocator, NULL);
+	ordinary = (!allocator || !g_strcmp0(allocator->mem_type, GST_ALLOCATOR_SYSMEM)) &&
+		   (G_OBJECT_TYPE(pool) == GST_TYPE_BUFFER_POOL ||
+		    G_OBJECT_TYPE(pool) == GST_TYPE_VIDEO_BUFFER_POOL);
+	gst_structure_free(config);
+	return ordinary;
+}
+
+/* The pool that downstream offers, for the caller to unref, or NULL, and then none is left. */
+static GstBufferPool *offered_pool(GstQuery *query)
+{
+	GstBufferPool *pool = NULL;
+
+	if (gst_query_get_n_allocation_pools(query))
+		gst_query_parse_nth_allocation_pool(query, 0, &pool, NULL, NULL, NULL);
+	if (pool && is_ordinary(pool))
+		gst_clear_object(&pool);
+	while (!pool && gst_query_get_n_allocation_pools(query))
+		gst_query_remove_nth_allocation_pool(query, 0);
+	return pool;
+}
+
+/* A pool of a device's memory is the best that there is, whether it has dma-bufs or not. */
 static gboolean propose_allocation(GstBaseTransform *base, GstQuery *decide_query, GstQuery *query)
 {
 	VmemexpUpload *self = VMEMEXP_UPLOAD(base);
-	GstBufferPool *pool = NULL;
+	GstBufferPool *pool;
 	gboolean need_pool;
 	GstCaps *caps;
 
@@ -339,8 +374,7 @@ static gboolean propose_allocation(GstBaseTransform *base, GstQuery *decide_quer
 	if (!caps)
 		return FALSE;
 	ask_downstream(base, caps, query);
-	if (gst_query_get_n_allocation_pools(query))
-		gst_query_parse_nth_allocation_pool(query, 0, &pool, NULL, NULL, NULL);
+	pool = offered_pool(query);
 	set_offer(self, pool);
 	GST_DEBUG_OBJECT(self, "downstream offers %" GST_PTR_FORMAT, pool);
 	if (pool) {
@@ -543,7 +577,8 @@ static gboolean passes(VmemexpUpload *self, GstBuffer *in)
 {
 	gboolean offered;
 
-	if (!self->exporter || !gst_buffer_get_size(in) || !is_other_memory(in, gst_is_dmabuf_memory))
+	if (!self->exporter || !gst_buffer_get_size(in) ||
+	    !is_other_memory(in, gst_is_dmabuf_memory))
 		return TRUE;
 	GST_OBJECT_LOCK(self);
 	offered = in->pool && in->pool == self->offered;
@@ -724,7 +759,7 @@ static GType fallback_type(void)
 	static const GEnumValue values[] = {
 		{ FALLBACK_AUTO, "Copy them where that helps, else pass them as they are", "auto" },
 		{ FALLBACK_PASS, "Pass them as they are", "pass" },
-		{ FALLBACK_COPY, "Copy them, and stop with an error if not even a copy can be exported",
+		{ FALLBACK_COPY, "Copy them, and stop with an error if that does not help either",
 		  "copy" },
 		{ FALLBACK_ERROR, "Stop with an error", "error" },
 		{ 0, NULL, NULL },
@@ -751,30 +786,35 @@ static GType planes_type(void)
 	return type;
 }
 
+static void install(GObjectClass *class, guint id, GParamSpec *spec)
+{
+	g_object_class_install_property(class, id, spec);
+}
+
 static void install_properties(GObjectClass *class)
 {
 	GParamFlags flags = G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | GST_PARAM_MUTABLE_READY;
 
-	g_object_class_install_property(class, PROP_DEVICE,
+	install(class, PROP_DEVICE,
 		g_param_spec_string("device", "Device", "Device node of vmemexp", DEFAULT_DEVICE,
 				    flags));
-	g_object_class_install_property(class, PROP_UNALIGNED,
+	install(class, PROP_UNALIGNED,
 		g_param_spec_enum("unaligned", "Unaligned", "Frames that are not whole pages",
 				  unaligned_type(), UNALIGNED_COPY, flags));
-	g_object_class_install_property(class, PROP_FALLBACK,
+	install(class, PROP_FALLBACK,
 		g_param_spec_enum("fallback", "Fallback", "Frames that cannot be exported",
 				  fallback_type(), FALLBACK_AUTO, flags));
-	g_object_class_install_property(class, PROP_CONTIGUOUS,
+	install(class, PROP_CONTIGUOUS,
 		g_param_spec_boolean("contiguous", "Contiguous",
 				     "Refuse memory that is not one physical piece", FALSE, flags));
-	g_object_class_install_property(class, PROP_PLANES,
+	install(class, PROP_PLANES,
 		g_param_spec_enum("planes", "Planes", "Number of dma-bufs of a frame",
 				  planes_type(), PLANES_AUTO, flags));
-	g_object_class_install_property(class, PROP_MAX_BYTES,
+	install(class, PROP_MAX_BYTES,
 		g_param_spec_uint64("max-bytes", "Maximum bytes",
 				    "Bytes that may be exported at a time (0: any number)", 0,
 				    G_MAXUINT64, 0, flags));
-	g_object_class_install_property(class, PROP_STATS,
+	install(class, PROP_STATS,
 		g_param_spec_boxed("stats", "Statistics",
 				   "Frames exported, reused, copied, passed, and the last-error",
 				   GST_TYPE_STRUCTURE, G_PARAM_READABLE | G_PARAM_STATIC_STRINGS));
