@@ -18,7 +18,7 @@ from partners import BUFFERS, Example, run
 
 PLUGIN = "/gstreamer/libgstvmemexp.so"
 # Those that the tests use; to look at all of them takes an emulated CPU a minute.
-USED = ("app coreelements coretracers debug kms ogg playback rawparse shm theora typefindfunctions "
+USED = ("app coreelements coretracers kms ogg playback rawparse shm theora typefindfunctions "
         "unixfd video4linux2 videoconvert videoconvertscale videorate videotestsrc waylandsink").split()
 LOG = Path("/tmp/gstreamer.log")
 # The words of each element that copies a frame.
