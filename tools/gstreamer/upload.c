@@ -270,7 +270,7 @@ static void ask_downstream(GstBaseTransform *base, GstCaps *caps, GstQuery *quer
 }
 
 /* Where nobody else has said how memory is allocated, it is to be whole pages. */
-static void propose_allocator(VmemexpUpload *self, GstQuery *query)
+static void propose_allocator(VmemexpUpload *self, GstQuery *query, gsize align)
 {
 	GstAllocator *allocator = NULL;
 	GstAllocationParams params;
@@ -280,7 +280,7 @@ static void propose_allocator(VmemexpUpload *self, GstQuery *query)
 		gst_query_add_allocation_param(query, NULL, &params);
 	gst_query_parse_nth_allocation_param(query, 0, &allocator, &params);
 	if (!allocator) {
-		params.align |= STRIDE_ALIGNMENT - 1;
+		params.align |= align;
 		gst_query_set_nth_allocation_param(query, 0, self->copier.allocator, &params);
 	}
 	gst_clear_object(&allocator);
@@ -345,26 +345,41 @@ static gboolean is_ordinary(GstBufferPool *pool)
 	return ordinary;
 }
 
-/* The pool that downstream offers, for the caller to unref, or NULL, and then none is left. */
+/* The pool that downstream offers, for the caller to unref, or NULL. */
 static GstBufferPool *offered_pool(GstQuery *query)
 {
 	GstBufferPool *pool = NULL;
 
 	if (gst_query_get_n_allocation_pools(query))
 		gst_query_parse_nth_allocation_pool(query, 0, &pool, NULL, NULL, NULL);
-	if (pool && is_ordinary(pool))
-		gst_clear_object(&pool);
-	while (!pool && gst_query_get_n_allocation_pools(query))
-		gst_query_remove_nth_allocation_pool(query, 0);
 	return pool;
+}
+
+/* In place of @theirs, one of whole pages, with the strides that downstream asks for. */
+static gboolean replace_pool(VmemexpUpload *self, GstQuery *query, GstBufferPool *theirs)
+{
+	GstStructure *config = gst_buffer_pool_get_config(theirs);
+	GstBufferPool *pool = gst_video_buffer_pool_new();
+	GstAllocationParams params;
+	guint size, min, max;
+	gboolean done;
+
+	gst_query_parse_nth_allocation_pool(query, 0, NULL, &size, &min, &max);
+	gst_buffer_pool_config_get_allocator(config, NULL, &params);
+	gst_buffer_pool_config_set_allocator(config, self->copier.allocator, &params);
+	done = gst_buffer_pool_set_config(pool, config);
+	if (done)
+		gst_query_set_nth_allocation_pool(query, 0, pool, size, min, max);
+	gst_object_unref(pool);
+	return done;
 }
 
 /* A pool of a device's memory is the best that there is, whether it has dma-bufs or not. */
 static gboolean propose_allocation(GstBaseTransform *base, GstQuery *decide_query, GstQuery *query)
 {
 	VmemexpUpload *self = VMEMEXP_UPLOAD(base);
+	gboolean need_pool, ordinary, done;
 	GstBufferPool *pool;
-	gboolean need_pool;
 	GstCaps *caps;
 
 	if (!self->exporter)
@@ -375,13 +390,21 @@ static gboolean propose_allocation(GstBaseTransform *base, GstQuery *decide_quer
 		return FALSE;
 	ask_downstream(base, caps, query);
 	pool = offered_pool(query);
-	set_offer(self, pool);
+	ordinary = pool && is_ordinary(pool);
+	set_offer(self, ordinary ? NULL : pool);
 	GST_DEBUG_OBJECT(self, "downstream offers %" GST_PTR_FORMAT, pool);
 	if (pool) {
+		done = !ordinary || replace_pool(self, query, pool);
+		if (done && ordinary)
+			propose_allocator(self, query, 0);
 		gst_object_unref(pool);
-		return TRUE;
+		if (done)
+			return TRUE;
 	}
-	propose_allocator(self, query);
+	/* What is left has sizes alone. */
+	while (gst_query_get_n_allocation_pools(query))
+		gst_query_remove_nth_allocation_pool(query, 0);
+	propose_allocator(self, query, STRIDE_ALIGNMENT - 1);
 	return !need_pool || propose_pool(self, query, caps);
 }
 

@@ -993,6 +993,7 @@ static gboolean offer_pool(GstPad *pad, GstObject *parent, GstQuery *query)
 	if (GST_QUERY_TYPE(query) != GST_QUERY_ALLOCATION)
 		return gst_pad_query_default(pad, parent, query);
 	gst_query_add_allocation_pool(query, offer, YUY2_SIZE, 2, 0);
+	gst_query_add_allocation_meta(query, GST_VIDEO_META_API_TYPE, NULL);
 	return TRUE;
 }
 
@@ -1013,6 +1014,8 @@ static void a_pool_of_ordinary_memory_is_replaced(void)
 	query = ask(TRUE);
 	in = frame_from_pool(query, &pool);
 	EXPECT(pool != offer);
+	/* Its strides are those that downstream has asked for. */
+	EXPECT(gst_buffer_get_size(in) == YUY2_SIZE && !gst_buffer_get_video_meta(in));
 	gst_buffer_unref(push(in));
 	expect_stats(1, 0, 0, 0);
 	expect_no_messages();
