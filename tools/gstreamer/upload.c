@@ -300,7 +300,7 @@ static void align_strides(GstStructure *config)
 	gst_buffer_pool_config_set_video_alignment(config, &alignment);
 }
 
-static gboolean propose_pool(VmemexpUpload *self, GstQuery *query, GstCaps *caps)
+static gboolean propose_pool(VmemexpUpload *self, GstQuery *query, GstCaps *caps, gboolean align)
 {
 	gboolean has_meta = gst_query_find_allocation_meta(query, GST_VIDEO_META_API_TYPE, NULL);
 	GstBufferPool *pool = gst_video_buffer_pool_new();
@@ -317,7 +317,7 @@ static gboolean propose_pool(VmemexpUpload *self, GstQuery *query, GstCaps *caps
 	gst_allocation_params_init(&params);
 	gst_buffer_pool_config_set_params(config, caps, info.size, 0, 0);
 	gst_buffer_pool_config_set_allocator(config, self->copier.allocator, &params);
-	if (has_meta)
+	if (has_meta && align)
 		align_strides(config);
 	if (gst_buffer_pool_set_config(pool, config)) {
 		/* With these strides it may be larger. */
@@ -378,7 +378,7 @@ static gboolean replace_pool(VmemexpUpload *self, GstQuery *query, GstBufferPool
 static gboolean propose_allocation(GstBaseTransform *base, GstQuery *decide_query, GstQuery *query)
 {
 	VmemexpUpload *self = VMEMEXP_UPLOAD(base);
-	gboolean need_pool, ordinary, done;
+	gboolean need_pool, ordinary, done, sized;
 	GstBufferPool *pool;
 	GstCaps *caps;
 
@@ -401,11 +401,12 @@ static gboolean propose_allocation(GstBaseTransform *base, GstQuery *decide_quer
 		if (done)
 			return TRUE;
 	}
-	/* What is left has sizes alone. */
+	/* v4l2sink names a size alone, and refuses dma-bufs with other strides than usual. */
+	sized = gst_query_get_n_allocation_pools(query);
 	while (gst_query_get_n_allocation_pools(query))
 		gst_query_remove_nth_allocation_pool(query, 0);
-	propose_allocator(self, query, STRIDE_ALIGNMENT - 1);
-	return !need_pool || propose_pool(self, query, caps);
+	propose_allocator(self, query, sized ? 0 : STRIDE_ALIGNMENT - 1);
+	return !need_pool || propose_pool(self, query, caps, !sized);
 }
 
 /* --- frames --- */
