@@ -300,7 +300,8 @@ static void align_strides(GstStructure *config)
 	gst_buffer_pool_config_set_video_alignment(config, &alignment);
 }
 
-static gboolean propose_pool(VmemexpUpload *self, GstQuery *query, GstCaps *caps, gboolean align)
+static gboolean propose_pool(VmemexpUpload *self, GstQuery *query, GstCaps *caps,
+			     gboolean align)
 {
 	gboolean has_meta = gst_query_find_allocation_meta(query, GST_VIDEO_META_API_TYPE, NULL);
 	GstBufferPool *pool = gst_video_buffer_pool_new();

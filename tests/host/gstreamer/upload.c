@@ -1026,6 +1026,25 @@ static void a_pool_of_ordinary_memory_is_replaced(void)
 	gst_caps_unref(caps);
 }
 
+/* As v4l2sink does: a size, and no pool. */
+static void strides_are_the_usual_ones_for_a_size_without_a_pool(void)
+{
+	GstBufferPool *pool;
+	GstQuery *query;
+	GstBuffer *in;
+
+	START(YUY2, NULL);
+	offer = NULL;
+	gst_pad_set_query_function(h->sinkpad, offer_pool);
+	query = ask(TRUE);
+	in = frame_from_pool(query, &pool);
+	EXPECT(gst_buffer_get_size(in) == YUY2_SIZE);
+	gst_buffer_unref(push(in));
+	expect_stats(1, 0, 0, 0);
+	free_pool(pool);
+	gst_query_unref(query);
+}
+
 /* A frame buffer of the sink's own, which may not be exported. */
 static GstMemory *alloc_device_memory(GstAllocator *allocator, gsize size,
 				      GstAllocationParams *params)
@@ -1211,6 +1230,7 @@ static const struct {
 	TEST(upstream_is_offered_whole_pages),
 	TEST(strides_are_the_usual_ones_for_who_knows_no_others),
 	TEST(a_pool_of_ordinary_memory_is_replaced),
+	TEST(strides_are_the_usual_ones_for_a_size_without_a_pool),
 	TEST(the_sinks_own_memory_passes),
 #if GST_CHECK_VERSION(1, 24, 0)
 	TEST(a_sink_of_dma_bufs_alone_gets_its_caps),
