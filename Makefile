@@ -74,6 +74,10 @@ check-examples: ## run the examples for users, each with a real partner: a table
 	tools/dev/deps install check examples
 	tests/suites/examples
 
+check-gstreamer: ## run pipelines with the element for GStreamer, 1.22 and 1.26: a table
+	tools/dev/deps install check
+	tests/suites/gstreamer
+
 check-userland: ## run the command and DRM's tests on 32- and 64-bit ARM: a table
 	tools/dev/deps install arm
 	tests/suites/userland
@@ -110,6 +114,7 @@ doc: ## regenerate the reference from the header, tables of numbers, and the man
 	tools/dev/bench-doc
 	tools/dev/api-doc > Documentation/vmemexp-api.rst.new
 	mv Documentation/vmemexp-api.rst.new Documentation/vmemexp-api.rst
+	tools/dev/inspect-doc
 	$(MAKE) -C tools man
 
 clean: ## remove what was built
@@ -123,5 +128,5 @@ help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 .PHONY: all install install-module uninstall deb rpm run run-rtos check lint check-kernels \
-	check-coherency check-display check-examples check-userland check-builds check-install \
+	check-coherency check-display check-examples check-gstreamer check-userland check-builds check-install \
 	check-debug check-rest check-all matrix bench doc clean distclean-cache help

@@ -174,6 +174,7 @@ static int query(struct vmemexp_query *cmd)
 	cmd->offset = file->offset;
 	cmd->length = file->length;
 	cmd->memory = file->memory;
+	cmd->attachments = fake.attachments;
 	cmd->state = file->state;
 	return 0;
 }

@@ -41,6 +41,8 @@ struct fake {
 	uint32_t state;
 	bool foreign;
 	uint64_t offset;
+	/* What a query tells of devices. */
+	uint32_t attachments;
 	/* Called in the middle of an export, once. */
 	void (*in_export)(void);
 };

@@ -37,6 +37,24 @@ log_of()
 	echo "$logs/${1/\//-}.log"
 }
 
+# Runs $programs in a guest, behind the words in $before, with tests/vm/run's OPTIONs, and
+# keeps what it prints in the log of ARCH/NAME, behind the lines in $notes.
+# run_programs ARCH/NAME OPTION...
+run_programs()
+{
+	local log status=0 start=$SECONDS name=$1
+	shift
+
+	log=$(log_of "$name")
+	# shellcheck disable=SC2154  # the suite sets it
+	echo "# programs: ${programs[*]}" >"$log"
+	[[ -z ${notes:-} ]] || echo "$notes" >>"$log"
+	tests/vm/run "$@" -- ${before[@]+"${before[@]}"} /kselftest/run_tests "${programs[@]}" \
+		>>"$log" 2>&1 || status=$?
+	echo "# guest ended with status $status" >>"$log"
+	say "$name: status $status after $((SECONDS - start)) s"
+}
+
 # Sets guest, tests/vm/run's options for ARCH. All programs together want carve-outs
 # of every sort that the machine can have: with and without struct page, in and
 # outside of System RAM.

@@ -1,0 +1,509 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * Memory of GStreamer as dma-bufs, and the exports that are found again.
+ *
+ * Who owns what: a memory has its cache, by qdata, and the cache the dma-bufs, which are
+ * memories as well. A dma-buf has the export, by qdata, and that the exporter. Nothing leads
+ * back from the dma-buf to the memory: the buffer around the dma-buf holds the buffer that
+ * the memory is in, and with it the memory, for as long as it is used.
+ */
+#include <errno.h>
+#include <gst/allocators/gstdmabuf.h>
+
+#include "export.h"
+#include "pages.h"
+
+/* So many frames may be dropped on their way before no device counts as having one. */
+#define UNUSED_AT_LEAST	10
+
+/**
+ * struct exporter - a device, and what was exported by it
+ * @refs: one of the element, and one of each export
+ * @device: open as long as there is any reference
+ * @path: by which it was opened; exports of the same one are shared
+ * @flags: of each export, VMEMEXP_ROUND and so on
+ * @max_bytes: that may be pinned at a time, 0 for any number
+ * @allocator: GStreamer's, for dma-bufs
+ * @pinned: bytes that are, protected by cache_lock
+ * @entries: in the caches, that which was not used for longest first; likewise
+ * @idle: how often an export was found again that no device had; -1: one was
+ * @nr_extents: of the last one of these
+ */
+struct exporter {
+	gatomicrefcount refs;
+	struct vmemexp *device;
+	char *path;
+	unsigned int flags;
+	guint64 max_bytes;
+	GstAllocator *allocator;
+	guint64 pinned;
+	GQueue entries;
+	gint idle;
+	guint64 nr_extents;
+};
+
+/* The export behind a dma-buf. */
+struct export {
+	struct exporter *exporter;
+	struct vmemexp_buf *buf;
+	gsize bytes;
+};
+
+/* A dma-buf of a part of a memory; it is in two lists. */
+struct entry {
+	GQueue *cache;
+	struct exporter *exporter;
+	gsize offset;
+	gsize size;
+	GstMemory *dmabuf;
+	GList link;
+};
+
+/* Protects all caches: several elements may have the same memory, behind a tee. */
+static GMutex cache_lock;
+
+static GQuark cache_quark(void)
+{
+	return g_quark_from_static_string("vmemexp-cache");
+}
+
+static GQuark export_quark(void)
+{
+	return g_quark_from_static_string("vmemexp-export");
+}
+
+static GstMemory *fail(struct failure *failure, enum outcome outcome, GstResourceError code,
+		       char *text)
+{
+	failure->outcome = outcome;
+	failure->code = code;
+	failure->text = text;
+	return NULL;
+}
+
+/* --- the exporter --- */
+
+static const char *help_to_open(int error)
+{
+	switch (error) {
+	case ENOENT:
+	case ENODEV:
+	case ENXIO:
+		return "; is the kernel module vmemexp loaded?";
+	case EACCES:
+	case EPERM:
+		return "; its group, usually video, may open it";
+	default:
+		return "";
+	}
+}
+
+struct exporter *exporter_new(const char *device, unsigned int flags, guint64 max_bytes,
+			      struct failure *failure)
+{
+	const char *path = device ? device : "/dev/vmemexp";
+	struct vmemexp_error error;
+	struct exporter *exporter;
+	struct vmemexp *v;
+	char why[256];
+
+	v = vmemexp_open(path, &error);
+	if (!v) {
+		fail(failure, OUTCOME_LIMIT, GST_RESOURCE_ERROR_OPEN_READ_WRITE,
+		     g_strdup_printf("cannot open %s: %s%s", path,
+				     vmemexp_strerror(&error, why, sizeof(why)),
+				     help_to_open(error.err)));
+		return NULL;
+	}
+	exporter = g_new0(struct exporter, 1);
+	g_atomic_ref_count_init(&exporter->refs);
+	exporter->device = v;
+	exporter->path = g_strdup(path);
+	exporter->flags = flags;
+	exporter->max_bytes = max_bytes;
+	exporter->allocator = gst_dmabuf_allocator_new();
+	g_queue_init(&exporter->entries);
+	return exporter;
+}
+
+void exporter_unref(struct exporter *exporter)
+{
+	if (!g_atomic_ref_count_dec(&exporter->refs))
+		return;
+	vmemexp_close(exporter->device);
+	gst_object_unref(exporter->allocator);
+	g_free(exporter->path);
+	g_free(exporter);
+}
+
+guint64 exporter_pinned(struct exporter *exporter)
+{
+	guint64 pinned;
+
+	g_mutex_lock(&cache_lock);
+	pinned = exporter->pinned;
+	g_mutex_unlock(&cache_lock);
+	return pinned;
+}
+
+gboolean exporter_is_unused(struct exporter *exporter, guint64 *nr_extents)
+{
+	gboolean unused;
+
+	g_mutex_lock(&cache_lock);
+	unused = exporter->idle == UNUSED_AT_LEAST;
+	*nr_extents = exporter->nr_extents;
+	if (unused)
+		exporter->idle = -1;
+	g_mutex_unlock(&cache_lock);
+	return unused;
+}
+
+/* --- the caches --- */
+
+/*
+ * Takes an entry out of its lists, with the lock held. The caller drops the dma-buf when
+ * the lock is free: what that ends takes the lock as well.
+ */
+static GstMemory *remove_entry(struct entry *entry)
+{
+	GstMemory *dmabuf = entry->dmabuf;
+
+	g_queue_remove(entry->cache, entry);
+	g_queue_unlink(&entry->exporter->entries, &entry->link);
+	g_free(entry);
+	return dmabuf;
+}
+
+static void unref_memories(GList *memories)
+{
+	g_list_free_full(memories, (GDestroyNotify)gst_memory_unref);
+}
+
+static void free_cache(gpointer data)
+{
+	GQueue *cache = data;
+	GList *gone = NULL;
+
+	g_mutex_lock(&cache_lock);
+	while (cache->head)
+		gone = g_list_prepend(gone, remove_entry(cache->head->data));
+	g_mutex_unlock(&cache_lock);
+	g_queue_free(cache);
+	unref_memories(gone);
+}
+
+void exporter_forget(struct exporter *exporter)
+{
+	GList *gone = NULL;
+
+	g_mutex_lock(&cache_lock);
+	while (exporter->entries.head)
+		gone = g_list_prepend(gone, remove_entry(exporter->entries.head->data));
+	g_mutex_unlock(&cache_lock);
+	unref_memories(gone);
+}
+
+/* Parts of a memory come and go with each frame; what they are parts of stays. */
+static GstMemory *whole_memory(GstMemory *mem)
+{
+	while (mem->parent)
+		mem = mem->parent;
+	return mem;
+}
+
+/* The cache of a memory, with the lock held. */
+static GQueue *cache_of(GstMemory *whole)
+{
+	GQueue *cache = gst_mini_object_get_qdata(GST_MINI_OBJECT_CAST(whole), cache_quark());
+
+	if (!cache) {
+		cache = g_queue_new();
+		gst_mini_object_set_qdata(GST_MINI_OBJECT_CAST(whole), cache_quark(), cache,
+					  free_cache);
+	}
+	return cache;
+}
+
+static gboolean is_export_of(const struct entry *entry, const struct exporter *exporter,
+			     gsize offset, gsize size)
+{
+	return entry->offset == offset && entry->size == size &&
+	       entry->exporter->flags == exporter->flags &&
+	       !g_strcmp0(entry->exporter->path, exporter->path);
+}
+
+static struct entry *find_entry(GQueue *cache, const struct exporter *exporter, gsize offset,
+				gsize size)
+{
+	GList *link;
+
+	for (link = cache->head; link; link = link->next)
+		if (is_export_of(link->data, exporter, offset, size))
+			return link->data;
+	return NULL;
+}
+
+/* A reference to the dma-buf of exactly this, or NULL. */
+static GstMemory *find(struct exporter *exporter, GstMemory *whole, gsize offset, gsize size)
+{
+	GstMemory *dmabuf = NULL;
+	struct entry *entry;
+
+	g_mutex_lock(&cache_lock);
+	entry = find_entry(cache_of(whole), exporter, offset, size);
+	if (entry) {
+		GQueue *entries = &entry->exporter->entries;
+
+		g_queue_unlink(entries, &entry->link);
+		g_queue_push_tail_link(entries, &entry->link);
+		dmabuf = gst_memory_ref(entry->dmabuf);
+	}
+	g_mutex_unlock(&cache_lock);
+	return dmabuf;
+}
+
+static void drop(struct exporter *exporter, GstMemory *whole, gsize offset, gsize size,
+		 GstMemory *dmabuf)
+{
+	GstMemory *gone = NULL;
+	struct entry *entry;
+
+	g_mutex_lock(&cache_lock);
+	entry = find_entry(cache_of(whole), exporter, offset, size);
+	if (entry && entry->dmabuf == dmabuf)
+		gone = remove_entry(entry);
+	g_mutex_unlock(&cache_lock);
+	if (gone)
+		gst_memory_unref(gone);
+}
+
+/* Another thread may have added its own dma-buf meanwhile; then that one stays there. */
+static void add(struct exporter *exporter, GstMemory *whole, gsize offset, gsize size,
+		GstMemory *dmabuf)
+{
+	struct entry *entry;
+	GQueue *cache;
+
+	g_mutex_lock(&cache_lock);
+	cache = cache_of(whole);
+	if (!find_entry(cache, exporter, offset, size)) {
+		entry = g_new0(struct entry, 1);
+		entry->cache = cache;
+		entry->exporter = exporter;
+		entry->offset = offset;
+		entry->size = size;
+		entry->dmabuf = gst_memory_ref(dmabuf);
+		entry->link.data = entry;
+		g_queue_push_tail(cache, entry);
+		g_queue_push_tail_link(&exporter->entries, &entry->link);
+	}
+	g_mutex_unlock(&cache_lock);
+}
+
+/* --- exports --- */
+
+static void uncharge(struct exporter *exporter, gsize bytes)
+{
+	g_mutex_lock(&cache_lock);
+	exporter->pinned -= bytes;
+	g_mutex_unlock(&cache_lock);
+}
+
+/* Makes room by forgetting exports. A sink may hold them still: they stay charged then. */
+static gboolean charge(struct exporter *exporter, gsize bytes)
+{
+	gboolean fits;
+
+	for (;;) {
+		GstMemory *gone = NULL;
+
+		g_mutex_lock(&cache_lock);
+		fits = !exporter->max_bytes || (bytes <= exporter->max_bytes &&
+			exporter->pinned <= exporter->max_bytes - bytes);
+		if (fits)
+			exporter->pinned += bytes;
+		else if (exporter->entries.head)
+			gone = remove_entry(exporter->entries.head->data);
+		g_mutex_unlock(&cache_lock);
+		if (!gone)
+			return fits;
+		gst_memory_unref(gone);
+	}
+}
+
+static void free_export(gpointer data)
+{
+	struct export *export = data;
+
+	vmemexp_buf_unref(export->buf);
+	uncharge(export->exporter, export->bytes);
+	exporter_unref(export->exporter);
+	g_free(export);
+}
+
+static struct export *export_of(GstMemory *dmabuf)
+{
+	return gst_mini_object_get_qdata(GST_MINI_OBJECT_CAST(dmabuf), export_quark());
+}
+
+/* Counts what no device has, until one has. */
+static void count_use(struct exporter *exporter, const struct vmemexp_query *query)
+{
+	g_mutex_lock(&cache_lock);
+	if (query->attachments || query->mappings || query->vmaps)
+		exporter->idle = -1;
+	else if (exporter->idle >= 0 && exporter->idle < UNUSED_AT_LEAST)
+		exporter->idle++;
+	exporter->nr_extents = query->nr_extents;
+	g_mutex_unlock(&cache_lock);
+}
+
+/*
+ * Gives devices what the CPU has written since. Return false if the address leads to other
+ * memory by now, or if the dma-buf is another driver's, which cannot tell.
+ */
+static gboolean refresh(struct exporter *exporter, GstMemory *dmabuf, gsize size)
+{
+	struct export *export = export_of(dmabuf);
+	struct vmemexp_query query;
+	struct vmemexp_area area = {
+		.offset = vmemexp_buf_offset(export->buf),
+		.length = size,
+	};
+
+	query.size = sizeof(query);
+	if (vmemexp_buf_query(export->buf, &query) ||
+	    (query.state & (VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE |
+			    VMEMEXP_STATE_REVOKED)) != VMEMEXP_STATE_TRACKED)
+		return FALSE;
+	count_use(exporter, &query);
+	return !vmemexp_sync(exporter->device, vmemexp_buf_fd(export->buf),
+			     VMEMEXP_SYNC_END | VMEMEXP_SYNC_WRITE, &area);
+}
+
+static gboolean is_limit(const struct vmemexp_error *error)
+{
+	return error->reason == VMEMEXP_REASON_LIMIT || error->reason == VMEMEXP_REASON_QUOTA ||
+	       (error->reason == VMEMEXP_REASON_NONE &&
+		(error->err == ENOMEM || error->err == EMFILE || error->err == ENFILE));
+}
+
+static const char *help_to_export(const struct vmemexp_error *error)
+{
+	switch (error->reason) {
+	case VMEMEXP_REASON_LIMIT:
+		return "; raise that limit, or take fewer or smaller buffers";
+	case VMEMEXP_REASON_NOT_CONTIGUOUS:
+		return "; contiguous=false, if the sink's device has an IOMMU";
+	default:
+		return "";
+	}
+}
+
+static GstMemory *fail_export(struct failure *failure, const struct vmemexp_error *error)
+{
+	char why[256];
+
+	return fail(failure, is_limit(error) ? OUTCOME_LIMIT : OUTCOME_REFUSED,
+		    is_limit(error) ? GST_RESOURCE_ERROR_NO_SPACE_LEFT : GST_RESOURCE_ERROR_FAILED,
+		    g_strdup_printf("no dma-buf of the frame: %s%s",
+				    vmemexp_strerror(error, why, sizeof(why)),
+				    help_to_export(error)));
+}
+
+/* The memory of GStreamer around a new export, of which it gets the reference. */
+static GstMemory *wrap(struct exporter *exporter, struct vmemexp_buf *buf, gsize size, gsize bytes)
+{
+	struct export *export = g_new0(struct export, 1);
+	GstMemory *dmabuf;
+
+	g_atomic_ref_count_inc(&exporter->refs);
+	export->exporter = exporter;
+	export->buf = buf;
+	export->bytes = bytes;
+	/* The descriptor stays the library's, which closes it with the export. */
+	dmabuf = gst_dmabuf_allocator_alloc_with_flags(exporter->allocator, vmemexp_buf_fd(buf),
+						       vmemexp_buf_size(buf),
+						       GST_FD_MEMORY_FLAG_DONT_CLOSE |
+						       GST_FD_MEMORY_FLAG_KEEP_MAPPED);
+	gst_mini_object_set_qdata(GST_MINI_OBJECT_CAST(dmabuf), export_quark(), export,
+				  free_export);
+	gst_memory_resize(dmabuf, vmemexp_buf_offset(buf), size);
+	return dmabuf;
+}
+
+static GstMemory *fail_unaligned(struct failure *failure, const void *addr, gsize size)
+{
+	return fail(failure, OUTCOME_UNALIGNED, GST_RESOURCE_ERROR_SETTINGS,
+		    g_strdup_printf("%" G_GSIZE_FORMAT " bytes at %p are not whole pages; "
+				    "unaligned=wrap exports the pages around them, for sinks that take an offset",
+				    size, addr));
+}
+
+/* Exports @size bytes at @addr, behind which @room more belong to the same memory. */
+static GstMemory *export_range(struct exporter *exporter, char *addr, gsize size, gsize room,
+			       struct failure *failure)
+{
+	gsize before = (guintptr)addr % page_size();
+	gsize bytes = whole_pages(before + size);
+	gboolean whole = !before && bytes - size <= room;
+	gboolean round = exporter->flags & VMEMEXP_ROUND;
+	struct vmemexp_error error;
+	struct vmemexp_buf *buf;
+
+	if (!whole && !round)
+		return fail_unaligned(failure, addr, size);
+	if (!charge(exporter, bytes))
+		return fail(failure, OUTCOME_LIMIT, GST_RESOURCE_ERROR_NO_SPACE_LEFT,
+			    g_strdup_printf("no dma-buf of the frame: max-bytes is %"
+					    G_GUINT64_FORMAT, exporter->max_bytes));
+	if (vmemexp_export(exporter->device, addr, whole ? bytes : size, exporter->flags, &buf,
+			   &error)) {
+		uncharge(exporter, bytes);
+		return fail_export(failure, &error);
+	}
+	/* A mapping of a dma-buf has the place in there that it is mapped from. */
+	if (vmemexp_buf_offset(buf) && !round) {
+		vmemexp_buf_unref(buf);
+		uncharge(exporter, bytes);
+		return fail_unaligned(failure, addr, size);
+	}
+	return wrap(exporter, buf, size, bytes);
+}
+
+static GstMemory *export_memory(struct exporter *exporter, GstMemory *mem, struct failure *failure)
+{
+	gsize offset, maxsize, size = gst_memory_get_sizes(mem, &offset, &maxsize);
+	GstMemory *dmabuf;
+	GstMapInfo map;
+
+	if (!gst_memory_map(mem, &map, GST_MAP_READ))
+		return fail(failure, OUTCOME_REFUSED, GST_RESOURCE_ERROR_FAILED,
+			    g_strdup("the CPU cannot map the memory of the frame"));
+	dmabuf = export_range(exporter, (char *)map.data, size, maxsize - offset - size, failure);
+	gst_memory_unmap(mem, &map);
+	return dmabuf;
+}
+
+GstMemory *exporter_get(struct exporter *exporter, GstMemory *mem, enum outcome *outcome,
+			struct failure *failure)
+{
+	GstMemory *whole = whole_memory(mem);
+	gsize offset, size = gst_memory_get_sizes(mem, &offset, NULL);
+	GstMemory *dmabuf;
+
+	*outcome = OUTCOME_REUSED;
+	dmabuf = find(exporter, whole, offset, size);
+	if (dmabuf && refresh(exporter, dmabuf, size))
+		return dmabuf;
+	if (dmabuf) {
+		drop(exporter, whole, offset, size, dmabuf);
+		gst_memory_unref(dmabuf);
+	}
+	*outcome = OUTCOME_EXPORTED;
+	dmabuf = export_memory(exporter, mem, failure);
+	if (dmabuf)
+		add(exporter, whole, offset, size, dmabuf);
+	return dmabuf;
+}
