@@ -140,7 +140,7 @@ kernel_dir_row()
 {
 	local found
 
-	own_config='' flavour_arguments='' lpae=yes
+	own_config='' says='' flavour_arguments='' lpae=yes
 	arch_row "$2"
 	[[ -d $1 ]] || usage_error "no such directory: $1"
 	own_dir=$(realpath "$1")
