@@ -41,7 +41,7 @@ struct fake {
 	uint32_t state;
 	bool foreign;
 	uint64_t offset;
-	/* What a query tells of devices. */
+	/* The devices that a query tells of. */
 	uint32_t attachments;
 	/* Called in the middle of an export, once. */
 	void (*in_export)(void);

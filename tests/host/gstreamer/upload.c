@@ -90,7 +90,7 @@ static void stop(void)
 	h = NULL;
 }
 
-/* What the next message of the type says, or NULL. */
+/* Returns the text of the next message of the type, or NULL. */
 static char *message(GstMessageType type)
 {
 	GstMessage *got = gst_bus_pop_filtered(bus, type);
@@ -208,7 +208,7 @@ static GstBuffer *frame_of(GstMemory *mem)
 	return buffer;
 }
 
-/* What comes out for a frame; the reference to @in is the element's. */
+/* Returns the frame that comes out for @in, whose reference is the element's. */
 static GstBuffer *push(GstBuffer *in)
 {
 	GstFlowReturn ret = gst_harness_push(h, in);
@@ -595,7 +595,7 @@ static void what_is_unaligned_is_wrapped_if_that_is_asked_for(void)
 	gst_memory_unref(mem);
 }
 
-/* What an application has mapped from a dma-buf is a part of that one. */
+/* Memory that an application has mapped from a dma-buf is a part of that one. */
 static void an_offset_is_not_handed_on_unasked(void)
 {
 	GstMemory *mem = memory(YUY2_PAGES, 0, YUY2_SIZE);
