@@ -57,6 +57,16 @@ void fake_reset(void);
 void fake_set_state(int dmabuf, uint32_t state);
 /* A dma-buf of another exporter. */
 int fake_foreign_dmabuf(uint64_t size);
+/* How many descriptors this process has. */
+unsigned int open_files(void);
+
+/* The program counts in "failures". */
+#define EXPECT(condition) do {						\
+	if (!(condition)) {						\
+		printf("# %s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+		failures++;						\
+	}								\
+} while (0)
 
 /* The names by which the linker calls them. */
 int __wrap_open(const char *path, int flags, ...);

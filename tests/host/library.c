@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/dma-buf.h>
-#include <dirent.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,13 +32,6 @@
 #define TRIES_AT_MOST	100
 
 static atomic_int failures;
-
-#define EXPECT(condition) do {						\
-	if (!(condition)) {						\
-		printf("# %s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-		failures++;						\
-	}								\
-} while (0)
 
 /* The call fails so, with the errno in both places. */
 #define EXPECT_ERRNO(error, call) do {					\
@@ -107,17 +99,6 @@ static bool is_held(ino_t ino)
 		if (inode(fd) == ino)
 			return true;
 	return false;
-}
-
-static unsigned int open_files(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned int nr = 0;
-
-	while (readdir(dir))
-		nr++;
-	closedir(dir);
-	return nr;
 }
 
 /* ---- the device ---- */

@@ -14,7 +14,7 @@
 #define VMEMEXP_CAPS	GST_VIDEO_CAPS_MAKE(GST_VIDEO_FORMATS_ALL)
 #endif
 
-/* What the other side can be if this one is @caps: in system memory rather than not. */
+/* Returns what the other side can be if this one is @caps: in system memory rather than not. */
 GstCaps *caps_of_other_side(GstPadDirection direction, GstCaps *caps);
 
 /* True of caps that only dma-bufs have. */

@@ -10,7 +10,6 @@
  *                    (found again), "passed" (without a device) or "copied" (by memcpy())
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <gst/allocators/gstdmabuf.h>
@@ -37,24 +36,6 @@
 #define NV12_SIZE	(NV12_Y * 3 / 2)
 
 static atomic_int failures;
-
-#define EXPECT(condition) do {						\
-	if (!(condition)) {						\
-		printf("# %s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-		failures++;						\
-	}								\
-} while (0)
-
-static unsigned int open_files(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned int nr = 0;
-
-	while (readdir(dir))
-		nr++;
-	closedir(dir);
-	return nr;
-}
 
 /* --- the element between two pads, and a bus --- */
 
