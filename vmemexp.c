@@ -3586,6 +3586,8 @@ static int vmemexp_check_export(const struct vmemexp_export *arg, struct vmemexp
 	    arg->fd_flags & ~(O_ACCMODE | O_CLOEXEC) || arg->reserved ||
 	    ((arg->fd_flags & O_ACCMODE) != O_RDWR && (arg->fd_flags & O_ACCMODE) != O_RDONLY))
 		return vmemexp_fail(error, VMEMEXP_REASON_FLAGS, 0, -EINVAL);
+	if (arg->ranges || arg->nr_ranges)
+		return vmemexp_fail(error, VMEMEXP_REASON_RANGES, 0, -EINVAL);
 
 	if (!arg->length || end < arg->vaddr)
 		return vmemexp_fail(error, VMEMEXP_REASON_LENGTH, arg->vaddr, -EINVAL);
@@ -4211,7 +4213,7 @@ static long vmemexp_ioctl_query(void __user *uarg, size_t usize, void *karg)
 	struct dma_buf *dmabuf;
 	int ret;
 
-	if (arg->flags)
+	if (arg->flags || arg->reserved)
 		return -EINVAL;
 	dmabuf = vmemexp_get_dmabuf(arg->fd);
 	if (IS_ERR(dmabuf))

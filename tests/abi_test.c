@@ -64,11 +64,26 @@ TEST(export_layout_is_fixed)
 		FIELD(vmemexp_export, err_addr, 64),
 		FIELD(vmemexp_export, state, 72),
 		FIELD(vmemexp_export, reserved, 76),
+		FIELD(vmemexp_export, ranges, 80),
+		FIELD(vmemexp_export, nr_ranges, 88),
+		FIELD(vmemexp_export, err_range, 92),
 	};
 
-	CHECK_LAYOUT(vmemexp_export, fields, 80);
+	CHECK_LAYOUT(vmemexp_export, fields, 96);
 	EXPECT_EQ(72, VMEMEXP_EXPORT_SIZE_VER0);
 	EXPECT_EQ(80, VMEMEXP_EXPORT_SIZE_VER1);
+	EXPECT_EQ(96, VMEMEXP_EXPORT_SIZE_VER2);
+}
+
+TEST(range_layout_is_fixed)
+{
+	static const struct field fields[] = {
+		FIELD(vmemexp_range, vaddr, 0),
+		FIELD(vmemexp_range, length, 8),
+	};
+
+	CHECK_LAYOUT(vmemexp_range, fields, 16);
+	EXPECT_EQ(1024, VMEMEXP_MAX_RANGES);
 }
 
 TEST(sync_layout_is_fixed)
@@ -108,10 +123,13 @@ TEST(query_layout_is_fixed)
 		FIELD(vmemexp_query, vmaps, 84),
 		FIELD(vmemexp_query, cpu_mappings, 88),
 		FIELD(vmemexp_query, state, 92),
+		FIELD(vmemexp_query, nr_ranges, 96),
+		FIELD(vmemexp_query, reserved, 100),
 	};
 
-	CHECK_LAYOUT(vmemexp_query, fields, 96);
+	CHECK_LAYOUT(vmemexp_query, fields, 104);
 	EXPECT_EQ(96, VMEMEXP_QUERY_SIZE_VER0);
+	EXPECT_EQ(104, VMEMEXP_QUERY_SIZE_VER1);
 }
 
 TEST(revoke_layout_is_fixed)
@@ -244,6 +262,7 @@ TEST(reasons_are_fixed)
 	EXPECT_EQ(19, VMEMEXP_REASON_QUOTA);
 	EXPECT_EQ(20, VMEMEXP_REASON_POISONED);
 	EXPECT_EQ(21, VMEMEXP_REASON_ENCRYPTED);
+	EXPECT_EQ(22, VMEMEXP_REASON_RANGES);
 }
 
 TEST(sync_flags_are_those_of_dma_buf)

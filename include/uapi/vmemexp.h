@@ -22,7 +22,7 @@
  *
  * An ioctl returns 0 and writes its answers into the structure, or returns -1
  * with errno set. The structure is written on success only, with one exception
- * that is documented at &struct vmemexp_export: @err_reason and @err_addr.
+ * that is documented at &struct vmemexp_export: @err_reason, @err_addr and @err_range.
  *
  * These errors mean the same for every ioctl and are checked first, in this
  * order:
@@ -92,7 +92,8 @@
  * dma-buf covers all pages that the range touches, @offset tells where the
  * range begins in it. Opt-in, because the bytes before and behind the range
  * become visible to everybody who gets the dma-buf, and because few importers
- * respect an offset.
+ * respect an offset. Of several ranges, the first may begin anywhere, and the last
+ * may end anywhere; between them the dma-buf has no gaps.
  *
  * CONTIGUOUS: fail with ERANGE unless the pages form one physical run, which is
  * what an importer without scatter-gather needs.
@@ -158,6 +159,8 @@
  * MIXED:          EINVAL, mappings of different nature in one range: pages and
  *                 page frames, several drivers, cached and not, several dma-bufs,
  *                 inside and outside of System RAM; where the second one begins.
+ *                 Also a mapping of a dma-buf in a list of several ranges; its first
+ *                 page.
  * PRIVATE:        EPERM, a private writable mapping of page frames; the first
  *                 such page. Map it with MAP_SHARED.
  * CHANGED:        EAGAIN, the range was unmapped or mapped anew, in part or
@@ -175,6 +178,12 @@
  * ENCRYPTED:      EOPNOTSUPP, memory of a driver on a machine that encrypts its
  *                 memory, where some of it may be shared with others in clear
  *                 text; the first such page.
+ * RANGES:         EINVAL, a list of ranges that is none: more than
+ *                 VMEMEXP_MAX_RANGES, vaddr or length given as well, or an address
+ *                 of a list without ranges; 0.
+ *
+ * Where it says vaddr, and the export has a list of ranges, it is the vaddr of the
+ * range that err_range names.
  *
  * Page addresses are those of their first byte, so err_addr may lie below an
  * unaligned vaddr. New reasons may be added: a program that meets one it does
@@ -202,6 +211,7 @@
 #define VMEMEXP_REASON_QUOTA		19
 #define VMEMEXP_REASON_POISONED		20
 #define VMEMEXP_REASON_ENCRYPTED	21
+#define VMEMEXP_REASON_RANGES		22
 
 /*
  * VMEMEXP_STATE_* - bits of vmemexp_export.state, vmemexp_query.state and
@@ -242,6 +252,23 @@
 #define VMEMEXP_STATE_REVOKED		(1U << 5)
 #define VMEMEXP_STATE_NO_PAGES		(1U << 6)
 
+/* Ranges that one export may have. */
+#define VMEMEXP_MAX_RANGES		1024
+
+/**
+ * struct vmemexp_range - one of several ranges in one dma-buf
+ * @vaddr: in: first byte of the range in the caller's address space. A multiple of the
+ *	page size, except for the first range if %VMEMEXP_EXPORT_UNALIGNED is given.
+ * @length: in: bytes, at least 1. @vaddr + @length is a multiple of the page size, except
+ *	for the last range if %VMEMEXP_EXPORT_UNALIGNED is given.
+ *
+ * The driver reads the array once, and never writes to it.
+ */
+struct vmemexp_range {
+	__aligned_u64	vaddr;
+	__aligned_u64	length;
+};
+
 /**
  * struct vmemexp_export - argument of VMEMEXP_IOC_EXPORT
  * @size: in: ``sizeof(struct vmemexp_export)``, in bytes.
@@ -249,9 +276,10 @@
  *	0 for a page aligned range and scattered pages.
  * @vaddr: in: first byte of the range in the caller's address space. A multiple
  *	of the page size unless %VMEMEXP_EXPORT_UNALIGNED is given. 0 is an
- *	address like any other.
+ *	address like any other. Must be 0 if @nr_ranges is not.
  * @length: in: bytes, at least 1. @vaddr + @length is a multiple of the page
- *	size unless %VMEMEXP_EXPORT_UNALIGNED is given. 0 is an error.
+ *	size unless %VMEMEXP_EXPORT_UNALIGNED is given. 0 is an error. Must be 0
+ *	if @nr_ranges is not.
  * @fd_flags: in: %O_RDWR or %O_RDONLY, and optionally %O_CLOEXEC. 0 is
  *	%O_RDONLY. A mapping without %PROT_WRITE can be exported %O_RDONLY only.
  *	A read-only dma-buf can be mapped for reading only, by CPUs
@@ -261,11 +289,11 @@
  * @fd: out: the dma-buf's file descriptor, at least 0. It is the caller's to
  *	close; until then, and for as long as any other reference lives, the
  *	pages stay pinned.
- * @offset: out: byte offset of @vaddr in the dma-buf. For a new dma-buf less than
+ * @offset: out: byte offset of the (first) range in the dma-buf. For a new dma-buf less than
  *	the page size, and 0 unless %VMEMEXP_EXPORT_UNALIGNED is given; anything
  *	if @memory has %VMEMEXP_MEMORY_DMABUF.
  * @dmabuf_size: out: bytes in the dma-buf, a multiple of the page size, at
- *	least @offset + @length.
+ *	least @offset + @length, or @offset and the lengths of all ranges.
  * @nr_extents: out: number of physically contiguous runs in the dma-buf; 1 means
  *	contiguous, 0 that it is another driver's dma-buf and not known.
  * @memory: out: kinds of memory found, a mask of VMEMEXP_MEMORY_* bits, never 0.
@@ -277,22 +305,39 @@
  *	now; 0 for another driver's dma-buf. In: 0, as for all fields that an older
  *	driver does not know.
  * @reserved: in: must be 0.
+ * @ranges: in: address of an array of &struct vmemexp_range, which the dma-buf shows
+ *	one after the other, in the order of the array; 0 if @nr_ranges is 0.
+ * @nr_ranges: in: entries in the array, at most %VMEMEXP_MAX_RANGES. 0 means the one
+ *	range of @vaddr and @length.
+ * @err_range: out: index of the range that @err_reason and @err_addr are about; 0
+ *	after success, or without a list. In: 0.
  *
- * @state and @reserved were added after the first release.
+ * @state and @reserved were added after the first release (%VMEMEXP_EXPORT_SIZE_VER1),
+ * @ranges, @nr_ranges and @err_range after that (%VMEMEXP_EXPORT_SIZE_VER2). An older
+ * driver refuses a list with E2BIG.
+ *
+ * A list of one range means that range. Several ranges may overlap, be in any order, and
+ * have any kinds of memory that one range may have in several mappings: pages of all
+ * kinds, or page frames of one driver, cached alike. A page that is in two of them is in
+ * the dma-buf twice (%VMEMEXP_STATE_OVERLAPS). None may be a mapping of a dma-buf.
  *
  * Pages that are absent are faulted in: memory that was never touched or is
  * swapped out can be exported. A fatal signal ends a long export.
  *
  * If the ioctl fails, no page is pinned, no file descriptor is left open, and
- * of the structure only @err_reason and @err_addr are written (not even those
- * if the structure itself was refused).
+ * of the structure only @err_reason, @err_addr and @err_range are written (not even
+ * those if the structure itself was refused).
  *
  * Errors, in the order of the checks, after those common to all ioctls:
  *
  * ========== =================================================================
  * EINVAL     @flags, @fd_flags or @reserved are wrong (%VMEMEXP_REASON_FLAGS),
- *            @length is 0 or the range wraps around (%VMEMEXP_REASON_LENGTH),
- *            or it is not page aligned (%VMEMEXP_REASON_ALIGNMENT).
+ *            or there is no such list of ranges (%VMEMEXP_REASON_RANGES).
+ * EFAULT     The array at @ranges is not readable.
+ * EINVAL     @length is 0, the range wraps around, or there are too many bytes in
+ *            all: INT_MAX pages, or what the machine can address
+ *            (%VMEMEXP_REASON_LENGTH); or it is not page aligned
+ *            (%VMEMEXP_REASON_ALIGNMENT).
  * EFAULT     The range leaves the user address space
  *            (%VMEMEXP_REASON_NOT_MAPPED).
  * EFAULT     A page is not mapped (%VMEMEXP_REASON_NOT_MAPPED) or not readable
@@ -357,10 +402,14 @@ struct vmemexp_export {
 	__aligned_u64	err_addr;
 	__u32		state;
 	__u32		reserved;
+	__aligned_u64	ranges;
+	__u32		nr_ranges;
+	__u32		err_range;
 };
 
 #define VMEMEXP_EXPORT_SIZE_VER0	72	/* up to @err_addr */
-#define VMEMEXP_EXPORT_SIZE_VER1	80
+#define VMEMEXP_EXPORT_SIZE_VER1	80	/* up to @reserved */
+#define VMEMEXP_EXPORT_SIZE_VER2	96
 
 /*
  * VMEMEXP_SYNC_* - bits of vmemexp_sync.flags
@@ -453,8 +502,9 @@ struct vmemexp_sync {
  * @access: out: %VMEMEXP_ACCESS_READ, and %VMEMEXP_ACCESS_WRITE unless the
  *	dma-buf is read-only.
  * @dmabuf_size: out: bytes in the dma-buf, a multiple of the page size.
- * @offset: out: byte offset of the exported range in the dma-buf.
- * @length: out: bytes in the exported range, as given to VMEMEXP_IOC_EXPORT.
+ * @offset: out: byte offset of the (first) exported range in the dma-buf.
+ * @length: out: bytes in the exported range, as given to VMEMEXP_IOC_EXPORT; of
+ *	several ranges, the sum.
  * @memory: out: kinds of memory, a mask of VMEMEXP_MEMORY_* bits, never 0.
  * @cache: out: how mmap and vmap of the dma-buf are cached, one of
  *	VMEMEXP_CACHE_*, never 0: the attribute of the source mapping.
@@ -469,6 +519,10 @@ struct vmemexp_sync {
  * @vmaps: out: kernel mappings (vmap) held by importers now.
  * @cpu_mappings: out: user mappings (mmap of the dma-buf) now.
  * @state: out: mask of VMEMEXP_STATE_* bits.
+ * @nr_ranges: out: ranges that the dma-buf was exported from, at least 1.
+ * @reserved: in: must be 0.
+ *
+ * @nr_ranges and @reserved were added after the first release.
  *
  * The answer is a snapshot: others may attach, map or sync at the same time.
  *
@@ -500,9 +554,12 @@ struct vmemexp_query {
 	__u32		vmaps;
 	__u32		cpu_mappings;
 	__u32		state;
+	__u32		nr_ranges;
+	__u32		reserved;
 };
 
-#define VMEMEXP_QUERY_SIZE_VER0		96
+#define VMEMEXP_QUERY_SIZE_VER0		96	/* up to @state */
+#define VMEMEXP_QUERY_SIZE_VER1		104
 
 /**
  * struct vmemexp_revoke - argument of VMEMEXP_IOC_REVOKE
