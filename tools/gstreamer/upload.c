@@ -468,9 +468,9 @@ static GstBuffer *lay_out(VmemexpUpload *self, GstBuffer *in)
 	struct piece pieces[GST_VIDEO_MAX_PLANES];
 	GstBuffer *parts;
 
-	if (self->planes == PLANES_AUTO || (self->planes == PLANES_ONE && nr_memories == 1))
+	if (self->planes != PLANES_SPLIT)
 		return gst_buffer_ref(in);
-	if (self->planes == PLANES_ONE || !pieces_of_planes(self, in, pieces, &nr))
+	if (!pieces_of_planes(self, in, pieces, &nr))
 		return NULL;
 	if (nr_memories == nr)
 		return gst_buffer_ref(in);
@@ -480,21 +480,35 @@ static GstBuffer *lay_out(VmemexpUpload *self, GstBuffer *in)
 	return parts;
 }
 
+/* A dma-buf of @nr memories of @from, or NULL. *@outcome changes if it is new. */
+static GstMemory *export_of(VmemexpUpload *self, GstBuffer *from, guint first, guint nr,
+			    enum outcome *outcome, struct failure *failure)
+{
+	GstMemory **mems = g_newa(GstMemory *, nr);
+	enum outcome one;
+	GstMemory *dmabuf;
+	guint i;
+
+	for (i = 0; i < nr; i++)
+		mems[i] = gst_buffer_peek_memory(from, first + i);
+	dmabuf = exporter_get(self->exporter, mems, nr, &one, failure);
+	if (dmabuf && one == OUTCOME_EXPORTED)
+		*outcome = one;
+	return dmabuf;
+}
+
 /* Appends the dma-bufs of the memories of @from. *@outcome changes if one is new. */
 static gboolean append_exports(VmemexpUpload *self, GstBuffer *out, GstBuffer *from,
 			       enum outcome *outcome, struct failure *failure)
 {
-	guint i;
+	guint i, nr_memories = gst_buffer_n_memory(from);
+	guint nr = self->planes == PLANES_ONE ? nr_memories : 1;
 
-	for (i = 0; i < gst_buffer_n_memory(from); i++) {
-		enum outcome one;
-		GstMemory *dmabuf = exporter_get(self->exporter, gst_buffer_peek_memory(from, i),
-						 &one, failure);
+	for (i = 0; i < nr_memories; i += nr) {
+		GstMemory *dmabuf = export_of(self, from, i, nr, outcome, failure);
 
 		if (!dmabuf)
 			return FALSE;
-		if (one == OUTCOME_EXPORTED)
-			*outcome = one;
 		gst_buffer_append_memory(out, dmabuf);
 	}
 	return TRUE;
@@ -617,6 +631,7 @@ static gboolean is_to_copy(VmemexpUpload *self, const struct failure *failure)
 	switch (failure->outcome) {
 	case OUTCOME_UNALIGNED:
 	case OUTCOME_LAYOUT:
+	case OUTCOME_APART:
 		return TRUE;
 	case OUTCOME_REFUSED:
 		return self->fallback == FALLBACK_AUTO || self->fallback == FALLBACK_COPY;
