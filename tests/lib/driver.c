@@ -25,7 +25,32 @@ export_args(const volatile void *vaddr, size_t length, unsigned int fd_flags)
 	cmd.vaddr = to_u64(vaddr);
 	cmd.length = length;
 	cmd.fd_flags = fd_flags;
+	cmd.ranges = 0;
+	cmd.nr_ranges = 0;
 	return cmd;
+}
+
+struct vmemexp_export
+list_args(const struct vmemexp_range *ranges, unsigned int nr, unsigned int fd_flags)
+{
+	struct vmemexp_export cmd = export_args(NULL, 0, fd_flags);
+
+	cmd.ranges = to_u64(ranges);
+	cmd.nr_ranges = nr;
+	return cmd;
+}
+
+struct vmemexp_range asked_range(const struct vmemexp_export *cmd)
+{
+	const struct vmemexp_range *ranges = (const void *)(uintptr_t)cmd->ranges;
+	struct vmemexp_range all = { cmd->vaddr, cmd->length };
+
+	if (cmd->size < offsetof(struct vmemexp_export, err_range) || !cmd->nr_ranges)
+		return all;
+	all.vaddr = ranges[0].vaddr;
+	for (unsigned int i = 0; i < cmd->nr_ranges; i++)
+		all.length += ranges[i].length;
+	return all;
 }
 
 struct vmemexp_sync sync_args(int dmabuf, unsigned int flags, uint64_t offset, uint64_t length)
@@ -47,6 +72,7 @@ struct vmemexp_query query_args(int dmabuf)
 	cmd.size = sizeof(cmd);
 	cmd.fd = dmabuf;
 	cmd.flags = 0;
+	cmd.reserved = 0;
 	return cmd;
 }
 

@@ -21,6 +21,11 @@ int _test_ioctl(int fd, unsigned long request, void *arg);
 /* The request that every variation starts from; all outputs are poisoned. */
 struct vmemexp_export
 export_args(const volatile void *vaddr, size_t length, unsigned int fd_flags);
+/* The same for a list of ranges, which must live as long as the call. */
+struct vmemexp_export
+list_args(const struct vmemexp_range *ranges, unsigned int nr, unsigned int fd_flags);
+/* Where the first range of @cmd begins, and how long all of them are. */
+struct vmemexp_range asked_range(const struct vmemexp_export *cmd);
 struct vmemexp_sync sync_args(int dmabuf, unsigned int flags, uint64_t offset, uint64_t length);
 struct vmemexp_query query_args(int dmabuf);
 /* The number that an administrator knows the dma-buf by; 0 if it is no file. */
