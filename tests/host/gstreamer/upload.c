@@ -863,6 +863,37 @@ static void expect_copy(GstMemory *y, GstMemory *uv, const char *words)
 	gst_memory_unref(uv);
 }
 
+/* Who maps a plane by the meta sees no more of it than is in the first of its memories. */
+static void a_plane_in_several_memories_is_one_dma_buf(void)
+{
+	GstMemory *mems[] = { memory(NV12_Y / 2, 0, NV12_Y / 2), memory(NV12_Y / 2, 0, NV12_Y / 2),
+			      memory(NV12_UV, 0, NV12_UV) };
+	GstBuffer *in, *out;
+
+	START(YUY2, NULL);
+	out = push(frame_of_two(mems[0], mems[1]));
+	only_dmabuf(out);
+	expect_ranges(mems[0], NV12_Y / 2, mems[1], NV12_Y / 2);
+	gst_buffer_unref(out);
+	gst_buffer_unref(push(frame_of_two(mems[0], mems[1])));
+	expect_stats(1, 1, 0, 0);
+
+	/* The third begins with a plane, and the second not. */
+	START(NV12, NULL);
+	in = frame_of_two(mems[1], mems[0]);
+	gst_buffer_append_memory(in, gst_memory_ref(mems[2]));
+	out = push(in);
+	only_dmabuf(out);
+	EXPECT(fake.export.nr_ranges == 3);
+	gst_buffer_unref(out);
+	expect_stats(1, 0, 0, 0);
+
+	START(YUY2, "fallback", 3);
+	expect_copy(memory(PAGE, 0, PAGE - 8), memory(PAGE, 0, PAGE), "4088 bytes at 0x");
+	for (size_t i = 0; i < G_N_ELEMENTS(mems); i++)
+		gst_memory_unref(mems[i]);
+}
+
 static void memories_that_are_not_whole_pages_are_copied_to_one(void)
 {
 	/* With what is asked for frames that cannot be exported: these can, once copied. */
@@ -1512,6 +1543,7 @@ static const struct {
 	TEST(one_dma_buf_is_found_for_the_same_memories_alone),
 	TEST(one_dma_buf_that_is_stale_is_exported_anew),
 	TEST(memories_that_follow_one_another_are_one_range),
+	TEST(a_plane_in_several_memories_is_one_dma_buf),
 	TEST(memories_that_are_not_whole_pages_are_copied_to_one),
 	TEST(memories_of_one_may_begin_and_end_anywhere_if_that_is_asked_for),
 	TEST(an_old_driver_has_memories_copied_to_one),
