@@ -866,21 +866,21 @@ static void expect_copy(GstMemory *y, GstMemory *uv, const char *words)
 /* Who maps a plane by the meta sees no more of it than is in the first of its memories. */
 static void a_plane_in_several_memories_is_one_dma_buf(void)
 {
-	GstMemory *mems[] = { memory(NV12_Y / 2, 0, NV12_Y / 2), memory(NV12_Y / 2, 0, NV12_Y / 2),
-			      memory(NV12_UV, 0, NV12_UV) };
+	GstMemory *mems[] = { memory(NV12_Y, 0, NV12_Y), memory(PAGE, 0, PAGE),
+			      memory(PAGE, 0, PAGE) };
 	GstBuffer *in, *out;
 
 	START(YUY2, NULL);
 	out = push(frame_of_two(mems[0], mems[1]));
 	only_dmabuf(out);
-	expect_ranges(mems[0], NV12_Y / 2, mems[1], NV12_Y / 2);
+	expect_ranges(mems[0], NV12_Y, mems[1], PAGE);
 	gst_buffer_unref(out);
 	gst_buffer_unref(push(frame_of_two(mems[0], mems[1])));
 	expect_stats(1, 1, 0, 0);
 
-	/* The third begins with a plane, and the second not. */
+	/* The second begins with a plane, and the third not. */
 	START(NV12, NULL);
-	in = frame_of_two(mems[1], mems[0]);
+	in = frame_of_two(mems[0], mems[1]);
 	gst_buffer_append_memory(in, gst_memory_ref(mems[2]));
 	out = push(in);
 	only_dmabuf(out);
