@@ -489,7 +489,8 @@ static GstMemory *fail_unaligned(struct failure *failure, const void *addr, gsiz
 static GstMemory *fail_between(struct failure *failure, const struct iovec *range)
 {
 	return fail(failure, OUTCOME_UNALIGNED, GST_RESOURCE_ERROR_SETTINGS,
-		    g_strdup_printf("%" G_GSIZE_FORMAT " bytes at %p are not whole pages, as they have to be where they meet another memory in one dma-buf",
+		    g_strdup_printf("%" G_GSIZE_FORMAT " bytes at %p are not whole pages; "
+				    "they have to be where memories meet in one dma-buf",
 				    range->iov_len, range->iov_base));
 }
 

@@ -846,7 +846,7 @@ static GType fallback_type(void)
 static GType planes_type(void)
 {
 	static const GEnumValue values[] = {
-		{ PLANES_AUTO, "As many dma-bufs as the frame has memories, or one if a plane is in several",
+		{ PLANES_AUTO, "As many dma-bufs as memories, or one if a plane is in several",
 		  "auto" },
 		{ PLANES_ONE, "One dma-buf with all planes", "one" },
 		{ PLANES_SPLIT, "A dma-buf for each plane", "split" },
