@@ -25,7 +25,24 @@ export_args(const volatile void *vaddr, size_t length, unsigned int fd_flags)
 	cmd.vaddr = to_u64(vaddr);
 	cmd.length = length;
 	cmd.fd_flags = fd_flags;
+	cmd.ranges = 0;
+	cmd.nr_ranges = 0;
 	return cmd;
+}
+
+struct vmemexp_export
+export_list_args(const struct vmemexp_range *ranges, unsigned int nr_ranges, unsigned int fd_flags)
+{
+	struct vmemexp_export cmd = export_args(NULL, 0, fd_flags);
+
+	cmd.ranges = to_u64(ranges);
+	cmd.nr_ranges = nr_ranges;
+	return cmd;
+}
+
+struct vmemexp_range range_of(const volatile void *vaddr, size_t length)
+{
+	return (struct vmemexp_range){ .vaddr = to_u64(vaddr), .length = length };
 }
 
 struct vmemexp_sync sync_args(int dmabuf, unsigned int flags, uint64_t offset, uint64_t length)
@@ -47,6 +64,7 @@ struct vmemexp_query query_args(int dmabuf)
 	cmd.size = sizeof(cmd);
 	cmd.fd = dmabuf;
 	cmd.flags = 0;
+	cmd.reserved = 0;
 	return cmd;
 }
 

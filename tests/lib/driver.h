@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include "../../include/uapi/vmemexp.h"
+#include "memory.h"
 
 #define VMEMEXP_PATH	"/dev/vmemexp"
 #define VMEMEXP_ALLOW	"/sys/module/vmemexp/parameters/allow"
@@ -21,6 +22,10 @@ int _test_ioctl(int fd, unsigned long request, void *arg);
 /* The request that every variation starts from; all outputs are poisoned. */
 struct vmemexp_export
 export_args(const volatile void *vaddr, size_t length, unsigned int fd_flags);
+/* The same of a list; an old driver answers E2BIG. */
+struct vmemexp_export
+export_list_args(const struct vmemexp_range *ranges, unsigned int nr_ranges, unsigned int fd_flags);
+struct vmemexp_range range_of(const volatile void *vaddr, size_t length) ADDRESS_ONLY(1);
 struct vmemexp_sync sync_args(int dmabuf, unsigned int flags, uint64_t offset, uint64_t length);
 struct vmemexp_query query_args(int dmabuf);
 /* The number that an administrator knows the dma-buf by; 0 if it is no file. */
