@@ -555,7 +555,7 @@ static uint64_t pages_in_ranges(void)
 
 static bool is_too_large(void)
 {
-	return pages_in_ranges() >= INT32_MAX || pages_in_ranges() > SIZE_MAX / PAGE;
+	return pages_in_ranges() >= INT32_MAX || pages_in_ranges() >= SIZE_MAX / PAGE;
 }
 
 /* The reason that the structure itself gives, before a list is read, or NONE. */
@@ -899,7 +899,7 @@ static void *change_array(void *arg)
 int call_export_list(const struct arg *args)
 {
 	uint32_t nr = args[0].from_end ? nr_listed - args[0].n : args[0].n;
-	struct vmemexp_export arg = export_list_args(NULL, nr, args[3].n);
+	struct vmemexp_export arg = list_args(NULL, nr, args[3].n);
 	enum array array = args[1].n % NR_ARRAYS;
 	size_t there = nr < MAX_LIST ? nr : MAX_LIST;
 	char *addr = place_array(array, there * sizeof(*list));

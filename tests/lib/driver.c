@@ -31,18 +31,26 @@ export_args(const volatile void *vaddr, size_t length, unsigned int fd_flags)
 }
 
 struct vmemexp_export
-export_list_args(const struct vmemexp_range *ranges, unsigned int nr_ranges, unsigned int fd_flags)
+list_args(const struct vmemexp_range *ranges, unsigned int nr, unsigned int fd_flags)
 {
 	struct vmemexp_export cmd = export_args(NULL, 0, fd_flags);
 
 	cmd.ranges = to_u64(ranges);
-	cmd.nr_ranges = nr_ranges;
+	cmd.nr_ranges = nr;
 	return cmd;
 }
 
-struct vmemexp_range range_of(const volatile void *vaddr, size_t length)
+struct vmemexp_range asked_range(const struct vmemexp_export *cmd)
 {
-	return (struct vmemexp_range){ .vaddr = to_u64(vaddr), .length = length };
+	const struct vmemexp_range *ranges = (const void *)(uintptr_t)cmd->ranges;
+	struct vmemexp_range all = { cmd->vaddr, cmd->length };
+
+	if (cmd->size < VMEMEXP_EXPORT_SIZE_VER2 || !cmd->nr_ranges)
+		return all;
+	all.vaddr = ranges[0].vaddr;
+	for (unsigned int i = 0; i < cmd->nr_ranges; i++)
+		all.length += ranges[i].length;
+	return all;
 }
 
 struct vmemexp_sync sync_args(int dmabuf, unsigned int flags, uint64_t offset, uint64_t length)
@@ -109,4 +117,9 @@ int _test_dmabuf_sync(int dmabuf, uint64_t flags)
 	struct dma_buf_sync cmd = { .flags = flags };
 
 	return _test_ioctl(dmabuf, DMA_BUF_IOCTL_SYNC, &cmd);
+}
+
+struct vmemexp_range range_of(const volatile void *vaddr, size_t length)
+{
+	return (struct vmemexp_range){ .vaddr = to_u64(vaddr), .length = length };
 }

@@ -141,6 +141,7 @@ static inline int __test_export(struct __test_metadata *_metadata, int fd,
 				struct vmemexp_export *cmd)
 {
 	struct vmemexp_export in = *cmd;
+	struct vmemexp_range asked = asked_range(&in);
 	uint64_t page = page_size();
 	int ret = _test_ioctl(fd, VMEMEXP_IOC_EXPORT, cmd);
 
@@ -154,8 +155,8 @@ static inline int __test_export(struct __test_metadata *_metadata, int fd,
 	ASSERT_EQ(in.vaddr, cmd->vaddr);
 	ASSERT_EQ(in.length, cmd->length);
 	ASSERT_EQ(in.fd_flags, cmd->fd_flags);
-	ASSERT_EQ(in.vaddr % page, cmd->offset);
-	ASSERT_EQ((cmd->offset + in.length + page - 1) / page * page,
+	ASSERT_EQ(asked.vaddr % page, cmd->offset);
+	ASSERT_EQ((cmd->offset + asked.length + page - 1) / page * page,
 		  cmd->dmabuf_size);
 	ASSERT_LE(1, cmd->nr_extents);
 	ASSERT_LE(cmd->nr_extents, cmd->dmabuf_size / page);
@@ -177,6 +178,11 @@ static inline int __test_export(struct __test_metadata *_metadata, int fd,
 	if ((in.fd_flags & O_ACCMODE) == O_RDONLY)
 		ASSERT_EQ(VMEMEXP_STATE_NO_VMAP, cmd->state & VMEMEXP_STATE_NO_VMAP);
 	ASSERT_EQ(0, cmd->reserved);
+	if (cmd->size < VMEMEXP_EXPORT_SIZE_VER2)
+		return cmd->fd;
+	ASSERT_EQ(in.ranges, cmd->ranges);
+	ASSERT_EQ(in.nr_ranges, cmd->nr_ranges);
+	ASSERT_EQ(0, cmd->err_range);
 	return cmd->fd;
 }
 
@@ -216,18 +222,32 @@ static inline void __test_err(struct __test_metadata *_metadata, int fd,
 	test_state(&before);
 }
 
-static inline void __test_err_export(struct __test_metadata *_metadata, int fd,
-				     int error, unsigned int reason,
-				     uint64_t addr, struct vmemexp_export *cmd)
+static inline void __test_err_list(struct __test_metadata *_metadata, int fd, int error,
+				   unsigned int reason, unsigned int range, uint64_t addr,
+				   struct vmemexp_export *cmd)
 {
 	struct vmemexp_export expected = *cmd;
 
 	expected.err_reason = reason;
 	expected.err_addr = addr;
+	if (cmd->size >= VMEMEXP_EXPORT_SIZE_VER2)
+		expected.err_range = range;
 	__test_err(_metadata, fd, VMEMEXP_IOC_EXPORT, error, cmd, &expected,
 		   sizeof(expected));
 	EXPECT_EQ(reason, cmd->err_reason);
 	EXPECT_EQ(addr, cmd->err_addr);
+	EXPECT_EQ(expected.err_range, cmd->err_range);
+}
+
+/* @range is the expected err_range. */
+#define test_err_list_cmd(error, reason, range, addr, cmd) \
+	__test_err_list(_metadata, self->fd, error, reason, range, addr, cmd)
+
+static inline void __test_err_export(struct __test_metadata *_metadata, int fd,
+				     int error, unsigned int reason,
+				     uint64_t addr, struct vmemexp_export *cmd)
+{
+	__test_err_list(_metadata, fd, error, reason, 0, addr, cmd);
 }
 
 /* @reason is VMEMEXP_REASON_*, @addr the expected err_addr. */
