@@ -5,22 +5,23 @@
  * The model
  * =========
  *
- * A program gives a range of its addresses to VMEMEXP_IOC_EXPORT. The driver charges the
- * pages behind it to the user, pins them, checks what they are, and keeps a list of
- * extents: consecutive page frames. From then on the range of addresses does not matter.
- * The driver derives everything that a dma-buf can do from the extents:
+ * A program gives a range of its addresses to VMEMEXP_IOC_EXPORT, or several. The driver
+ * charges the pages behind them to the user, pins them, checks what they are, and keeps a
+ * list of extents: consecutive page frames. From then on the addresses do not matter. The
+ * driver derives everything that a dma-buf can do from the extents:
  *
  *   /dev/vmemexp fd     keeps no state
  *
- *   vmemexp_buf         one exported range. The ioctl builds it. Once dma_buf_export()
- *     extents[]         has succeeded, the dma_buf owns it, and all that the ioctl may
- *     attachments       do on an error is dma_buf_put(). From then on, only its release
- *                       and a revoke unpin the pages and uncharge the user.
+ *   vmemexp_buf         one export. The ioctl builds it. Once dma_buf_export() has
+ *     sources[]         succeeded, the dma_buf owns it, and all that the ioctl may do on
+ *     extents[]         an error is dma_buf_put(). From then on, only its release and a
+ *     attachments       revoke unpin the pages and uncharge the user. A source range does
+ *                       no more than tell when the exporter has unmapped it.
  *
  *   vmemexp_attachment  one attached device: its own scatterlist, and while it is
  *     segments[]        mapped the DMA addresses that syncs go to
  *
- * A buffer has one of three sources:
+ * The memory of a dma-buf is of one of three sorts:
  *
  *   pages               The driver pins them, so mm/ keeps them
  *                       (vmemexp_collect_pages()).
@@ -28,7 +29,7 @@
  *                       carve-out of another processor. They cannot be pinned, so an
  *                       export needs the administrator's word that they are never freed,
  *                       or CAP_SYS_RAWIO outside of System RAM (vmemexp_collect_pfns()).
- *   another dma-buf     that the range maps. The driver hands that one out, makes no
+ *   another dma-buf     that the one range maps. The driver hands that one out, makes no
  *                       second one, and does so only for callers that have all of it
  *                       already (vmemexp_find_dmabuf()).
  *
@@ -41,7 +42,7 @@
  * Pages, not mappings, decide what may be exported (vmemexp_add_pages()). Another thread
  * can replace a mapping between a look at it and the pinning; a pinned page stays what it
  * is. The driver checks mappings before, to refuse early and to name the reason
- * (vmemexp_check_range()).
+ * (vmemexp_check_source()).
  *
  * A buffer whose pages were pinned for reading is read-only for ever, on all four access
  * paths: the file's mode, mmap, vmap, and the direction of DMA.
@@ -386,12 +387,13 @@ static int vmemexp_is_system_ram(unsigned long pfn, unsigned long pages)
 /* --- errors: what an export that fails reports --- */
 
 /*
- * Why an export fails, and at which address: user space gets both beside the errno.
- * This is what netlink calls extack; vmemexp_fail() fills it in and passes the errno
- * on.
+ * Why an export fails, at which address, and in which of its ranges: user space gets these
+ * beside the errno. This is what netlink calls extack; vmemexp_fail() fills it in and
+ * passes the errno on. The range is set by who looks at one range after the other.
  */
 struct vmemexp_error {
 	u32 reason;
+	u32 range;
 	u64 addr;
 };
 
@@ -413,6 +415,40 @@ static bool vmemexp_map_without_pages;
 module_param_named(map_without_pages, vmemexp_map_without_pages, bool, 0644);
 MODULE_PARM_DESC(map_without_pages,
 		 "let importers without CAP_SYS_RAWIO map carve-outs for DMA that have no struct page; drivers that look for pages map other memory instead, or crash the kernel (default: N)");
+
+/* --- source ranges of a buffer --- */
+
+/* Return the address of page @index of the buffer, which @source has. */
+static unsigned long vmemexp_source_addr(const struct vmemexp_source *source, unsigned long index)
+{
+	return source->start + ((index - source->first) << PAGE_SHIFT);
+}
+
+/* Fail at page @index of the buffer. */
+static int vmemexp_fail_at(const struct vmemexp_buf *buf, unsigned long index,
+			   struct vmemexp_error *error, u32 reason, int ret)
+{
+	const struct vmemexp_source *source = buf->sources;
+
+	while (index - source->first >= source->npages)
+		source++;
+	error->range = source - buf->sources;
+	return vmemexp_fail(error, reason, vmemexp_source_addr(source, index), ret);
+}
+
+/* Fail because of the buffer as a whole: name the first byte that was asked for. */
+static int vmemexp_fail_whole(const struct vmemexp_buf *buf, struct vmemexp_error *error,
+			      u32 reason, int ret)
+{
+	error->range = 0;
+	return vmemexp_fail(error, reason, buf->sources[0].start + buf->offset, ret);
+}
+
+static void vmemexp_free_sources(struct vmemexp_buf *buf)
+{
+	if (buf->sources != &buf->one_source)
+		kvfree(buf->sources);
+}
 
 /* --- extents of a buffer, and segments of an attachment --- */
 
@@ -439,11 +475,6 @@ static unsigned long vmemexp_extent_pages(const struct vmemexp_buf *buf, unsigne
 static phys_addr_t vmemexp_extent_phys(const struct vmemexp_buf *buf, unsigned long i)
 {
 	return PFN_PHYS(buf->extents[i].base);
-}
-
-static unsigned long vmemexp_extent_addr(const struct vmemexp_buf *buf, unsigned long i)
-{
-	return buf->start + vmemexp_extent_offset(&buf->extents[i]);
 }
 
 /*
@@ -629,16 +660,18 @@ static void vmemexp_uncharge(struct vmemexp_buf *buf)
 
 /*
  * Page frames are reserved already: do not charge them. Charge what describes them: the
- * bit for each page (vmemexp_buf.unmapped), and for each extent the entries and the
- * kernel addresses that it may need.
+ * bit for each page (vmemexp_buf.unmapped), for each extent the entries and the kernel
+ * addresses that it may need, and the source ranges if they are many.
  */
 static int vmemexp_charge_extents(struct vmemexp_buf *buf, struct vmemexp_error *error)
 {
-	unsigned long bytes = buf->nr_extents * VMEMEXP_EXTENT_COST + buf->npages / BITS_PER_BYTE;
+	unsigned long bytes = buf->nr_extents * VMEMEXP_EXTENT_COST +
+			      buf->npages / BITS_PER_BYTE +
+			      (buf->nr_sources - 1) * sizeof(struct vmemexp_source);
 	unsigned long cost = bytes >> PAGE_SHIFT;
 
 	if (cost > buf->charged && vmemexp_charge(buf, cost - buf->charged))
-		return vmemexp_fail(error, VMEMEXP_REASON_LIMIT, buf->start + buf->offset, -ENOMEM);
+		return vmemexp_fail_whole(buf, error, VMEMEXP_REASON_LIMIT, -ENOMEM);
 	return 0;
 }
 
@@ -651,7 +684,7 @@ static int vmemexp_charge_range(struct vmemexp_buf *buf, struct vmemexp_error *e
 	if (buf->pfnmap)
 		return vmemexp_charge_extents(buf, error);
 	if (vmemexp_charge(buf, buf->npages))
-		return vmemexp_fail(error, VMEMEXP_REASON_LIMIT, buf->start + buf->offset, -ENOMEM);
+		return vmemexp_fail_whole(buf, error, VMEMEXP_REASON_LIMIT, -ENOMEM);
 	return 0;
 }
 
@@ -706,7 +739,7 @@ static struct dma_buf *vmemexp_vma_dmabuf(struct vm_area_struct *vma)
 	return dmabuf;
 }
 
-/* Check @vma against the first VMA of the range. */
+/* Check @vma against the first VMA of the first range. */
 static int vmemexp_check_vma(const struct vmemexp_buf *buf, struct vm_area_struct *vma,
 			     unsigned long addr, struct vmemexp_error *error)
 {
@@ -716,8 +749,8 @@ static int vmemexp_check_vma(const struct vmemexp_buf *buf, struct vm_area_struc
 	if (ret)
 		return ret;
 	/*
-	 * vmemexp_find_dmabuf() has taken every range that starts in a known part of a
-	 * dma-buf.
+	 * vmemexp_find_dmabuf() has taken every range that is alone and starts in a known
+	 * part of a dma-buf.
 	 */
 	dmabuf = vmemexp_vma_dmabuf(vma);
 	if (vmemexp_is_pfnmap(vma) != buf->pfnmap || !IS_ERR_OR_NULL(dmabuf))
@@ -745,10 +778,10 @@ static int vmemexp_check_vma(const struct vmemexp_buf *buf, struct vm_area_struc
 }
 
 /*
- * Decide by the first VMA of the range, @vma, whether pages are pinned or page frames
- * looked up, and how the memory is cached.
+ * Decide by the first VMA, @vma, whether pages are pinned or page frames looked up, and how
+ * the memory is cached.
  */
-static void vmemexp_choose_source(struct vmemexp_buf *buf, struct vm_area_struct *vma)
+static void vmemexp_choose_memory(struct vmemexp_buf *buf, struct vm_area_struct *vma)
 {
 	WRITE_ONCE(buf->pfnmap, vmemexp_is_pfnmap(vma));
 	buf->memory = buf->pfnmap ? VMEMEXP_MEMORY_PFNMAP : 0;
@@ -758,38 +791,52 @@ static void vmemexp_choose_source(struct vmemexp_buf *buf, struct vm_area_struct
 		buf->file = get_file(vma->vm_file);
 }
 
-/* Check all VMAs of the range, and count them in @nr_vmas. */
-static int vmemexp_check_range(const struct vmemexp_buf *buf, unsigned long *nr_vmas,
-			       struct vmemexp_error *error)
+/*
+ * Check all VMAs of a source range, and count them. One that begins where the last one did
+ * is that one, and was counted for the range before: had another mapping taken its place
+ * meanwhile, the notifiers would have told.
+ */
+static int vmemexp_check_source(struct vmemexp_collect *collect,
+				const struct vmemexp_source *source)
 {
-	unsigned long addr = buf->start, end = addr + vmemexp_size(buf);
+	unsigned long addr = source->start, end = addr + ((size_t)source->npages << PAGE_SHIFT);
+	struct vmemexp_buf *buf = collect->buf;
 	struct vm_area_struct *vma;
 	int ret;
 
 	for (; addr < end; addr = vma->vm_end) {
 		vma = vma_lookup(buf->mm, addr);
-		ret = vmemexp_check_vma(buf, vma, addr, error);
+		ret = vmemexp_check_vma(buf, vma, addr, collect->error);
 		if (ret)
 			return ret;
-		++*nr_vmas;
+		collect->nr_vmas += !collect->nr_vmas || vma->vm_start != collect->last_vma;
+		collect->last_vma = vma->vm_start;
 	}
 	return 0;
 }
 
-/* Choose by the first VMA and check all of them, under one mmap_lock. */
-static int vmemexp_inspect_range(struct vmemexp_collect *collect)
+/*
+ * Choose by the first VMA, and check all of them. The mmap_lock is held for one range at a
+ * time: there may be many, with many VMAs each.
+ */
+static int vmemexp_inspect_sources(struct vmemexp_collect *collect)
 {
 	struct vmemexp_buf *buf = collect->buf;
 	struct vm_area_struct *vma;
-	int ret;
+	unsigned int i;
+	int ret = 0;
 
-	if (mmap_read_lock_killable(buf->mm))
-		return -EINTR;
-	vma = vma_lookup(buf->mm, buf->start);
-	if (vma)
-		vmemexp_choose_source(buf, vma);
-	ret = vmemexp_check_range(buf, &collect->nr_vmas, collect->error);
-	mmap_read_unlock(buf->mm);
+	for (i = 0; !ret && i < buf->nr_sources; i++) {
+		collect->error->range = i;
+		if (mmap_read_lock_killable(buf->mm))
+			return -EINTR;
+		vma = vma_lookup(buf->mm, buf->sources[i].start);
+		if (!i && vma)
+			vmemexp_choose_memory(buf, vma);
+		ret = vmemexp_check_source(collect, &buf->sources[i]);
+		mmap_read_unlock(buf->mm);
+		cond_resched();
+	}
 	return ret;
 }
 
@@ -887,6 +934,12 @@ static u32 vmemexp_memory_kind(struct folio *folio, bool large)
 	return VMEMEXP_MEMORY_DRIVER;
 }
 
+/* Return how many pages of the source range that is being collected are still to come. */
+static unsigned long vmemexp_pages_left(const struct vmemexp_collect *collect)
+{
+	return collect->source->first + collect->source->npages - collect->nr_pages;
+}
+
 /* Return how many of the @count @pages follow each other in @folio, from the first one on. */
 static unsigned long vmemexp_nr_in_folio(struct folio *folio, struct page **pages,
 					 unsigned long count)
@@ -929,7 +982,7 @@ static unsigned long vmemexp_add_hugetlb(struct vmemexp_collect *collect, struct
 	unsigned long extents = buf->nr_extents, nr = pins, surplus = pins;
 
 	if (whole)
-		nr = vmemexp_nr_in_hugetlb(page, buf->npages - collect->nr_pages);
+		nr = vmemexp_nr_in_hugetlb(page, vmemexp_pages_left(collect));
 	vmemexp_add_extent(collect, page_to_pfn(page), nr);
 	if (buf->nr_extents > extents || page == compound_head(page))
 		surplus--;
@@ -1265,7 +1318,8 @@ static int vmemexp_check_extents(const struct vmemexp_collect *collect, unsigned
 		end = i + 1 < buf->nr_extents ? buf->extents[i + 1].start : collect->nr_pages;
 		skip = index - buf->extents[i].start;
 		ret = vmemexp_check_pfns(buf, buf->extents[i].base + skip, end - index,
-					 buf->start + (index << PAGE_SHIFT), collect->error);
+					 vmemexp_source_addr(collect->source, index),
+					 collect->error);
 	}
 	return ret;
 }
@@ -1431,7 +1485,7 @@ static int vmemexp_collect_pfns(struct vmemexp_collect *collect, unsigned long a
 		ret = vmemexp_collect_table(collect, addr, end);
 		if (!ret)
 			ret = vmemexp_check_extents(collect, last, index);
-		addr = buf->start + (collect->nr_pages << PAGE_SHIFT);
+		addr = vmemexp_source_addr(collect->source, collect->nr_pages);
 	}
 	mmap_read_unlock(buf->mm);
 	return ret ?: vmemexp_charge_extents(buf, collect->error);
@@ -1470,19 +1524,24 @@ static int vmemexp_check_placement(struct vmemexp_buf *buf, struct vmemexp_error
 		if (!i)
 			first = found;
 		if (found == REGION_MIXED || found != first)
-			return vmemexp_fail(error, VMEMEXP_REASON_MIXED,
-					    vmemexp_extent_addr(buf, i), -EINVAL);
+			return vmemexp_fail_at(buf, buf->extents[i].start, error,
+					       VMEMEXP_REASON_MIXED, -EINVAL);
 	}
 	buf->is_ram = first == REGION_INTERSECTS;
 	buf->has_pages = buf->is_ram || vmemexp_has_pages(buf);
 	return 0;
 }
 
-/* An extent, as vmemexp_survey() sorts it. */
+/* Consecutive pages, to be sorted: of an extent by page frame, of a source range by address. */
 struct vmemexp_span {
-	unsigned long pfn;
+	unsigned long first;
 	unsigned long pages;
 };
+
+static struct vmemexp_span *vmemexp_alloc_spans(unsigned long nr)
+{
+	return kvmalloc_array(nr, sizeof(struct vmemexp_span), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+}
 
 static int vmemexp_compare_spans(const void *a, const void *b)
 {
@@ -1490,7 +1549,22 @@ static int vmemexp_compare_spans(const void *a, const void *b)
 
 	/* sort() may have millions of extents to compare. */
 	cond_resched();
-	return left->pfn < right->pfn ? -1 : left->pfn > right->pfn;
+	return left->first < right->first ? -1 : left->first > right->first;
+}
+
+/* Sort @spans. Return true if some page is in more than one of them. */
+static bool vmemexp_sort_spans(struct vmemexp_span *spans, unsigned long nr)
+{
+	unsigned long i, end = 0;
+	bool overlap = false;
+
+	sort(spans, nr, sizeof(*spans), vmemexp_compare_spans, NULL);
+	for (i = 0; i < nr; i++) {
+		overlap |= spans[i].first < end;
+		end = max(end, spans[i].first + spans[i].pages);
+		vmemexp_relax(i);
+	}
+	return overlap;
 }
 
 /*
@@ -1521,26 +1595,21 @@ static unsigned long vmemexp_count_folio_pages(unsigned long pfn, unsigned long 
 static int vmemexp_survey(struct vmemexp_collect *collect)
 {
 	struct vmemexp_buf *buf = collect->buf;
-	unsigned long i, end = 0, counted = 0, nr = 0;
+	unsigned long i, counted = 0, nr = 0;
 	struct vmemexp_span *spans;
 
-	spans = kvmalloc_array(buf->nr_extents, sizeof(*spans),
-			       GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	spans = vmemexp_alloc_spans(buf->nr_extents);
 	if (!spans)
 		return -ENOMEM;
 	for (i = 0; i < buf->nr_extents; i++) {
-		spans[i].pfn = buf->extents[i].base;
+		spans[i].first = buf->extents[i].base;
 		spans[i].pages = vmemexp_extent_pages(buf, i);
 		vmemexp_relax(i);
 	}
-	sort(spans, buf->nr_extents, sizeof(*spans), vmemexp_compare_spans, NULL);
-
-	for (i = 0; i < buf->nr_extents; i++) {
-		if (spans[i].pfn < end)
-			buf->overlaps = true;
-		end = max(end, spans[i].pfn + spans[i].pages);
-		if (!buf->pfnmap)
-			nr += vmemexp_count_folio_pages(spans[i].pfn, end, &counted);
+	buf->overlaps = vmemexp_sort_spans(spans, buf->nr_extents);
+	for (i = 0; !buf->pfnmap && i < buf->nr_extents; i++) {
+		nr += vmemexp_count_folio_pages(spans[i].first, spans[i].first + spans[i].pages,
+						&counted);
 		vmemexp_relax(i);
 	}
 	collect->nr_folio_pages = nr;
@@ -1548,29 +1617,54 @@ static int vmemexp_survey(struct vmemexp_collect *collect)
 	return 0;
 }
 
+/* Return 1 if some address is in more than one source range, 0 if none is, or an errno. */
+static int vmemexp_sources_overlap(const struct vmemexp_buf *buf)
+{
+	struct vmemexp_span *spans;
+	unsigned int i;
+	bool overlap;
+
+	if (buf->nr_sources == 1)
+		return 0;
+	spans = vmemexp_alloc_spans(buf->nr_sources);
+	if (!spans)
+		return -ENOMEM;
+	for (i = 0; i < buf->nr_sources; i++) {
+		spans[i].first = buf->sources[i].start >> PAGE_SHIFT;
+		spans[i].pages = buf->sources[i].npages;
+	}
+	overlap = vmemexp_sort_spans(spans, buf->nr_sources);
+	kvfree(spans);
+	return overlap;
+}
+
 /*
+ * Return 1 if some page may be in the buffer more than once, 0 if none is, or an errno.
+ *
  * A program has a page of its private memory at one address, and a page of a file once
  * in each mapping of the file. Drivers may map a page as often as they like. If a
  * mapping has changed meanwhile, the number of mappings tells nothing.
  */
-static bool vmemexp_may_overlap(const struct vmemexp_collect *collect)
+static int vmemexp_may_overlap(const struct vmemexp_collect *collect)
 {
 	const struct vmemexp_buf *buf = collect->buf;
 
 	if (buf->nr_extents == 1)
-		return false;
+		return 0;
 	if (READ_ONCE(buf->stale) ||
 	    buf->memory & (VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP))
-		return true;
-	return collect->nr_vmas > 1 && buf->memory != VMEMEXP_MEMORY_ANON;
+		return 1;
+	if (collect->nr_vmas > 1 && buf->memory != VMEMEXP_MEMORY_ANON)
+		return 1;
+	return vmemexp_sources_overlap(buf);
 }
 
-/* Collect the next pages, at most VMEMEXP_BATCH of them. */
+/* Collect the next pages of the source range, at most VMEMEXP_BATCH of them. */
 static int vmemexp_collect_batch(struct vmemexp_collect *collect)
 {
 	struct vmemexp_buf *buf = collect->buf;
-	unsigned long addr = buf->start + (collect->nr_pages << PAGE_SHIFT);
-	unsigned long count = min_t(unsigned long, buf->npages - collect->nr_pages, VMEMEXP_BATCH);
+	unsigned long addr = vmemexp_source_addr(collect->source, collect->nr_pages);
+	unsigned long count = min_t(unsigned long, vmemexp_pages_left(collect), VMEMEXP_BATCH);
 	int ret;
 
 	if (fatal_signal_pending(current))
@@ -1582,17 +1676,31 @@ static int vmemexp_collect_batch(struct vmemexp_collect *collect)
 	if (ret)
 		return ret;
 	if (collect->contiguous && buf->nr_extents > 1)
-		return vmemexp_fail(collect->error, VMEMEXP_REASON_NOT_CONTIGUOUS,
-				    vmemexp_extent_addr(buf, 1), -ERANGE);
+		return vmemexp_fail_at(buf, buf->extents[1].start, collect->error,
+				       VMEMEXP_REASON_NOT_CONTIGUOUS, -ERANGE);
 	cond_resched();
 	return 0;
 }
 
-/* Collect the memory of the range, batch by batch. */
+static int vmemexp_collect_source(struct vmemexp_collect *collect,
+				  const struct vmemexp_source *source)
+{
+	int ret = 0;
+
+	collect->source = source;
+	collect->error->range = source - collect->buf->sources;
+	while (!ret && vmemexp_pages_left(collect))
+		ret = vmemexp_collect_batch(collect);
+	return ret;
+}
+
+/* Collect the memory of all source ranges, batch by batch. */
 static int vmemexp_collect(struct vmemexp_collect *collect)
 {
-	unsigned long npages = collect->buf->npages;
+	const struct vmemexp_buf *buf = collect->buf;
+	unsigned long npages = buf->npages;
 	struct page *few[VMEMEXP_FEW_EXTENTS];
+	unsigned int i;
 	int ret = 0;
 
 	collect->pages = few;
@@ -1601,17 +1709,29 @@ static int vmemexp_collect(struct vmemexp_collect *collect)
 					       sizeof(*collect->pages), GFP_KERNEL);
 	if (!collect->pages)
 		return -ENOMEM;
-	while (!ret && collect->nr_pages < npages)
-		ret = vmemexp_collect_batch(collect);
+	for (i = 0; !ret && i < buf->nr_sources; i++)
+		ret = vmemexp_collect_source(collect, &buf->sources[i]);
 	if (collect->pages != few)
 		kfree(collect->pages);
 	return ret;
+}
+
+/* Return the first source range that has been unmapped, or NULL. */
+static const struct vmemexp_source *vmemexp_find_stale(const struct vmemexp_buf *buf)
+{
+	unsigned int i;
+
+	for (i = 0; i < buf->nr_sources; i++)
+		if (READ_ONCE(buf->sources[i].stale))
+			return &buf->sources[i];
+	return NULL;
 }
 
 /* Check what only the whole buffer tells. */
 static int vmemexp_check_collected(const struct vmemexp_collect *collect)
 {
 	struct vmemexp_buf *buf = collect->buf;
+	const struct vmemexp_source *stale;
 	int ret;
 
 	if (buf->memory & (VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP)) {
@@ -1624,10 +1744,11 @@ static int vmemexp_check_collected(const struct vmemexp_collect *collect)
 	 * pin, and that it is not a dma-buf's. So they must have been there all the
 	 * time. For private memory they said no more than that it is cached.
 	 */
-	if (READ_ONCE(buf->stale) &&
-	    (buf->memory != VMEMEXP_MEMORY_ANON ||
-	     vmemexp_cache(buf->prot_cache) != VMEMEXP_CACHE_CACHED))
-		return vmemexp_fail(collect->error, VMEMEXP_REASON_CHANGED, buf->start, -EAGAIN);
+	stale = vmemexp_find_stale(buf);
+	if (stale && (buf->memory != VMEMEXP_MEMORY_ANON ||
+		      vmemexp_cache(buf->prot_cache) != VMEMEXP_CACHE_CACHED))
+		return vmemexp_fail_at(buf, stale->first, collect->error, VMEMEXP_REASON_CHANGED,
+				       -EAGAIN);
 	return 0;
 }
 
@@ -1638,17 +1759,17 @@ static int vmemexp_check_collected(const struct vmemexp_collect *collect)
 static int vmemexp_charge_folios(struct vmemexp_collect *collect)
 {
 	struct vmemexp_buf *buf = collect->buf;
-	int ret;
+	int ret = 1;
 
-	if (collect->nr_folio_pages > buf->npages || vmemexp_may_overlap(collect)) {
+	if (collect->nr_folio_pages <= buf->npages)
+		ret = vmemexp_may_overlap(collect);
+	if (ret > 0)
 		ret = vmemexp_survey(collect);
-		if (ret)
-			return ret;
-	}
+	if (ret)
+		return ret;
 	if (collect->nr_folio_pages > buf->npages &&
 	    vmemexp_charge(buf, collect->nr_folio_pages - buf->npages))
-		return vmemexp_fail(collect->error, VMEMEXP_REASON_LIMIT, buf->start + buf->offset,
-				    -ENOMEM);
+		return vmemexp_fail_whole(buf, collect->error, VMEMEXP_REASON_LIMIT, -ENOMEM);
 	return 0;
 }
 
@@ -1715,41 +1836,57 @@ static int vmemexp_open_windows(struct vmemexp_buf *buf)
 	return 0;
 }
 
-/* --- notifier: it tells when the source range goes away --- */
+/* --- notifiers: they tell when a source range goes away --- */
 
 #ifdef CONFIG_MMU_NOTIFIER
 /*
- * Return the first page of the source range that @range has, and in @end the page
- * behind the last one.
+ * Return the index in the buffer of the first page of @source that @range has, and in @end
+ * the index behind the last one.
  */
-static unsigned long vmemexp_range_pages(const struct vmemexp_buf *buf,
+static unsigned long vmemexp_range_pages(const struct vmemexp_source *source,
 					 const struct mmu_notifier_range *range,
 					 unsigned long *end)
 {
-	*end = (min(range->end, buf->start + vmemexp_size(buf)) - buf->start) >> PAGE_SHIFT;
-	return (max(range->start, buf->start) - buf->start) >> PAGE_SHIFT;
+	unsigned long start = source->start;
+	unsigned long bytes = min(range->end - start, (unsigned long)source->npages << PAGE_SHIFT);
+
+	*end = source->first + (bytes >> PAGE_SHIFT);
+	return source->first + ((max(range->start, start) - start) >> PAGE_SHIFT);
+}
+
+static void vmemexp_set_stale(struct vmemexp_source *source)
+{
+	WRITE_ONCE(source->stale, true);
+	WRITE_ONCE(source->buf->stale, true);
 }
 
 /* An export that has not allocated @unmapped yet fails because the buffer is stale. */
-static void vmemexp_notify_unmap(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
+static void vmemexp_notify_unmap(struct vmemexp_source *source,
+				 const struct mmu_notifier_range *range)
 {
+	struct vmemexp_buf *buf = source->buf;
 	unsigned long first, end;
 
-	first = vmemexp_range_pages(buf, range, &end);
+	first = vmemexp_range_pages(source, range, &end);
 	spin_lock(&buf->unmapped_lock);
 	if (buf->unmapped)
 		bitmap_set(buf->unmapped, first, end - first);
 	spin_unlock(&buf->unmapped_lock);
-	WRITE_ONCE(buf->stale, true);
+	vmemexp_set_stale(source);
 }
 
-/* Return true if all of @range was unmapped before: it may be another mapping by now. */
-static bool vmemexp_was_unmapped(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
+/*
+ * Return true if all that @range has of @source was unmapped before: it may be another
+ * mapping by now.
+ */
+static bool vmemexp_was_unmapped(const struct vmemexp_source *source,
+				 const struct mmu_notifier_range *range)
 {
+	struct vmemexp_buf *buf = source->buf;
 	unsigned long first, end;
 	bool unmapped;
 
-	first = vmemexp_range_pages(buf, range, &end);
+	first = vmemexp_range_pages(source, range, &end);
 	spin_lock(&buf->unmapped_lock);
 	unmapped = buf->unmapped && find_next_zero_bit(buf->unmapped, end, first) >= end;
 	spin_unlock(&buf->unmapped_lock);
@@ -1764,24 +1901,26 @@ static bool vmemexp_was_unmapped(struct vmemexp_buf *buf, const struct mmu_notif
  * takes memory away. If mm/ splits an entry without that lock, as for a driver that
  * takes a part of it away, all of the entry counts as taken.
  */
-static void vmemexp_notify_clear(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
+static void vmemexp_notify_clear(struct vmemexp_source *source,
+				 const struct mmu_notifier_range *range)
 {
 	unsigned long size = range->end - range->start;
+	struct vmemexp_buf *buf = source->buf;
 
-	if (!READ_ONCE(buf->pfnmap) || vmemexp_was_unmapped(buf, range))
+	if (!READ_ONCE(buf->pfnmap) || vmemexp_was_unmapped(source, range))
 		return;
 	if ((size == PMD_SIZE || size == PUD_SIZE) && IS_ALIGNED(range->start, size) &&
 	    vmemexp_is_mmap_writer(range->mm))
 		return;
 	WRITE_ONCE(buf->taken, true);
-	WRITE_ONCE(buf->stale, true);
+	vmemexp_set_stale(source);
 	mod_delayed_work(vmemexp_wq, &buf->work, 0);
 }
 
 static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 			       const struct mmu_notifier_range *range, unsigned long seq)
 {
-	struct vmemexp_buf *buf = container_of(notifier, struct vmemexp_buf, notifier);
+	struct vmemexp_source *source = container_of(notifier, struct vmemexp_source, notifier);
 
 	mmu_interval_set_seq(notifier, seq);
 	/*
@@ -1795,15 +1934,15 @@ static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 	 */
 	switch (range->event) {
 	case MMU_NOTIFY_UNMAP:
-		vmemexp_notify_unmap(buf, range);
+		vmemexp_notify_unmap(source, range);
 		break;
 	case MMU_NOTIFY_RELEASE:
-		WRITE_ONCE(buf->stale, true);
-		WRITE_ONCE(buf->orphaned, true);
-		mod_delayed_work(vmemexp_wq, &buf->work, 0);
+		vmemexp_set_stale(source);
+		WRITE_ONCE(source->buf->orphaned, true);
+		mod_delayed_work(vmemexp_wq, &source->buf->work, 0);
 		break;
 	case MMU_NOTIFY_CLEAR:
-		vmemexp_notify_clear(buf, range);
+		vmemexp_notify_clear(source, range);
 		break;
 	default:
 		break;
@@ -1815,41 +1954,61 @@ static const struct mmu_interval_notifier_ops vmemexp_notifier_ops = {
 	.invalidate = vmemexp_invalidate,
 };
 
-/* Have the notifier watch the source range in @mm. Hold the mm_struct, not the memory. */
-static int vmemexp_register_notifier(struct vmemexp_buf *buf, struct mm_struct *mm)
+static void vmemexp_remove_notifiers(struct vmemexp_buf *buf, unsigned int nr)
 {
-	int ret = mmu_interval_notifier_insert(&buf->notifier, mm, buf->start,
-					       vmemexp_size(buf), &vmemexp_notifier_ops);
+	while (nr--)
+		mmu_interval_notifier_remove(&buf->sources[nr].notifier);
+}
 
+static void vmemexp_unregister_notifiers(struct vmemexp_buf *buf)
+{
+	vmemexp_remove_notifiers(buf, buf->nr_sources);
+}
+
+/* Wait until all invalidations that the notifiers were told of have ended. */
+static void vmemexp_wait_invalidated(struct vmemexp_buf *buf)
+{
+	unsigned int i;
+
+	/* Pairs with the barrier in vmemexp_invalidate(). */
+	smp_mb();
+	for (i = 0; i < buf->nr_sources; i++)
+		mmu_interval_read_begin(&buf->sources[i].notifier);
+}
+
+/* Have notifiers watch the source ranges in @mm. Hold the mm_struct, not the memory. */
+static int vmemexp_register_notifiers(struct vmemexp_buf *buf, struct mm_struct *mm)
+{
+	struct vmemexp_source *source;
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < buf->nr_sources; i++) {
+		source = &buf->sources[i];
+		ret = mmu_interval_notifier_insert(&source->notifier, mm, source->start,
+						   (unsigned long)source->npages << PAGE_SHIFT,
+						   &vmemexp_notifier_ops);
+		if (ret)
+			goto err_remove;
+	}
+	mmgrab(mm);
+	buf->mm = mm;
+	/* A notifier is not told of an invalidation that started before. Wait for its end. */
+	vmemexp_wait_invalidated(buf);
+	return 0;
+
+err_remove:
+	vmemexp_remove_notifiers(buf, i);
 	/*
 	 * The first notifier of an mm takes all locks of the mm, and fails if any
 	 * signal is pending.
 	 */
 	if (ret == -EINTR && !fatal_signal_pending(current))
 		return -ERESTARTNOINTR;
-	if (ret)
-		return ret;
-	mmgrab(mm);
-	buf->mm = mm;
-	/* The notifier is not told of an invalidation that started before. Wait for its end. */
-	mmu_interval_read_begin(&buf->notifier);
-	return 0;
+	return ret;
 }
 
-static void vmemexp_unregister_notifier(struct vmemexp_buf *buf)
-{
-	mmu_interval_notifier_remove(&buf->notifier);
-}
-
-/* Wait until all invalidations that the notifier was told of have ended. */
-static void vmemexp_wait_invalidated(struct vmemexp_buf *buf)
-{
-	/* Pairs with the barrier in vmemexp_invalidate(). */
-	smp_mb();
-	mmu_interval_read_begin(&buf->notifier);
-}
-
-/* Start to keep track of the pages of the source range where another mapping may be by now. */
+/* Start to keep track of the pages of the source ranges where another mapping may be by now. */
 static int vmemexp_alloc_unmapped(struct vmemexp_buf *buf)
 {
 	unsigned long *unmapped = kvzalloc(BITS_TO_LONGS(buf->npages) * sizeof(*unmapped),
@@ -1863,14 +2022,14 @@ static int vmemexp_alloc_unmapped(struct vmemexp_buf *buf)
 	return 0;
 }
 #else
-static int vmemexp_register_notifier(struct vmemexp_buf *buf, struct mm_struct *mm)
+static int vmemexp_register_notifiers(struct vmemexp_buf *buf, struct mm_struct *mm)
 {
 	mmgrab(mm);
 	buf->mm = mm;
 	return 0;
 }
 
-static void vmemexp_unregister_notifier(struct vmemexp_buf *buf) { }
+static void vmemexp_unregister_notifiers(struct vmemexp_buf *buf) { }
 static void vmemexp_wait_invalidated(struct vmemexp_buf *buf) { }
 static int vmemexp_alloc_unmapped(struct vmemexp_buf *buf) { return 0; }
 #endif
@@ -1890,7 +2049,7 @@ static void vmemexp_leave_mm(struct vmemexp_buf *buf)
 	mutex_unlock(&buf->lock);
 	if (!mm)
 		return;
-	vmemexp_unregister_notifier(buf);
+	vmemexp_unregister_notifiers(buf);
 	mmdrop(mm);
 }
 
@@ -1936,13 +2095,14 @@ static void vmemexp_put_memory(struct vmemexp_buf *buf)
 }
 
 /*
- * Free the buffer and its arrays. The notifier uses @unmapped, so it must not be
- * registered any more.
+ * Free the buffer and its arrays. Notifiers are in @sources and use @unmapped, so they must
+ * not be registered any more.
  */
 static void vmemexp_free_buf(struct vmemexp_buf *buf)
 {
 	vmemexp_free_extents(buf);
 	kvfree(buf->unmapped);
+	vmemexp_free_sources(buf);
 	mutex_destroy(&buf->lock);
 	kfree(buf);
 }
@@ -1951,7 +2111,7 @@ static void vmemexp_free_buf(struct vmemexp_buf *buf)
 static void vmemexp_leave_mm_sync(struct vmemexp_buf *buf)
 {
 	vmemexp_leave_mm(buf);
-	/* Without the notifier, nothing queues the work any more. */
+	/* Without the notifiers, nothing queues the work any more. */
 	cancel_delayed_work_sync(&buf->work);
 }
 
@@ -2003,7 +2163,8 @@ static struct vmemexp_user *vmemexp_find_user(const struct user_struct *user)
 }
 
 /* Count one more buffer of the calling user, and hold that user for it. */
-static struct vmemexp_user *vmemexp_get_user(u64 addr, struct vmemexp_error *error)
+static struct vmemexp_user *vmemexp_get_user(const struct vmemexp_buf *buf,
+					     struct vmemexp_error *error)
 {
 	unsigned long end = jiffies + VMEMEXP_FREE_TIMEOUT;
 	struct vmemexp_user *new = NULL, *user;
@@ -2039,7 +2200,7 @@ again:
 	if (new && (full || user != new))
 		vmemexp_free_user(new);
 	if (full)
-		return ERR_PTR(vmemexp_fail(error, VMEMEXP_REASON_QUOTA, addr, -EDQUOT));
+		return ERR_PTR(vmemexp_fail_whole(buf, error, VMEMEXP_REASON_QUOTA, -EDQUOT));
 	return user;
 }
 
@@ -3578,38 +3739,81 @@ static u32 vmemexp_state(const struct vmemexp_buf *buf)
 
 /* --- VMEMEXP_IOC_EXPORT --- */
 
+/*
+ * An export that was asked for: the ranges, in the kernel's memory and by addresses without
+ * tags, and the flags of struct vmemexp_export.
+ */
+struct vmemexp_request {
+	struct vmemexp_range *ranges;
+	unsigned int nr_ranges;
+	u32 flags;
+	u32 fd_flags;
+};
+
+static bool vmemexp_wants_write(const struct vmemexp_request *request)
+{
+	return (request->fd_flags & O_ACCMODE) == O_RDWR;
+}
+
+/* Check all but the ranges themselves. */
 static int vmemexp_check_export(const struct vmemexp_export *arg, struct vmemexp_error *error)
 {
-	u64 end = arg->vaddr + arg->length;
-
 	if (arg->flags & ~(VMEMEXP_EXPORT_UNALIGNED | VMEMEXP_EXPORT_CONTIGUOUS) ||
 	    arg->fd_flags & ~(O_ACCMODE | O_CLOEXEC) || arg->reserved ||
 	    ((arg->fd_flags & O_ACCMODE) != O_RDWR && (arg->fd_flags & O_ACCMODE) != O_RDONLY))
 		return vmemexp_fail(error, VMEMEXP_REASON_FLAGS, 0, -EINVAL);
-	if (arg->ranges || arg->nr_ranges)
+	if (arg->nr_ranges > VMEMEXP_MAX_RANGES ||
+	    (arg->nr_ranges ? arg->vaddr || arg->length : !!arg->ranges))
 		return vmemexp_fail(error, VMEMEXP_REASON_RANGES, 0, -EINVAL);
+	return 0;
+}
 
-	if (!arg->length || end < arg->vaddr)
-		return vmemexp_fail(error, VMEMEXP_REASON_LENGTH, arg->vaddr, -EINVAL);
+/* Check the addresses of range @i. */
+static int vmemexp_check_range(const struct vmemexp_request *request, unsigned int i,
+			       struct vmemexp_error *error)
+{
+	bool unaligned = request->flags & VMEMEXP_EXPORT_UNALIGNED;
+	u64 addr = request->ranges[i].vaddr, length = request->ranges[i].length;
+	u64 end = addr + length;
 
-	if (!(arg->flags & VMEMEXP_EXPORT_UNALIGNED)) {
-		if (!PAGE_ALIGNED(arg->vaddr))
-			return vmemexp_fail(error, VMEMEXP_REASON_ALIGNMENT, arg->vaddr, -EINVAL);
-		if (!PAGE_ALIGNED(end))
-			return vmemexp_fail(error, VMEMEXP_REASON_ALIGNMENT, end, -EINVAL);
-	}
-
-	if (arg->vaddr >= TASK_SIZE)
-		return vmemexp_fail(error, VMEMEXP_REASON_NOT_MAPPED, arg->vaddr, -EFAULT);
-	if (arg->length > TASK_SIZE - arg->vaddr)
+	if (!length || end < addr)
+		return vmemexp_fail(error, VMEMEXP_REASON_LENGTH, addr, -EINVAL);
+	/* The dma-buf has no gaps, so only its own ends may lie inside of a page. */
+	if (!PAGE_ALIGNED(addr) && !(unaligned && i == 0))
+		return vmemexp_fail(error, VMEMEXP_REASON_ALIGNMENT, addr, -EINVAL);
+	if (!PAGE_ALIGNED(end) && !(unaligned && i == request->nr_ranges - 1))
+		return vmemexp_fail(error, VMEMEXP_REASON_ALIGNMENT, end, -EINVAL);
+	if (addr >= TASK_SIZE)
+		return vmemexp_fail(error, VMEMEXP_REASON_NOT_MAPPED, addr, -EFAULT);
+	if (length > TASK_SIZE - addr)
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_MAPPED, TASK_SIZE, -EFAULT);
+	return 0;
+}
 
-	/*
-	 * A scatterlist counts its entries in an int. A part of a page at either end
-	 * needs a whole one.
-	 */
-	if ((offset_in_page(arg->vaddr) + arg->length + PAGE_SIZE - 1) >> PAGE_SHIFT >= INT_MAX)
-		return vmemexp_fail(error, VMEMEXP_REASON_LENGTH, arg->vaddr, -EINVAL);
+/* Return how many pages @range touches. */
+static u64 vmemexp_range_npages(const struct vmemexp_range *range)
+{
+	return (offset_in_page(range->vaddr) + range->length + PAGE_SIZE - 1) >> PAGE_SHIFT;
+}
+
+static int vmemexp_check_ranges(const struct vmemexp_request *request, struct vmemexp_error *error)
+{
+	/* A scatterlist counts its entries in an int, and a dma-buf its bytes in a size_t. */
+	const u64 max = min_t(u64, INT_MAX, SIZE_MAX >> PAGE_SHIFT);
+	unsigned int i;
+	u64 pages = 0;
+	int ret;
+
+	for (i = 0; i < request->nr_ranges; i++) {
+		error->range = i;
+		ret = vmemexp_check_range(request, i, error);
+		if (ret)
+			return ret;
+		pages += vmemexp_range_npages(&request->ranges[i]);
+		if (pages >= max)
+			return vmemexp_fail(error, VMEMEXP_REASON_LENGTH, request->ranges[i].vaddr,
+					    -EINVAL);
+	}
 	return 0;
 }
 
@@ -3656,15 +3860,16 @@ static bool vmemexp_may_have(struct vm_area_struct *vma, const struct dma_buf *d
 }
 
 /*
- * If the range is a mapping of a dma-buf, return that, with a reference, and in @offset
+ * If the one range is a mapping of a dma-buf, return that, with a reference, and in @offset
  * where the range starts in it. If not, return NULL.
  */
-static struct dma_buf *vmemexp_find_dmabuf(const struct vmemexp_export *arg, u64 *offset,
+static struct dma_buf *vmemexp_find_dmabuf(const struct vmemexp_request *request, u64 *offset,
 					   struct vmemexp_error *error)
 {
-	bool write = (arg->fd_flags & O_ACCMODE) == O_RDWR;
-	unsigned long addr = arg->vaddr & PAGE_MASK;
-	unsigned long end = PAGE_ALIGN(arg->vaddr + arg->length);
+	const struct vmemexp_range *range = request->ranges;
+	unsigned long addr = range->vaddr & PAGE_MASK;
+	unsigned long end = PAGE_ALIGN(range->vaddr + range->length);
+	bool write = vmemexp_wants_write(request);
 	struct mm_struct *mm = current->mm;
 	struct vm_area_struct *vma;
 	struct vmemexp_buf *buf;
@@ -3681,7 +3886,7 @@ static struct dma_buf *vmemexp_find_dmabuf(const struct vmemexp_export *arg, u64
 		goto unlock;
 	}
 
-	*offset = ((u64)vma->vm_pgoff << PAGE_SHIFT) + (arg->vaddr - vma->vm_start);
+	*offset = ((u64)vma->vm_pgoff << PAGE_SHIFT) + (range->vaddr - vma->vm_start);
 	for (;;) {
 		ret = vmemexp_check_access(vma, write, addr, error);
 		if (ret)
@@ -3699,14 +3904,14 @@ static struct dma_buf *vmemexp_find_dmabuf(const struct vmemexp_export *arg, u64
 
 	buf = vmemexp_buf_of(dmabuf);
 	if (!(READ_ONCE(vmemexp_allow) & VMEMEXP_MEMORY_DMABUF))
-		ret = vmemexp_fail(error, VMEMEXP_REASON_KIND, arg->vaddr, -EPERM);
+		ret = vmemexp_fail(error, VMEMEXP_REASON_KIND, range->vaddr, -EPERM);
 	else if (write != !!(dmabuf->file->f_mode & FMODE_WRITE))
 		/* A file has one mode for all its users. */
-		ret = vmemexp_fail(error, VMEMEXP_REASON_ACCESS, arg->vaddr, -EACCES);
+		ret = vmemexp_fail(error, VMEMEXP_REASON_ACCESS, range->vaddr, -EACCES);
 	else if (!vmemexp_may_have(vma, dmabuf, write))
-		ret = vmemexp_fail(error, VMEMEXP_REASON_PARTIAL, arg->vaddr, -EPERM);
-	else if (arg->flags & VMEMEXP_EXPORT_CONTIGUOUS && (!buf || buf->nr_extents > 1))
-		ret = vmemexp_fail(error, VMEMEXP_REASON_NOT_CONTIGUOUS, arg->vaddr, -ERANGE);
+		ret = vmemexp_fail(error, VMEMEXP_REASON_PARTIAL, range->vaddr, -EPERM);
+	else if (request->flags & VMEMEXP_EXPORT_CONTIGUOUS && (!buf || buf->nr_extents > 1))
+		ret = vmemexp_fail(error, VMEMEXP_REASON_NOT_CONTIGUOUS, range->vaddr, -ERANGE);
 	else
 		get_dma_buf(dmabuf);
 unlock:
@@ -3714,18 +3919,43 @@ unlock:
 	return ret ? ERR_PTR(ret) : dmabuf;
 }
 
+/* Make the source ranges of the buffer, which have all of its pages. */
+static int vmemexp_add_sources(struct vmemexp_buf *buf, const struct vmemexp_request *request)
+{
+	const struct vmemexp_range *range = request->ranges;
+	struct vmemexp_source *source;
+
+	buf->sources = &buf->one_source;
+	if (request->nr_ranges > 1)
+		buf->sources = kvcalloc(request->nr_ranges, sizeof(*buf->sources),
+					GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!buf->sources)
+		return -ENOMEM;
+	buf->nr_sources = request->nr_ranges;
+	buf->offset = offset_in_page(range->vaddr);
+	for (source = buf->sources; source < buf->sources + buf->nr_sources; source++, range++) {
+		source->buf = buf;
+		source->start = range->vaddr & PAGE_MASK;
+		source->first = buf->npages;
+		source->npages = vmemexp_range_npages(range);
+		buf->npages += source->npages;
+		buf->length += range->length;
+	}
+	return 0;
+}
+
 /* Allocate a buffer, of which no other thread knows yet. Pairs with vmemexp_free_buf(). */
-static struct vmemexp_buf *vmemexp_alloc_buf(const struct vmemexp_export *arg)
+static struct vmemexp_buf *vmemexp_alloc_buf(const struct vmemexp_request *request)
 {
 	struct vmemexp_buf *buf = kzalloc(sizeof(*buf), GFP_KERNEL_ACCOUNT);
 
 	if (!buf)
 		return NULL;
-	buf->start = arg->vaddr & PAGE_MASK;
-	buf->offset = arg->vaddr - buf->start;
-	buf->length = arg->length;
-	buf->npages = PAGE_ALIGN(buf->offset + buf->length) >> PAGE_SHIFT;
-	buf->writable = (arg->fd_flags & O_ACCMODE) == O_RDWR;
+	if (vmemexp_add_sources(buf, request)) {
+		kfree(buf);
+		return NULL;
+	}
+	buf->writable = vmemexp_wants_write(request);
 	buf->is_ram = true;
 	buf->has_pages = true;
 	buf->extents = buf->few_extents;
@@ -3742,17 +3972,17 @@ static struct vmemexp_buf *vmemexp_alloc_buf(const struct vmemexp_export *arg)
 }
 
 /*
- * Build a buffer of the range. On an error, undo in the reverse order what was done, but for
+ * Build a buffer of the ranges. On an error, undo in the reverse order what was done, but for
  * the user's count of buffers, which goes down last.
  */
-static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
+static struct vmemexp_buf *vmemexp_create(const struct vmemexp_request *request,
 					  struct vmemexp_error *error)
 {
-	struct vmemexp_buf *buf = vmemexp_alloc_buf(arg);
+	struct vmemexp_buf *buf = vmemexp_alloc_buf(request);
 	struct vmemexp_collect collect = {
 		.buf = buf,
 		.error = error,
-		.contiguous = arg->flags & VMEMEXP_EXPORT_CONTIGUOUS,
+		.contiguous = request->flags & VMEMEXP_EXPORT_CONTIGUOUS,
 		.max_extents = VMEMEXP_FEW_EXTENTS,
 		/* No extent goes on before there is one. */
 		.next_pfn = ULONG_MAX,
@@ -3762,17 +3992,17 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_export *arg,
 	if (!buf)
 		return ERR_PTR(-ENOMEM);
 	/* Register before anything is checked, so that no unmapping is missed. */
-	ret = vmemexp_register_notifier(buf, current->mm);
+	ret = vmemexp_register_notifiers(buf, current->mm);
 	if (ret)
 		goto err_free;
-	ret = vmemexp_inspect_range(&collect);
+	ret = vmemexp_inspect_sources(&collect);
 	if (ret)
 		goto err_put_file;
-	/* Before pfnmap was set, the notifier ignored page frames that their driver cleared. */
+	/* Before pfnmap was set, notifiers ignored page frames that their driver cleared. */
 	if (buf->pfnmap)
 		vmemexp_wait_invalidated(buf);
 
-	buf->user = vmemexp_get_user(arg->vaddr, error);
+	buf->user = vmemexp_get_user(buf, error);
 	ret = PTR_ERR_OR_ZERO(buf->user);
 	if (ret)
 		goto err_put_file;
@@ -3830,21 +4060,21 @@ static void vmemexp_list_buf(struct vmemexp_buf *buf)
 }
 
 /* Build a buffer, and export it. */
-static struct dma_buf *vmemexp_create_dmabuf(const struct vmemexp_export *arg,
+static struct dma_buf *vmemexp_create_dmabuf(const struct vmemexp_request *request,
 					     struct vmemexp_error *error)
 {
 	DEFINE_DMA_BUF_EXPORT_INFO(info);
 	struct vmemexp_buf *buf;
 	struct dma_buf *dmabuf;
 
-	buf = vmemexp_create(arg, error);
+	buf = vmemexp_create(request, error);
 	if (IS_ERR(buf))
 		return ERR_CAST(buf);
 
 	/* The core warns about a vmap that fails, so leave it out where it would. */
 	info.ops = vmemexp_has_vmap(buf) ? &vmemexp_dma_buf_ops : &vmemexp_no_vmap_dma_buf_ops;
 	info.size = vmemexp_size(buf);
-	info.flags = arg->fd_flags & O_ACCMODE;
+	info.flags = request->fd_flags & O_ACCMODE;
 	info.priv = buf;
 	dmabuf = dma_buf_export(&info);
 	if (IS_ERR(dmabuf)) {
@@ -3921,30 +4151,72 @@ static int vmemexp_answer_known(const struct vmemexp_answer *answer, struct dma_
 }
 
 /*
- * Find or build the dma-buf of the range, and fill in the answer, but for the descriptor.
- * @known: the dma-buf existed before.
+ * Copy the list of ranges into the kernel, and only once: what is checked must be what is
+ * used. Pairs with kvfree().
  */
+static struct vmemexp_range *vmemexp_copy_ranges(const struct vmemexp_export *arg)
+{
+	if (arg->ranges != (uintptr_t)arg->ranges)
+		return ERR_PTR(-EFAULT);
+	return vmemdup_user(u64_to_user_ptr(arg->ranges),
+			    array_size(arg->nr_ranges, sizeof(struct vmemexp_range)));
+}
+
+/*
+ * Find or build the dma-buf of the ranges. @known: it existed before. Then, @offset is where
+ * the range starts in it.
+ */
+static struct dma_buf *vmemexp_get_exported(const struct vmemexp_request *request, bool *known,
+					    u64 *offset, struct vmemexp_error *error)
+{
+	struct dma_buf *dmabuf = NULL;
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < request->nr_ranges; i++)
+		request->ranges[i].vaddr = untagged_addr(request->ranges[i].vaddr);
+	ret = vmemexp_check_ranges(request, error);
+	if (ret)
+		return ERR_PTR(ret);
+
+	/* In a list of several ranges, vmemexp_check_vma() refuses one that maps a dma-buf. */
+	if (request->nr_ranges == 1)
+		dmabuf = vmemexp_find_dmabuf(request, offset, error);
+	*known = dmabuf;
+	if (dmabuf)
+		return dmabuf;
+	*offset = offset_in_page(request->ranges[0].vaddr);
+	return vmemexp_create_dmabuf(request, error);
+}
+
+/* Find or build the dma-buf that @arg asks for, and fill in the answer, but for the descriptor. */
 static struct dma_buf *vmemexp_export(struct vmemexp_export *arg, bool *known,
 				      struct vmemexp_error *error)
 {
+	struct vmemexp_range one = { .vaddr = arg->vaddr, .length = arg->length };
+	struct vmemexp_request request = {
+		.ranges = &one,
+		.nr_ranges = 1,
+		.flags = arg->flags,
+		.fd_flags = arg->fd_flags,
+	};
 	struct vmemexp_buf *buf;
 	struct dma_buf *dmabuf;
 	u64 offset = 0;
 	int ret;
 
-	arg->vaddr = untagged_addr(arg->vaddr);
 	ret = vmemexp_check_export(arg, error);
 	if (ret)
 		return ERR_PTR(ret);
-
-	arg->memory = VMEMEXP_MEMORY_DMABUF;
-	dmabuf = vmemexp_find_dmabuf(arg, &offset, error);
-	*known = dmabuf;
-	if (!dmabuf) {
-		arg->memory = 0;
-		offset = offset_in_page(arg->vaddr);
-		dmabuf = vmemexp_create_dmabuf(arg, error);
+	if (arg->nr_ranges) {
+		request.nr_ranges = arg->nr_ranges;
+		request.ranges = vmemexp_copy_ranges(arg);
+		if (IS_ERR(request.ranges))
+			return ERR_CAST(request.ranges);
 	}
+	dmabuf = vmemexp_get_exported(&request, known, &offset, error);
+	if (request.ranges != &one)
+		kvfree(request.ranges);
 	if (IS_ERR(dmabuf))
 		return dmabuf;
 
@@ -3952,9 +4224,10 @@ static struct dma_buf *vmemexp_export(struct vmemexp_export *arg, bool *known,
 	arg->offset = offset;
 	arg->dmabuf_size = dmabuf->size;
 	arg->nr_extents = buf ? buf->nr_extents : 0;
-	arg->memory |= buf ? buf->memory : 0;
+	arg->memory = (*known ? VMEMEXP_MEMORY_DMABUF : 0) | (buf ? buf->memory : 0);
 	arg->err_reason = VMEMEXP_REASON_NONE;
 	arg->err_addr = 0;
+	arg->err_range = 0;
 	arg->state = buf ? vmemexp_state(buf) : 0;
 	return dmabuf;
 }
@@ -3989,6 +4262,8 @@ err_report:
 	/* The errno stands, whether or not the reason can be written. */
 	put_user(error.reason, &uexport->err_reason);
 	put_user(error.addr, &uexport->err_addr);
+	if (usize >= offsetofend(struct vmemexp_export, err_range))
+		put_user(error.reason ? error.range : 0, &uexport->err_range);
 	return ret;
 }
 
@@ -4204,6 +4479,7 @@ static void vmemexp_query_info(struct vmemexp_buf *buf, struct vmemexp_query *ar
 	arg->min_extent = (u64)READ_ONCE(buf->min_pages) << PAGE_SHIFT;
 	arg->max_extent = (u64)READ_ONCE(buf->max_pages) << PAGE_SHIFT;
 	arg->address_bits = READ_ONCE(buf->address_bits);
+	arg->nr_ranges = buf->nr_sources;
 }
 
 static long vmemexp_ioctl_query(void __user *uarg, size_t usize, void *karg)

@@ -57,20 +57,44 @@ struct vmemexp_user {
 	struct work_struct free_work;
 };
 
+struct vmemexp_buf;
+
 /**
- * struct vmemexp_buf - one exported range, the priv of its dma_buf
+ * struct vmemexp_source - a source range: addresses that a buffer was exported from
+ * @buf: the buffer
+ * @start: address of the first page of the range in vmemexp_buf.mm
+ * @first: index of that page in the buffer
+ * @npages: pages in the range
+ * @stale: the range has been unmapped; set by @notifier, never cleared
+ * @notifier: tells when the range goes away; registered while there is vmemexp_buf.mm
+ */
+struct vmemexp_source {
+	struct vmemexp_buf *buf;
+	unsigned long start;
+	u32 first;
+	u32 npages;
+	bool stale;
+#ifdef CONFIG_MMU_NOTIFIER
+	struct mmu_interval_notifier notifier;
+#endif
+};
+
+/**
+ * struct vmemexp_buf - one export, the priv of its dma_buf
  * @dmabuf: the owner, without a reference; NULL until exported. Written under @lock.
  * @inode: the dma-buf's inode, held: a revoke empties the mappings of it
  * @ino: the dma-buf's inode number, its name for humans
- * @start: address of the first page of the source range in @mm
- * @npages: pages in the source range and in the dma-buf
- * @offset: offset in the buffer of the range that was asked for, in bytes
- * @length: length of the range that was asked for, in bytes
+ * @sources: the source ranges, in the order of the buffer
+ * @one_source: the source range is here if there is only one
+ * @nr_sources: number of @sources, at least 1
+ * @npages: pages in all source ranges and in the dma-buf
+ * @offset: offset in the buffer of the first byte that was asked for, in bytes
+ * @length: bytes that were asked for, in all ranges
  * @writable: devices and CPUs may write; decided at export
  * @dirty: the memory may have been written through the dma-buf; never cleared
- * @stale: the source range has been unmapped; set by @notifier, never cleared
- * @taken: the driver has taken page frames away; set by @notifier, never cleared
- * @orphaned: the address space has ended; set by @notifier, never cleared
+ * @stale: a source range has been unmapped; set by its notifier, never cleared
+ * @taken: the driver has taken page frames away; set by a notifier, never cleared
+ * @orphaned: the address space has ended; set by a notifier, never cleared
  * @revoked: only those that use the memory already can get at it. Never cleared. Set
  *	under @lock; faults read it inside of vmemexp_faults.
  * @emptied: a revoke has emptied the mappings and told the importers, so the memory can
@@ -97,9 +121,8 @@ struct vmemexp_user {
  * @user: the user that is charged; outlives the process
  * @mm: the exporter's mm, held by mmgrab(): pinned_vm is shown there. NULL when it has
  *	ended. Protected by @lock once exported.
- * @notifier: tells when the source range goes away; registered while there is @mm
- * @unmapped_lock: protects @unmapped; @notifier takes it under locks of mm/
- * @unmapped: for page frames, a bit for each page of the source range: the page has been
+ * @unmapped_lock: protects @unmapped; notifiers take it under locks of mm/
+ * @unmapped: for page frames, a bit for each page of the buffer: the page has been
  *	unmapped, and another mapping may be there by now. NULL for pages.
  * @work: does what follows from @taken, @orphaned, and the last use of a @revoked buffer
  * @fences: copy of the fences of a @revoked buffer, made when the last device had
@@ -136,7 +159,9 @@ struct vmemexp_buf {
 	struct inode *inode;
 	unsigned long ino;
 
-	unsigned long start;
+	struct vmemexp_source *sources;
+	struct vmemexp_source one_source;
+	unsigned int nr_sources;
 	unsigned long npages;
 	unsigned long offset;
 	size_t length;
@@ -165,9 +190,6 @@ struct vmemexp_buf {
 
 	struct vmemexp_user *user;
 	struct mm_struct *mm;
-#ifdef CONFIG_MMU_NOTIFIER
-	struct mmu_interval_notifier notifier;
-#endif
 	spinlock_t unmapped_lock;	/* see @unmapped_lock above */
 	unsigned long *unmapped;
 	struct delayed_work work;
@@ -203,7 +225,9 @@ struct vmemexp_error;
  * @buf: the buffer, of which it fills in @extents and what the memory is
  * @error: why collecting has failed, for user space
  * @contiguous: fail if there is more than one extent
- * @nr_vmas: VMAs that the source range had when they were checked
+ * @source: the source range that is being collected
+ * @nr_vmas: VMAs that the source ranges had when they were checked
+ * @last_vma: where the last of them begins
  * @pages: scratch array for a batch of pinned pages
  * @nr_pages: pages that the extents describe
  * @max_extents: entries allocated in vmemexp_buf.extents
@@ -220,7 +244,9 @@ struct vmemexp_collect {
 	struct vmemexp_buf *buf;
 	struct vmemexp_error *error;
 	bool contiguous;
+	const struct vmemexp_source *source;
 	unsigned long nr_vmas;
+	unsigned long last_vma;
 	struct page **pages;
 	unsigned long nr_pages;
 	unsigned long max_extents;

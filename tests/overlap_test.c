@@ -8,8 +8,9 @@
  * nothing of what was written to the other: it must not get a mapping. And nothing may
  * be taken for a page that is there twice and is none.
  *
- * A layout says which pages of a file are mapped side by side; its kind says what sort
- * of file that is.
+ * A layout says which pages of a file are mapped side by side, or, if they are listed, which
+ * pages of one mapping of it are the ranges of an export. Its kind says what sort of file
+ * that is.
  */
 #include "lib/vmemexp_memory.h"
 
@@ -63,6 +64,7 @@ struct scene {
 	unsigned int nr_units;
 	/* What is exported. */
 	unsigned char *addr;
+	struct vmemexp_range ranges[MAX_UNITS];
 	size_t size;
 	unsigned int nr;
 	unsigned short units[MAX_UNITS];
@@ -73,6 +75,7 @@ struct kind {
 	void (*make)(struct __test_metadata *_metadata, struct scene *self);
 	const char *(*missing)(void);
 	unsigned int memory;
+	bool listed;		/* the pages of a layout are ranges of one mapping */
 	bool huge;		/* a page is a page of hugetlb */
 	bool read_only;
 	bool no_copies;		/* no device works on a copy of it */
@@ -88,6 +91,25 @@ static void make_shared_anonymous(struct __test_metadata *_metadata, struct scen
 {
 	self->file = -1;
 	self->source = map(self->nr_units * self->unit, RW, MAP_SHARED | MAP_ANONYMOUS, -1);
+}
+
+/* It is at one address, so only a list can have a page of it twice. */
+static void make_private(struct __test_metadata *_metadata, struct scene *self)
+{
+	self->file = -1;
+	self->source = map(self->nr_units * self->unit, RW, ANON, -1);
+	ASSERT_EQ(0, forbid_thp(self->source, self->nr_units * self->unit));
+}
+
+static void make_private_huge_pages(struct __test_metadata *_metadata, struct scene *self)
+{
+	struct memory m = { .size = 2 * HUGE_PAGE };
+
+	make_thp(_metadata, &m);
+	free(m.expect);
+	self->file = -1;
+	self->source = m.addr;
+	self->nr_units = m.size / PAGE;
 }
 
 static void make_hugetlb_file(struct __test_metadata *_metadata, struct scene *self)
@@ -255,6 +277,60 @@ FIXTURE_VARIANT_ADD(overlap, frames_by_fault) {
 	},
 };
 
+FIXTURE_VARIANT_ADD(overlap, listed_anon) {
+	.kind = {
+		.make = make_private, .listed = true, .memory = VMEMEXP_MEMORY_ANON,
+	},
+};
+
+FIXTURE_VARIANT_ADD(overlap, listed_thp) {
+	.kind = {
+		.make = make_private_huge_pages, .missing = need_thp, .listed = true,
+		.memory = VMEMEXP_MEMORY_ANON,
+	},
+};
+
+FIXTURE_VARIANT_ADD(overlap, listed_memfd) {
+	.kind = {
+		.make = make_memfd_file, .listed = true, .memory = VMEMEXP_MEMORY_SHMEM,
+	},
+};
+
+FIXTURE_VARIANT_ADD(overlap, listed_hugetlb) {
+	.kind = {
+		.make = make_hugetlb_file, .missing = need_hugetlb, .listed = true,
+		.huge = true, .memory = VMEMEXP_MEMORY_HUGETLB,
+	},
+};
+
+FIXTURE_VARIANT_ADD(overlap, listed_file) {
+	.kind = {
+		.make = make_ext4_file, .missing = need_ext4, .listed = true,
+		.read_only = true, .memory = VMEMEXP_MEMORY_FILE,
+	},
+};
+
+FIXTURE_VARIANT_ADD(overlap, listed_driver) {
+	.kind = {
+		.make = make_pages_of_driver, .missing = need_carveout, .listed = true,
+		.memory = VMEMEXP_MEMORY_DRIVER,
+	},
+};
+
+FIXTURE_VARIANT_ADD(overlap, listed_frames) {
+	.kind = {
+		.make = make_frames, .missing = need_carveout, .listed = true,
+		.no_copies = true, .memory = VMEMEXP_MEMORY_PFNMAP,
+	},
+};
+
+FIXTURE_VARIANT_ADD(overlap, listed_frames_by_fault) {
+	.kind = {
+		.make = make_frames_by_fault, .missing = need_carveout, .listed = true,
+		.no_copies = true, .memory = VMEMEXP_MEMORY_PFNMAP,
+	},
+};
+
 static void __set_up(struct __test_metadata *_metadata, struct scene *self,
 		     const struct kind *kind)
 {
@@ -319,21 +395,49 @@ static void __lay_out(struct __test_metadata *_metadata, struct scene *self,
 	for (unsigned int i = 0; i < layout->nr; i++)
 		self->units[self->nr++] = layout->units[i];
 	self->size = self->nr * self->unit;
+	self->seen = malloc(self->size);
+	ASSERT_NE(NULL, self->seen);
+	if (self->kind->listed)
+		return;
 	self->addr = map_huge_pages(self->size, self->unit, PROT_NONE, ANON | MAP_NORESERVE, -1);
 	ASSERT_NE(MAP_FAILED, (void *)self->addr);
 	for (unsigned int i = 0; i < self->nr; i++)
 		__place(_metadata, self, self->addr + i * self->unit, self->units[i]);
-	self->seen = malloc(self->size);
-	ASSERT_NE(NULL, self->seen);
 }
 
 #define lay_out(layout)	__lay_out(_metadata, self, layout)
 
 static void clear_away(struct scene *self)
 {
-	munmap(self->addr, self->size);
+	if (!self->kind->listed)
+		munmap(self->addr, self->size);
 	free(self->seen);
 }
+
+/* What exports the layout from @cut bytes on, and without as many at its end. */
+static struct vmemexp_export layout_args(struct scene *self, size_t cut, unsigned int fd_flags)
+{
+	if (!self->kind->listed)
+		return export_args(self->addr + cut, self->size - 2 * cut, fd_flags);
+	for (unsigned int i = 0; i < self->nr; i++) {
+		self->ranges[i].vaddr = to_u64(self->source + self->units[i] * self->unit);
+		self->ranges[i].length = self->unit;
+	}
+	self->ranges[0].vaddr += cut;
+	self->ranges[0].length -= cut;
+	self->ranges[self->nr - 1].length -= cut;
+	return list_args(self->ranges, self->nr, fd_flags);
+}
+
+static int __export_layout(struct __test_metadata *_metadata, struct scene *self,
+			   unsigned int fd_flags)
+{
+	struct vmemexp_export cmd = layout_args(self, 0, fd_flags);
+
+	return test_export_cmd(&cmd);
+}
+
+#define export_layout(fd_flags) __export_layout(_metadata, self, fd_flags)
 
 #define for_each_layout						\
 	for (const struct layout *layout = layouts;			\
@@ -384,8 +488,7 @@ static void __check_answers(struct __test_metadata *_metadata, struct scene *sel
 			    size_t cut, unsigned int flags, bool overlaps, const char *name)
 {
 	for (int fd_flags = O_RDONLY; fd_flags <= O_RDWR; fd_flags += O_RDWR - O_RDONLY) {
-		struct vmemexp_export cmd = export_args(self->addr + cut,
-							self->size - 2 * cut, fd_flags);
+		struct vmemexp_export cmd = layout_args(self, cut, fd_flags);
 		unsigned int others = VMEMEXP_STATE_NO_VMAP | VMEMEXP_STATE_NO_PAGES;
 		unsigned int state = VMEMEXP_STATE_TRACKED;
 
@@ -536,7 +639,7 @@ OVERLAP_TEST(is_for_devices_that_see_the_memory_itself)
 		int dmabuf;
 
 		lay_out(layout);
-		dmabuf = test_export(self->addr, self->size, fd_flags);
+		dmabuf = export_layout(fd_flags);
 		for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
 			bool copies = works_on_copy(devices[i]) && !self->kind->no_copies;
 
@@ -565,7 +668,7 @@ OVERLAP_TEST(is_refused_to_one_device_while_another_one_has_it)
 
 	lay_out(&ring);
 	write_source(self, 5);
-	dmabuf = test_export(self->addr, self->size, fd_flags);
+	dmabuf = export_layout(fd_flags);
 	test_importer_attach(session, dmabuf, IMPORTER_DEV_COHERENT);
 	test_importer_map(session, IMPORTER_TO_DEVICE);
 	check_device(dmabuf, IMPORTER_DEV_SHADOW, !self->kind->no_copies);
@@ -587,7 +690,7 @@ OVERLAP_TEST(shows_in_mappings_of_the_dmabuf_and_of_the_kernel)
 
 	lay_out(&ring);
 	write_source(self, 5);
-	dmabuf = test_export(self->addr, self->size, fd_flags);
+	dmabuf = export_layout(fd_flags);
 	view = map(self->size, PROT_READ, MAP_SHARED, dmabuf);
 	memcpy(self->seen, view, self->size);
 	check_seen();
@@ -680,7 +783,7 @@ static void __check_bounced(struct __test_metadata *_metadata, struct scene *sel
 	int dmabuf, session;
 
 	lay_out(&twice);
-	dmabuf = test_export(self->addr, self->size, O_RDWR);
+	dmabuf = export_layout(O_RDWR);
 	EXPECT_NE(0, test_query(dmabuf).state & VMEMEXP_STATE_OVERLAPS);
 	check_device(dmabuf, device, true);
 	session = test_importer_open();
@@ -694,7 +797,7 @@ static void __check_bounced(struct __test_metadata *_metadata, struct scene *sel
 
 	/* It is not the device, nor the memory. */
 	lay_out(&once);
-	dmabuf = test_export(self->addr, self->size, O_RDWR);
+	dmabuf = export_layout(O_RDWR);
 	session = test_importer_open();
 	test_importer_attach(session, dmabuf, device);
 	test_importer_map(session, IMPORTER_BIDIRECTIONAL);

@@ -33,7 +33,7 @@ FIXTURE_TEARDOWN(trace)
 TEST_F(trace, has_an_event_for_each_step)
 {
 	static const char * const expected[] = {
-		"vmemexp_export: ino=%lu size=%zu extents=%llu memory=anon access=rw",
+		"vmemexp_export: ino=%lu size=%zu extents=%llu memory=anon access=rw ranges=1",
 		"vmemexp_map: ino=%lu ",
 		"vmemexp_sync: ino=%lu start read offset=1 length=2 stride=0 rows=0 devices=1",
 		"vmemexp_sync: ino=%lu start read|write offset=0 length=%zu stride=0 rows=1 devices=1",
@@ -108,7 +108,7 @@ TEST_F(trace, names_the_kind_of_page_frames)
 	ASSERT_EQ(0, write_text(TRACING "/events/vmemexp/enable", "0"));
 	ASSERT_LT(0, read_text(TRACING "/trace", trace, sizeof(trace)));
 	snprintf(line, sizeof(line),
-		 "vmemexp_export: ino=%lu size=%zu extents=1 memory=pfnmap access=ro",
+		 "vmemexp_export: ino=%lu size=%zu extents=1 memory=pfnmap access=ro ranges=1",
 		 (unsigned long)st.st_ino, SIZE);
 	EXPECT_NE(NULL, strstr(trace, line)) {
 		TH_LOG("no \"%s\" in:\n%s", line, trace);

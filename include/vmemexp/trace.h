@@ -38,6 +38,7 @@ TRACE_EVENT(vmemexp_export,
 		__field(unsigned long, ino)
 		__field(size_t, size)
 		__field(unsigned long, extents)
+		__field(unsigned int, ranges)
 		__field(u32, memory)
 		__field(bool, writable)
 	),
@@ -45,13 +46,14 @@ TRACE_EVENT(vmemexp_export,
 		__entry->ino = buf->ino;
 		__entry->size = vmemexp_size(buf);
 		__entry->extents = buf->nr_extents;
+		__entry->ranges = buf->nr_sources;
 		__entry->memory = buf->memory;
 		__entry->writable = buf->writable;
 	),
-	TP_printk("ino=%lu size=%zu extents=%lu memory=%s access=%s",
+	TP_printk("ino=%lu size=%zu extents=%lu memory=%s access=%s ranges=%u",
 		  __entry->ino, __entry->size, __entry->extents,
 		  vmemexp_show_memory(__entry->memory),
-		  __entry->writable ? "rw" : "ro")
+		  __entry->writable ? "rw" : "ro", __entry->ranges)
 );
 
 TRACE_EVENT(vmemexp_release,

@@ -45,7 +45,7 @@ struct vmemexp_range asked_range(const struct vmemexp_export *cmd)
 	const struct vmemexp_range *ranges = (const void *)(uintptr_t)cmd->ranges;
 	struct vmemexp_range all = { cmd->vaddr, cmd->length };
 
-	if (cmd->size < VMEMEXP_EXPORT_SIZE_VER2 || !cmd->nr_ranges)
+	if (cmd->size < offsetof(struct vmemexp_export, err_range) || !cmd->nr_ranges)
 		return all;
 	all.vaddr = ranges[0].vaddr;
 	for (unsigned int i = 0; i < cmd->nr_ranges; i++)
