@@ -716,7 +716,8 @@ FIXTURE(list)
 	int fd;
 	struct test_state before;
 	int session;
-	int carveout;		/* that the attacker may open, or -1 */
+	int carveout;		/* a file of its driver, which the attacker may map */
+	struct carveout_info info;
 	unsigned char *own;
 };
 
@@ -731,6 +732,7 @@ FIXTURE_SETUP(list)
 	prepare_attack();
 	self->carveout = _test_carveout_open(&setup);
 	ASSERT_LE(0, self->carveout);
+	ASSERT_EQ(0, _test_carveout_info(setup.region, &self->info));
 	begin_attack();
 	self->own = map(PAGE, RW, ANON, -1);
 }
@@ -794,15 +796,13 @@ static void __list_carveout(struct __test_metadata *_metadata, uint64_t base, ui
 TEST_F(list, does_not_hide_page_frames_that_are_not_listed)
 {
 	unsigned char *frames = map(4 * PAGE, RW, MAP_SHARED, self->carveout);
-	struct carveout_info info;
 
-	ASSERT_EQ(0, _test_carveout_info(0, &info));
-	__list_carveout(_metadata, info.base, PAGE);
+	__list_carveout(_metadata, self->info.base, PAGE);
 	refuse_anywhere(frames, frames + PAGE, EPERM, VMEMEXP_REASON_PFNMAP);
-	__list_carveout(_metadata, info.base + PAGE, 3 * PAGE);
+	__list_carveout(_metadata, self->info.base + PAGE, 3 * PAGE);
 	refuse_anywhere(frames + PAGE, frames, EPERM, VMEMEXP_REASON_PFNMAP);
 	/* Across the end of what is listed. */
-	__list_carveout(_metadata, info.base, 2 * PAGE);
+	__list_carveout(_metadata, self->info.base, 2 * PAGE);
 	refuse_anywhere(frames + PAGE, frames + 2 * PAGE, EPERM, VMEMEXP_REASON_PFNMAP);
 	munmap(frames, 4 * PAGE);
 }
@@ -813,10 +813,8 @@ TEST_F(list, does_not_hide_page_frames_among_pages_nor_the_reverse)
 	unsigned char *frames = map(PAGE, RW, MAP_SHARED, self->carveout);
 	struct vmemexp_range ranges[] = { range_of(frames, PAGE), range_of(self->own, PAGE) };
 	struct vmemexp_export cmd = list_args(ranges, 2, O_RDWR);
-	struct carveout_info info;
 
-	ASSERT_EQ(0, _test_carveout_info(0, &info));
-	__list_carveout(_metadata, info.base, info.size);
+	__list_carveout(_metadata, self->info.base, self->info.size);
 	test_err_list_cmd(EINVAL, VMEMEXP_REASON_MIXED, 1, to_u64(self->own), &cmd);
 	ranges[0] = range_of(self->own, PAGE);
 	ranges[1] = range_of(frames, PAGE);
@@ -831,10 +829,8 @@ TEST_F(list, of_page_frames_is_not_for_free)
 	unsigned char *frames = map(2 * PAGE, RW, MAP_SHARED, self->carveout);
 	struct list list = { .nr = VMEMEXP_MAX_RANGES };
 	struct vmemexp_export cmd = list_args(list.ranges, list.nr, O_RDWR);
-	struct carveout_info info;
 
-	ASSERT_EQ(0, _test_carveout_info(0, &info));
-	__list_carveout(_metadata, info.base, info.size);
+	__list_carveout(_metadata, self->info.base, self->info.size);
 	for (unsigned int i = 0; i < list.nr; i++)
 		list.ranges[i] = range_of(frames + (list.nr - i) % 2 * PAGE, PAGE);
 	test_err_list_cmd(ENOMEM, VMEMEXP_REASON_LIMIT, 0, list.ranges[0].vaddr, &cmd);
@@ -1879,27 +1875,23 @@ TEST_F(starvation, by_a_long_list_leaves_the_address_space_to_others)
 	expect_short_waits(&cmd, 0);
 }
 
-/* Also before anything is pinned. */
-TEST_F(starvation, by_a_list_ends_when_the_process_is_killed)
+/* Kills a child in the first quarter of an export that fails after @all; how long it took. */
+static long __kill_in_list(struct __test_metadata *_metadata, int fd,
+			   const struct vmemexp_export *cmd, long all)
 {
-	struct list list = __list_of_many_vmas(_metadata, self->addr);
-	struct vmemexp_export cmd = list_args(list.ranges, list.nr, O_RDWR);
+	struct vmemexp_export once = *cmd;
 	struct timespec start;
 	char byte = 0;
 	int ready[2];
-	long all, us;
 	pid_t child;
+	long us;
 
-	give_memlock(LIMIT * PAGE);
-	clock_gettime(CLOCK_MONOTONIC, &start);
-	ASSERT_EQ(-ENOMEM, _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd));
-	all = elapsed_us(&start);
 	ASSERT_EQ(0, pipe2(ready, O_CLOEXEC));
 	child = fork_child();
 	if (!child) {
 		write(ready[1], &byte, 1);
-		for (;;)
-			_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd);
+		_test_ioctl(fd, VMEMEXP_IOC_EXPORT, &once);
+		pause();
 	}
 	ASSERT_EQ(1, read(ready[0], &byte, 1));
 	sleep_ms(all / 4000);
@@ -1907,10 +1899,31 @@ TEST_F(starvation, by_a_list_ends_when_the_process_is_killed)
 	ASSERT_EQ(0, kill(child, SIGKILL));
 	EXPECT_EQ(128 + SIGKILL, wait_for_child(child));
 	us = elapsed_us(&start);
-	TH_LOG("export %ld us, dead in %ld us", all, us);
-	EXPECT_GT(all, us);
+	TH_LOG("refused after %ld us, dead in %ld us", all, us);
 	close(ready[0]);
 	close(ready[1]);
+	return us;
+}
+
+/* Also before anything is pinned, while it only looks at mappings. */
+TEST_F(starvation, by_a_list_ends_when_the_process_is_killed)
+{
+	struct list list = __list_of_many_vmas(_metadata, self->addr);
+	struct vmemexp_export cmd = list_args(list.ranges, list.nr, O_RDWR), once = cmd;
+	struct timespec start;
+	long all, least;
+
+	give_memlock(LIMIT * PAGE);
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	ASSERT_EQ(-ENOMEM, _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &once));
+	all = elapsed_us(&start);
+	least = all;
+	for (int i = 0; i < 10 && least >= all / 4; i++) {
+		long us = __kill_in_list(_metadata, self->fd, &cmd, all);
+
+		least = us < least ? us : least;
+	}
+	EXPECT_GT(all / 4, least);
 }
 
 /* Whoever has the dma-buf as well, and root, who looks at all of them. */
