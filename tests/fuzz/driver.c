@@ -385,7 +385,8 @@ static int common_error(const struct request *r)
 		return -EINVAL;
 	if (r->told > PAGE)
 		return -E2BIG;
-	if (r->place == CUT_OFF)
+	/* A structure of an older version may end before the cut. */
+	if (r->place == CUT_OFF && r->told > r->size - sizeof(uint64_t))
 		return -EFAULT;
 	if (r->told > r->size && !is_zero(r->before + r->size, r->told - r->size))
 		return -E2BIG;
