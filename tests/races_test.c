@@ -185,6 +185,9 @@ struct worker {
 /* Somebody else may have closed it, and the number may be of another file now. */
 static const int stale[] = { EBADF, EINVAL, ENOTTY, ENODEV, ENXIO, EACCES, 0 };
 
+/* The same, or a page is in it twice, which no device bears that works on a copy. */
+static const int not_mapped[] = { EBADF, EINVAL, ENOTTY, ENODEV, ENXIO, EACCES, ENOTUNIQ, 0 };
+
 /* Says that something else than an errno was wrong. */
 static void report(struct race *race, const char *what)
 {
@@ -374,7 +377,7 @@ static void do_attach(struct worker *w, int dmabuf)
 	if (check(race, "attach", ret, stale)) {
 		count(race, ATTACH);
 		ret = _test_importer_map(session, draw(&w->random, 3));
-		if (check(race, "map", ret, stale))
+		if (check(race, "map", ret, not_mapped))
 			_test_importer_transfer(session, IMPORTER_IOC_READ, 0, &byte, 1);
 		ret = _test_ioctl(session, IMPORTER_IOC_VMAP, NULL);
 		check(race, "vmap", ret == -vmap_refused() ? -EINVAL : ret, stale);
@@ -476,6 +479,14 @@ static void map_area(struct process *p, unsigned int first, unsigned int pages)
 	     p->memfd, first * page_size());
 }
 
+/* Page frames of the stand-in for drivers of carve-outs, which come by faults. */
+static int open_frames(void)
+{
+	struct carveout_setup setup = { .cache = CARVEOUT_CACHED, .how = CARVEOUT_HOW_FAULT };
+
+	return _test_carveout_open(&setup);
+}
+
 /* Returns the exit status. */
 static int run_process(struct process *p)
 {
@@ -484,9 +495,13 @@ static int run_process(struct process *p)
 
 	p->area = reserve();
 	p->elsewhere = reserve();
-	map_area(p, 0, PAGES);
-	if (p->rules->frames)
+	if (p->rules->frames) {
 		signal(SIGBUS, on_revoked);
+		p->memfd = open_frames();
+		if (p->memfd < 0)
+			return KSFT_FAIL;
+	}
+	map_area(p, 0, PAGES);
 	p->driver = p->rules->visits ? -1 : open(VMEMEXP_PATH, O_RDWR | O_CLOEXEC);
 	for (int i = 0; i < THREADS; i++) {
 		workers[i] = (struct worker){
@@ -614,14 +629,21 @@ static void fork_and_write(struct process *p)
 	wait_for_child(child);
 }
 
-/* All that this process has mapped, and all others. */
+/* Has the driver take all away, and maps a new file of it: the old one has no more. */
 static void take_away(struct process *p)
 {
-	ioctl(p->memfd, CARVEOUT_IOC_TAKE_AWAY);
-	sleep_ms(draw(&p->random, 20));
+	int old = p->memfd;
+
+	/* Time for exports that see nothing of it. */
+	sleep_ms(draw(&p->random, 100));
+	ioctl(old, CARVEOUT_IOC_TAKE_AWAY);
+	sleep_ms(draw(&p->random, 10));
+	p->memfd = open_frames();
+	map_area(p, 0, PAGES);
+	close(old);
 }
 
-/* So that the driver takes away what is another mapping by now, or not yet. */
+/* The same when some of it is another mapping by now. */
 static void take_away_and_map(struct process *p)
 {
 	unmap_and_map(p);
@@ -879,7 +901,6 @@ static bool all_happened(const struct race *race, const struct rules *rules)
 static void run_race(struct __test_metadata *_metadata, struct scene *self,
 		     const struct rules *rules)
 {
-	struct carveout_setup frames = { .cache = CARVEOUT_CACHED, .how = CARVEOUT_HOW_FAULT };
 	const char *text = getenv("VMEMEXP_RACE_MS");
 	long ms = text ? strtol(text, NULL, 0) : 1000;
 	struct race *race = self->race;
@@ -890,10 +911,6 @@ static void run_race(struct __test_metadata *_metadata, struct scene *self,
 	if (rules->shared) {
 		memfd = memfd_create("races_test", MFD_CLOEXEC);
 		ASSERT_EQ(0, ftruncate(memfd, SIZE));
-	}
-	if (rules->frames) {
-		memfd = _test_carveout_open(&frames);
-		ASSERT_LE(0, memfd);
 	}
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	while (elapsed_ms(&start) < ms ||
@@ -980,12 +997,12 @@ FIXTURE_VARIANT_ADD(race, with_mremap) { .rules = {
 } };
 
 FIXTURE_VARIANT_ADD(race, with_a_driver_that_takes_page_frames_away) { .rules = {
-	.inside = take_away, .frames = true,
+	.inside = take_away, .frames = true, .lost = { EFAULT, EINVAL },
 	.states = VMEMEXP_STATE_STALE | VMEMEXP_STATE_REVOKED,
 } };
 
 FIXTURE_VARIANT_ADD(race, with_a_driver_that_takes_away_what_is_mapped_anew) { .rules = {
-	.inside = take_away_and_map, .frames = true, .lost = { EFAULT },
+	.inside = take_away_and_map, .frames = true, .lost = { EFAULT, EINVAL },
 	.states = VMEMEXP_STATE_STALE | VMEMEXP_STATE_REVOKED,
 } };
 
