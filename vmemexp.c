@@ -162,6 +162,12 @@
  */
 #define VMEMEXP_FENCE_INTERVAL	(HZ / 10)
 
+/*
+ * A thread adds so many notifiers to an mm before it waits for the invalidations that go on
+ * there.
+ */
+#define VMEMEXP_NOTIFIER_BATCH	64
+
 /* The kernel memory that describes one extent, as it is charged to the user, in bytes. */
 #define VMEMEXP_EXTENT_COST	512
 
@@ -828,7 +834,8 @@ static int vmemexp_inspect_sources(struct vmemexp_collect *collect)
 
 	for (i = 0; !ret && i < buf->nr_sources; i++) {
 		collect->error->range = i;
-		if (mmap_read_lock_killable(buf->mm))
+		/* A lock that is free is taken whatever signal is pending. */
+		if (fatal_signal_pending(current) || mmap_read_lock_killable(buf->mm))
 			return -EINTR;
 		vma = vma_lookup(buf->mm, buf->sources[i].start);
 		if (!i && vma)
@@ -1651,7 +1658,7 @@ static int vmemexp_may_overlap(const struct vmemexp_collect *collect)
 
 	if (buf->nr_extents == 1)
 		return 0;
-	if (READ_ONCE(buf->stale) ||
+	if (!IS_ENABLED(CONFIG_MMU_NOTIFIER) || READ_ONCE(buf->stale) ||
 	    buf->memory & (VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP))
 		return 1;
 	if (collect->nr_vmas > 1 && buf->memory != VMEMEXP_MEMORY_ANON)
@@ -1894,6 +1901,18 @@ static bool vmemexp_was_unmapped(const struct vmemexp_source *source,
 }
 
 /*
+ * Set @flag, and queue the work that looks at it. mm/ calls one notifier after the other, so
+ * only the first of a buffer does that.
+ */
+static void vmemexp_queue_once(struct vmemexp_buf *buf, bool *flag)
+{
+	if (READ_ONCE(*flag))
+		return;
+	WRITE_ONCE(*flag, true);
+	mod_delayed_work(vmemexp_wq, &buf->work, 0);
+}
+
+/*
  * mm/ neither reclaims nor migrates page frames, so it is their driver that clears
  * them, and takes them away. There is an exception: when mm/ splits a mapping, it
  * announces the one huge entry that may be there as cleared, and clears nothing. It
@@ -1912,9 +1931,8 @@ static void vmemexp_notify_clear(struct vmemexp_source *source,
 	if ((size == PMD_SIZE || size == PUD_SIZE) && IS_ALIGNED(range->start, size) &&
 	    vmemexp_is_mmap_writer(range->mm))
 		return;
-	WRITE_ONCE(buf->taken, true);
 	vmemexp_set_stale(source);
-	mod_delayed_work(vmemexp_wq, &buf->work, 0);
+	vmemexp_queue_once(buf, &buf->taken);
 }
 
 static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
@@ -1938,8 +1956,7 @@ static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 		break;
 	case MMU_NOTIFY_RELEASE:
 		vmemexp_set_stale(source);
-		WRITE_ONCE(source->buf->orphaned, true);
-		mod_delayed_work(vmemexp_wq, &source->buf->work, 0);
+		vmemexp_queue_once(source->buf, &source->buf->orphaned);
 		break;
 	case MMU_NOTIFY_CLEAR:
 		vmemexp_notify_clear(source, range);
@@ -1965,15 +1982,27 @@ static void vmemexp_unregister_notifiers(struct vmemexp_buf *buf)
 	vmemexp_remove_notifiers(buf, buf->nr_sources);
 }
 
-/* Wait until all invalidations that the notifiers were told of have ended. */
+/*
+ * Wait until all invalidations that the notifiers were told of have ended. The mm gives all
+ * that are open the same number, and a new one only when none is. So wait for the newest
+ * number that a notifier has: to wait for each notifier would be to wait for those that
+ * start meanwhile.
+ */
 static void vmemexp_wait_invalidated(struct vmemexp_buf *buf)
 {
+	struct mmu_interval_notifier *newest = &buf->sources[0].notifier, *other;
+	unsigned long ahead;
 	unsigned int i;
 
 	/* Pairs with the barrier in vmemexp_invalidate(). */
 	smp_mb();
-	for (i = 0; i < buf->nr_sources; i++)
-		mmu_interval_read_begin(&buf->sources[i].notifier);
+	for (i = 1; i < buf->nr_sources; i++) {
+		other = &buf->sources[i].notifier;
+		ahead = READ_ONCE(other->invalidate_seq) - READ_ONCE(newest->invalidate_seq);
+		if ((long)ahead > 0)
+			newest = other;
+	}
+	mmu_interval_read_begin(newest);
 }
 
 /* Have notifiers watch the source ranges in @mm. Hold the mm_struct, not the memory. */
@@ -1990,6 +2019,12 @@ static int vmemexp_register_notifiers(struct vmemexp_buf *buf, struct mm_struct 
 						   &vmemexp_notifier_ops);
 		if (ret)
 			goto err_remove;
+		/*
+		 * While an invalidation is open, mm/ collects new notifiers, and adds all
+		 * of them at its end, under a spinlock.
+		 */
+		if (i % VMEMEXP_NOTIFIER_BATCH == VMEMEXP_NOTIFIER_BATCH - 1)
+			mmu_interval_read_begin(&source->notifier);
 	}
 	mmgrab(mm);
 	buf->mm = mm;
@@ -3971,10 +4006,7 @@ static struct vmemexp_buf *vmemexp_alloc_buf(const struct vmemexp_request *reque
 	return buf;
 }
 
-/*
- * Build a buffer of the ranges. On an error, undo in the reverse order what was done, but for
- * the user's count of buffers, which goes down last.
- */
+/* Build a buffer of the ranges. On an error, undo in the reverse order what was done. */
 static struct vmemexp_buf *vmemexp_create(const struct vmemexp_request *request,
 					  struct vmemexp_error *error)
 {
@@ -3991,10 +4023,15 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_request *request,
 
 	if (!buf)
 		return ERR_PTR(-ENOMEM);
+	/* Notifiers are the first thing that others notice, so max_buffers= limits them. */
+	buf->user = vmemexp_get_user(buf, error);
+	ret = PTR_ERR_OR_ZERO(buf->user);
+	if (ret)
+		goto err_free;
 	/* Register before anything is checked, so that no unmapping is missed. */
 	ret = vmemexp_register_notifiers(buf, current->mm);
 	if (ret)
-		goto err_free;
+		goto err_put_user;
 	ret = vmemexp_inspect_sources(&collect);
 	if (ret)
 		goto err_put_file;
@@ -4002,10 +4039,6 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_request *request,
 	if (buf->pfnmap)
 		vmemexp_wait_invalidated(buf);
 
-	buf->user = vmemexp_get_user(buf, error);
-	ret = PTR_ERR_OR_ZERO(buf->user);
-	if (ret)
-		goto err_put_file;
 	ret = vmemexp_charge_range(buf, error);
 	if (ret)
 		goto err_put_file;
@@ -4034,9 +4067,8 @@ err_put_file:
 	if (buf->file)
 		fput(buf->file);
 	vmemexp_leave_mm_sync(buf);
-	/* That may have waited, and max_buffers= limits the buffers that exist. */
-	if (!IS_ERR_OR_NULL(buf->user))
-		vmemexp_put_user(buf->user);
+err_put_user:
+	vmemexp_put_user(buf->user);
 err_free:
 	dma_resv_fini(&buf->fences);
 	vmemexp_free_buf(buf);
@@ -4156,10 +4188,19 @@ static int vmemexp_answer_known(const struct vmemexp_answer *answer, struct dma_
  */
 static struct vmemexp_range *vmemexp_copy_ranges(const struct vmemexp_export *arg)
 {
+	size_t size = array_size(arg->nr_ranges, sizeof(struct vmemexp_range));
+	struct vmemexp_range *ranges;
+
 	if (arg->ranges != (uintptr_t)arg->ranges)
 		return ERR_PTR(-EFAULT);
-	return vmemdup_user(u64_to_user_ptr(arg->ranges),
-			    array_size(arg->nr_ranges, sizeof(struct vmemexp_range)));
+	ranges = kvmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!ranges)
+		return ERR_PTR(-ENOMEM);
+	if (copy_from_user(ranges, u64_to_user_ptr(arg->ranges), size)) {
+		kvfree(ranges);
+		return ERR_PTR(-EFAULT);
+	}
+	return ranges;
 }
 
 /*
