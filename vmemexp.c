@@ -164,9 +164,9 @@
 
 /*
  * A thread adds so many notifiers to an mm before it waits for the invalidations that go on
- * there.
+ * there. No limit on what a user may export has been looked at by then.
  */
-#define VMEMEXP_NOTIFIER_BATCH	64
+#define VMEMEXP_NOTIFIER_BATCH	16
 
 /* The kernel memory that describes one extent, as it is charged to the user, in bytes. */
 #define VMEMEXP_EXTENT_COST	512
@@ -4006,7 +4006,10 @@ static struct vmemexp_buf *vmemexp_alloc_buf(const struct vmemexp_request *reque
 	return buf;
 }
 
-/* Build a buffer of the ranges. On an error, undo in the reverse order what was done. */
+/*
+ * Build a buffer of the ranges. On an error, undo in the reverse order what was done, but for
+ * the user's count of buffers, which goes down last.
+ */
 static struct vmemexp_buf *vmemexp_create(const struct vmemexp_request *request,
 					  struct vmemexp_error *error)
 {
@@ -4023,15 +4026,10 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_request *request,
 
 	if (!buf)
 		return ERR_PTR(-ENOMEM);
-	/* Notifiers are the first thing that others notice, so max_buffers= limits them. */
-	buf->user = vmemexp_get_user(buf, error);
-	ret = PTR_ERR_OR_ZERO(buf->user);
-	if (ret)
-		goto err_free;
 	/* Register before anything is checked, so that no unmapping is missed. */
 	ret = vmemexp_register_notifiers(buf, current->mm);
 	if (ret)
-		goto err_put_user;
+		goto err_free;
 	ret = vmemexp_inspect_sources(&collect);
 	if (ret)
 		goto err_put_file;
@@ -4039,6 +4037,10 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_request *request,
 	if (buf->pfnmap)
 		vmemexp_wait_invalidated(buf);
 
+	buf->user = vmemexp_get_user(buf, error);
+	ret = PTR_ERR_OR_ZERO(buf->user);
+	if (ret)
+		goto err_put_file;
 	ret = vmemexp_charge_range(buf, error);
 	if (ret)
 		goto err_put_file;
@@ -4067,8 +4069,9 @@ err_put_file:
 	if (buf->file)
 		fput(buf->file);
 	vmemexp_leave_mm_sync(buf);
-err_put_user:
-	vmemexp_put_user(buf->user);
+	/* That may have waited, and max_buffers= limits the buffers that exist. */
+	if (!IS_ERR_OR_NULL(buf->user))
+		vmemexp_put_user(buf->user);
 err_free:
 	dma_resv_fini(&buf->fences);
 	vmemexp_free_buf(buf);

@@ -2059,6 +2059,7 @@ TEST_F(files, none_left_is_emfile_and_leaves_nothing)
 
 	expected.err_reason = VMEMEXP_REASON_NONE;
 	expected.err_addr = 0;
+	expected.err_range = 0;
 	use_up_files(_metadata, &self->old_limit);
 	ret = _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd);
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &self->old_limit));

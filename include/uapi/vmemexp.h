@@ -340,9 +340,6 @@ struct vmemexp_range {
  *            (%VMEMEXP_REASON_ALIGNMENT).
  * EFAULT     The range leaves the user address space
  *            (%VMEMEXP_REASON_NOT_MAPPED).
- * EDQUOT     The user has ``max_buffers=`` buffers already, and the caller
- *            lacks %CAP_SYS_RESOURCE (%VMEMEXP_REASON_QUOTA). This does not matter
- *            where the range is a mapping of a dma-buf.
  * EFAULT     A page is not mapped (%VMEMEXP_REASON_NOT_MAPPED) or not readable
  *            (%VMEMEXP_REASON_NOT_READABLE).
  * EACCES     %O_RDWR was asked of a read-only mapping
@@ -356,6 +353,8 @@ struct vmemexp_range {
  *            (%VMEMEXP_REASON_MIXED).
  * EPERM      The mapping is a private one of page frames
  *            (%VMEMEXP_REASON_PRIVATE).
+ * EDQUOT     The user has ``max_buffers=`` buffers already, and the caller
+ *            lacks %CAP_SYS_RESOURCE (%VMEMEXP_REASON_QUOTA).
  * ENOMEM     The pages would exceed the user's %RLIMIT_MEMLOCK and the caller
  *            lacks %CAP_IPC_LOCK (%VMEMEXP_REASON_LIMIT), or the kernel is out
  *            of memory (%VMEMEXP_REASON_NONE).
