@@ -268,6 +268,135 @@ TEST_F(lib, the_last_reference_unpins)
 	EXPECT_SOON(before, accounted_pages());
 }
 
+/* ---- several ranges ---- */
+
+/* The dma-buf shows the ranges one after the other, from its offset on. */
+static void __expect_ranges_shown(struct __test_metadata *_metadata, struct vmemexp_buf *buf,
+				  const struct iovec *iov, unsigned int n)
+{
+	const size_t size = vmemexp_buf_size(buf);
+	uint8_t *view = mmap(NULL, size, PROT_READ, MAP_SHARED, vmemexp_buf_fd(buf), 0);
+	size_t at = vmemexp_buf_offset(buf);
+
+	ASSERT_NE(MAP_FAILED, (void *)view);
+	for (unsigned int i = 0; i < n; i++) {
+		EXPECT_EQ(0, memcmp(view + at, iov[i].iov_base, iov[i].iov_len)) {
+			TH_LOG("range %u", i);
+		}
+		at += iov[i].iov_len;
+	}
+	munmap(view, size);
+}
+
+#define expect_ranges_shown(iov, n) \
+	__expect_ranges_shown(_metadata, self->buf, iov, n)
+
+#define exportv(iov, n, flags)						\
+	ASSERT_CALL(vmemexp_exportv(self->v, iov, n, flags, &self->buf, &self->err, NULL))
+
+TEST_F(lib, ranges_are_shown_one_after_the_other)
+{
+	struct vmemexp_query query = { .size = sizeof(query) };
+	const struct iovec iov[] = {
+		{ self->p + 9 * self->page, 3 * self->page },
+		{ self->p, 2 * self->page },
+		{ self->p + 5 * self->page, self->page },
+	};
+	uint8_t *view;
+
+	for (unsigned int n = 1; n <= 3; n++) {
+		const unsigned int pages = n == 1 ? 3 : n == 2 ? 5 : 6;
+
+		exportv(iov, n, 0);
+		EXPECT_EQ(0, self->err.err);
+		EXPECT_EQ(0, vmemexp_buf_offset(self->buf));
+		ASSERT_EQ(pages * self->page, vmemexp_buf_size(self->buf));
+		expect_ranges_shown(iov, n);
+		EXPECT_EQ(0, vmemexp_buf_query(self->buf, &query));
+		EXPECT_EQ(n, query.nr_ranges);
+		EXPECT_EQ(pages * self->page, query.length);
+
+		/* Both ways. */
+		view = mmap(NULL, pages * self->page, RW, MAP_SHARED, vmemexp_buf_fd(self->buf), 0);
+		ASSERT_NE(MAP_FAILED, (void *)view);
+		fill(self->p, self->size, 10 + n);
+		expect_ranges_shown(iov, n);
+		fill(view, pages * self->page, 20 + n);
+		expect_ranges_shown(iov, n);
+		munmap(view, pages * self->page);
+		vmemexp_buf_unref(self->buf);
+	}
+	self->buf = NULL;
+}
+
+TEST_F(lib, ranges_may_begin_and_end_anywhere_outside)
+{
+	const struct iovec iov[] = {
+		{ self->p + 9 * self->page + 100, 3 * self->page - 100 },
+		{ self->p + 5 * self->page, self->page },
+		{ self->p, 2 * self->page - 200 },
+	};
+	const struct iovec inside[] = {
+		iov[0], { self->p + 5 * self->page, self->page - 8 }, iov[2],
+	};
+	struct vmemexp_buf *none = (void *)1;
+	unsigned int err_range = 4;
+
+	exportv(iov, 3, VMEMEXP_ROUND);
+	EXPECT_EQ(100, vmemexp_buf_offset(self->buf));
+	EXPECT_EQ(6 * self->page, vmemexp_buf_size(self->buf));
+	expect_ranges_shown(iov, 3);
+
+	EXPECT_ERRNO(EINVAL, vmemexp_exportv(self->v, iov, 3, 0, &none, &self->err, &err_range));
+	EXPECT_EQ(VMEMEXP_REASON_ALIGNMENT, self->err.reason);
+	EXPECT_EQ(to_u64(iov[0].iov_base), self->err.addr);
+	EXPECT_EQ(0, err_range);
+	EXPECT_EQ(NULL, none);
+	EXPECT_ERRNO(EINVAL, vmemexp_exportv(self->v, inside, 3, VMEMEXP_ROUND, &none, &self->err,
+					     &err_range));
+	EXPECT_EQ(VMEMEXP_REASON_ALIGNMENT, self->err.reason);
+	EXPECT_EQ(1, err_range);
+}
+
+TEST_F(lib, the_range_that_is_wrong_is_told)
+{
+	const struct iovec iov[] = {
+		{ self->p, self->page },
+		{ self->p + 2 * self->page, 3 * self->page },
+		{ self->p + 8 * self->page, self->page },
+	};
+	struct vmemexp_buf *none = (void *)1;
+	uint8_t *hole = self->p + 3 * self->page;
+	unsigned int err_range = 4;
+
+	ASSERT_EQ(0, munmap(hole, self->page));
+	EXPECT_ERRNO(EFAULT, vmemexp_exportv(self->v, iov, 3, 0, &none, &self->err, &err_range));
+	EXPECT_EQ(VMEMEXP_REASON_NOT_MAPPED, self->err.reason);
+	EXPECT_EQ(to_u64(hole), self->err.addr);
+	EXPECT_EQ(1, err_range);
+	EXPECT_EQ(NULL, none);
+	EXPECT_ERRNO(EINVAL, vmemexp_exportv(self->v, iov, 0, 0, &none, &self->err, &err_range));
+	EXPECT_EQ(VMEMEXP_REASON_RANGES, self->err.reason);
+	EXPECT_EQ(0, err_range);
+}
+
+TEST_F(lib, get_leaves_what_ranges_were_exported_of_alone)
+{
+	const struct iovec iov[] = {
+		{ self->p, self->page }, { self->p + self->page, self->page },
+	};
+	const long before = accounted_pages();
+	struct vmemexp_buf *buf;
+
+	exportv(iov, 2, 0);
+	get(self->p, 2 * self->page, &buf);
+	EXPECT_NE(buf, self->buf);
+	vmemexp_buf_unref(buf);
+	vmemexp_forget(self->v, self->p, self->size);
+	EXPECT_SOON(before + 2, accounted_pages());
+	expect_ranges_shown(iov, 2);
+}
+
 /* ---- syncs ---- */
 
 /* A buffer that a device works on a copy of, so that a sync that is missing shows. */
@@ -289,6 +418,7 @@ FIXTURE(lib_sync)
 FIXTURE_VARIANT(lib_sync)
 {
 	size_t offset;
+	bool in_ranges;
 };
 
 FIXTURE_VARIANT_ADD(lib_sync, whole_pages) {};
@@ -296,6 +426,12 @@ FIXTURE_VARIANT_ADD(lib_sync, whole_pages) {};
 FIXTURE_VARIANT_ADD(lib_sync, unaligned)
 {
 	.offset = 100,
+};
+
+FIXTURE_VARIANT_ADD(lib_sync, unaligned_ranges)
+{
+	.offset = 100,
+	.in_ranges = true,
 };
 
 FIXTURE_SETUP(lib_sync)
@@ -311,7 +447,17 @@ FIXTURE_SETUP(lib_sync)
 	self->offset = variant->offset;
 	self->length = self->size - 2 * variant->offset;
 	self->p = map_scattered(_metadata, self->page);
-	export(self->p + self->offset, self->length, variant->offset ? VMEMEXP_ROUND : 0);
+	if (variant->in_ranges) {
+		const struct iovec iov[] = {
+			{ self->p + self->offset, 2 * self->page - self->offset },
+			{ self->p + 2 * self->page, 5 * self->page },
+			{ self->p + 7 * self->page, self->size - 7 * self->page - self->offset },
+		};
+
+		exportv(iov, 3, VMEMEXP_ROUND);
+	} else {
+		export(self->p + self->offset, self->length, variant->offset ? VMEMEXP_ROUND : 0);
+	}
 	self->session = test_importer_open();
 	ret = _test_importer_attach(self->session, vmemexp_buf_fd(self->buf), IMPORTER_DEV_SHADOW);
 	if (ret == -EOPNOTSUPP)

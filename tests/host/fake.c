@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/param.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -28,6 +29,7 @@ static struct file {
 	bool foreign;
 	uint32_t state, memory;
 	uint64_t size, offset, length;
+	uint32_t nr_ranges;
 } files[MAX_FILES];
 static unsigned int next_file;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -37,6 +39,8 @@ void fake_reset(void)
 	memset(&fake, 0, sizeof(fake));
 	fake.memory = VMEMEXP_MEMORY_ANON;
 	fake.state = VMEMEXP_STATE_TRACKED;
+	fake.export_size = sizeof(struct vmemexp_export);
+	fake.query_size = sizeof(struct vmemexp_query);
 }
 
 static int add_file(struct file file, bool cloexec)
@@ -134,24 +138,58 @@ int __wrap_open64(const char *path, int flags, ...)
 	return open_device(path, flags);
 }
 
+/* Does a structure have anything but zeroes where a driver knows no field? */
+static bool has_more(const void *cmd, size_t known, size_t size)
+{
+	const unsigned char *bytes = cmd;
+
+	while (size > known)
+		if (bytes[--size])
+			return true;
+	return false;
+}
+
+/* Keeps the ranges of a list. Returns whether there is one, or none is asked for. */
+static bool read_ranges(struct vmemexp_export *cmd, uint64_t *length)
+{
+	*length = cmd->length;
+	if (cmd->nr_ranges > VMEMEXP_MAX_RANGES ||
+	    (cmd->nr_ranges ? cmd->vaddr || cmd->length : !!cmd->ranges)) {
+		cmd->err_reason = VMEMEXP_REASON_RANGES;
+		errno = EINVAL;
+		return false;
+	}
+	if (cmd->nr_ranges)
+		memcpy(fake.ranges, (void *)(uintptr_t)cmd->ranges,
+		       cmd->nr_ranges * sizeof(*fake.ranges));
+	for (uint32_t i = 0; i < cmd->nr_ranges; i++)
+		*length += fake.ranges[i].length;
+	return true;
+}
+
 static int export(struct vmemexp_export *cmd)
 {
 	struct vmemexp_export answer;
-	size_t size = fake.is_old ? VMEMEXP_EXPORT_SIZE_VER0 : sizeof(*cmd);
+	uint64_t length, vaddr;
 
 	fake.nr_exports++;
 	fake.export = *cmd;
-	/* As an old driver does with fields that it does not know. */
-	if (cmd->size != sizeof(*cmd) || cmd->state || cmd->reserved)
+	if (cmd->size != sizeof(*cmd) || cmd->state || cmd->reserved || cmd->err_range ||
+	    has_more(cmd, fake.export_size, sizeof(*cmd)))
 		return fail(E2BIG);
+	if (!read_ranges(cmd, &length))
+		return -1;
 	if (is_to_fail(VMEMEXP_IOC_EXPORT)) {
 		cmd->err_reason = fake.fail_reason;
 		cmd->err_addr = fake.fail_addr;
+		if (cmd->nr_ranges)
+			cmd->err_range = fake.fail_range;
 		return -1;
 	}
+	vaddr = cmd->nr_ranges ? fake.ranges[0].vaddr : cmd->vaddr;
 	answer = *cmd;
-	answer.offset = fake.offset ? fake.offset : cmd->vaddr % FAKE_PAGE;
-	answer.dmabuf_size = (answer.offset + cmd->length + FAKE_PAGE - 1) & -(uint64_t)FAKE_PAGE;
+	answer.offset = fake.offset ? fake.offset : vaddr % FAKE_PAGE;
+	answer.dmabuf_size = (answer.offset + length + FAKE_PAGE - 1) & -(uint64_t)FAKE_PAGE;
 	answer.memory = fake.memory;
 	answer.state = fake.foreign ? 0 : fake.state;
 	answer.nr_extents = !fake.foreign;
@@ -162,9 +200,10 @@ static int export(struct vmemexp_export *cmd)
 		.memory = fake.memory,
 		.size = answer.dmabuf_size,
 		.offset = answer.offset,
-		.length = cmd->length,
+		.length = length,
+		.nr_ranges = cmd->nr_ranges ? cmd->nr_ranges : 1,
 	}, cmd->fd_flags & O_CLOEXEC);
-	memcpy(cmd, &answer, size);
+	memcpy(cmd, &answer, fake.export_size);
 	return 0;
 }
 
@@ -177,6 +216,8 @@ static int query(struct vmemexp_query *cmd)
 		return -1;
 	if (cmd->size < VMEMEXP_QUERY_SIZE_VER0 || cmd->flags)
 		return fail(EINVAL);
+	if (has_more(cmd, fake.query_size, MIN(cmd->size, sizeof(*cmd))))
+		return fail(E2BIG);
 	if (fcntl(cmd->fd, F_GETFD) < 0)
 		return fail(EBADF);
 	if (!file || file->kind != DMABUF || file->foreign)
@@ -188,6 +229,8 @@ static int query(struct vmemexp_query *cmd)
 	cmd->memory = file->memory;
 	cmd->attachments = fake.attachments;
 	cmd->state = file->state;
+	if (cmd->size > VMEMEXP_QUERY_SIZE_VER0 && fake.query_size > VMEMEXP_QUERY_SIZE_VER0)
+		cmd->nr_ranges = file->nr_ranges;
 	return 0;
 }
 

@@ -24,6 +24,7 @@ struct fake {
 	char path[64];
 	int open_flags;
 	struct vmemexp_export export;
+	struct vmemexp_range ranges[VMEMEXP_MAX_RANGES];
 	struct vmemexp_sync sync;
 	uint64_t whole_flags;
 	int whole_fd;
@@ -34,8 +35,9 @@ struct fake {
 	int fail_errno;
 	uint32_t fail_reason;
 	uint64_t fail_addr;
-	/* It knows nothing behind the first release of the export. */
-	bool is_old;
+	uint32_t fail_range;
+	/* The bytes that it knows of these structures; of an old driver, fewer than all. */
+	uint32_t export_size, query_size;
 	/* Of what is exported from now on. */
 	uint32_t memory;
 	uint32_t state;

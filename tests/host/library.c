@@ -280,16 +280,31 @@ static void export_of_what_cannot_be_pinned_is_called_once(void)
 	EXPECT(err.reason == VMEMEXP_REASON_UNPINNABLE && fake.nr_exports == 1);
 }
 
+static void be_old(uint32_t export_size)
+{
+	fake.export_size = export_size;
+	fake.query_size = VMEMEXP_QUERY_SIZE_VER0;
+}
+
 static void export_works_with_an_old_driver(void)
 {
-	struct vmemexp_buf *buf;
+	static const uint32_t sizes[] = { VMEMEXP_EXPORT_SIZE_VER0, VMEMEXP_EXPORT_SIZE_VER1 };
 
-	fake.is_old = true;
-	buf = export(100, SIZE, VMEMEXP_ROUND);
-	EXPECT(vmemexp_buf_offset(buf) == 100 && vmemexp_buf_size(buf) == SIZE + PAGE);
-	vmemexp_buf_unref(buf);
-	EXPECT(get_unref(0, SIZE, 0) == get_unref(0, SIZE, 0));
-	EXPECT(fake.nr_exports == 2);
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		struct vmemexp_query query = { .size = sizeof(query) };
+		struct vmemexp_buf *buf;
+
+		be_old(sizes[i]);
+		fake.nr_exports = 0;
+		buf = export(100, SIZE, VMEMEXP_ROUND);
+		EXPECT(vmemexp_buf_offset(buf) == 100 && vmemexp_buf_size(buf) == SIZE + PAGE);
+		EXPECT(!vmemexp_buf_query(buf, &query));
+		EXPECT(query.length == SIZE && !query.nr_ranges);
+		vmemexp_buf_unref(buf);
+		EXPECT(get_unref(0, SIZE, 0) == get_unref(0, SIZE, 0));
+		EXPECT(fake.nr_exports == 2);
+		vmemexp_forget(v, ADDR, SIZE);
+	}
 }
 
 static void aligned_size_is_whole_pages(void)
@@ -304,6 +319,198 @@ static void aligned_size_is_whole_pages(void)
 	EXPECT(vmemexp_aligned_size(SIZE_MAX - page + 1) == SIZE_MAX - page + 1);
 	EXPECT(vmemexp_aligned_size(SIZE_MAX - page + 2) == 0);
 	EXPECT(vmemexp_aligned_size(SIZE_MAX) == 0);
+}
+
+/* ---- several ranges ---- */
+
+/* In this order in the dma-buf, and otherwise in memory. */
+static const struct iovec three[] = {
+	{ (char *)ADDR + 8 * PAGE, 2 * PAGE },
+	{ ADDR, PAGE },
+	{ (char *)ADDR + 4 * PAGE, 3 * PAGE },
+};
+
+static struct vmemexp_buf *exportv(const struct iovec *iov, unsigned int n, unsigned int flags)
+{
+	struct vmemexp_error err = { 1, 2, 3 };
+	struct vmemexp_buf *buf = NULL;
+	unsigned int err_range = 4;
+
+	EXPECT(!vmemexp_exportv(v, iov, n, flags, &buf, &err, &err_range));
+	EXPECT(!err.err && !err.reason && !err.addr && !err_range);
+	return buf;
+}
+
+static void expect_asked_for(const struct iovec *iov, unsigned int n)
+{
+	EXPECT(fake.export.nr_ranges == n);
+	EXPECT(!fake.export.vaddr && !fake.export.length);
+	for (unsigned int i = 0; i < n; i++)
+		EXPECT(fake.ranges[i].vaddr == (uintptr_t)iov[i].iov_base &&
+		       fake.ranges[i].length == iov[i].iov_len);
+}
+
+static void exportv_asks_for_all_ranges_in_their_order(void)
+{
+	struct vmemexp_query query = { .size = sizeof(query) };
+	struct vmemexp_buf *buf = exportv(three, 3, 0);
+
+	expect_asked_for(three, 3);
+	EXPECT(fake.export.size == sizeof(fake.export) && !fake.export.flags);
+	EXPECT(fake.export.fd_flags == (O_RDWR | O_CLOEXEC));
+	EXPECT(!vmemexp_buf_offset(buf) && vmemexp_buf_size(buf) == 6 * PAGE);
+	EXPECT(fcntl(vmemexp_buf_fd(buf), F_GETFD) == FD_CLOEXEC);
+	EXPECT(!vmemexp_buf_query(buf, &query));
+	EXPECT(query.nr_ranges == 3 && query.length == 6 * PAGE);
+	vmemexp_buf_unref(buf);
+
+	buf = exportv(three + 1, 2, VMEMEXP_RDONLY | VMEMEXP_CONTIGUOUS | VMEMEXP_ROUND);
+	expect_asked_for(three + 1, 2);
+	EXPECT(fake.export.flags == (VMEMEXP_EXPORT_CONTIGUOUS | VMEMEXP_EXPORT_UNALIGNED));
+	EXPECT(fake.export.fd_flags == (O_RDONLY | O_CLOEXEC));
+	EXPECT(fake.nr_exports == 2);
+	vmemexp_buf_unref(buf);
+	EXPECT(!vmemexp_exportv(v, three, 3, 0, &buf, NULL, NULL));
+	vmemexp_buf_unref(buf);
+}
+
+static void exportv_takes_as_many_as_the_driver(void)
+{
+	struct iovec *iov = calloc(VMEMEXP_MAX_RANGES, sizeof(*iov));
+
+	for (unsigned int i = 0; i < VMEMEXP_MAX_RANGES; i++)
+		iov[i] = (struct iovec) { at(2 * i * PAGE), PAGE };
+	vmemexp_buf_unref(exportv(iov, VMEMEXP_MAX_RANGES, 0));
+	expect_asked_for(iov, VMEMEXP_MAX_RANGES);
+	free(iov);
+}
+
+static void exportv_of_one_range_works_with_an_old_driver(void)
+{
+	be_old(VMEMEXP_EXPORT_SIZE_VER1);
+	vmemexp_buf_unref(exportv(three, 1, 0));
+	EXPECT(fake.export.vaddr == (uintptr_t)three->iov_base);
+	EXPECT(fake.export.length == three->iov_len);
+	EXPECT(!fake.export.ranges && !fake.export.nr_ranges);
+}
+
+static void exportv_tells_that_a_driver_is_too_old(void)
+{
+	static const uint32_t sizes[] = { VMEMEXP_EXPORT_SIZE_VER0, VMEMEXP_EXPORT_SIZE_VER1 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		struct vmemexp_error err = { 1, 2, 3 };
+		struct vmemexp_buf *buf = (void *)1;
+		unsigned int err_range = 4;
+		char why[256];
+
+		be_old(sizes[i]);
+		EXPECT_ERRNO(E2BIG, vmemexp_exportv(v, three, 3, 0, &buf, &err, &err_range));
+		EXPECT(err.err == E2BIG && !err.reason && !err.addr && !err_range && !buf);
+		EXPECT(!strcmp(vmemexp_strerror(&err, why, sizeof(why)),
+			       "the driver is too old for several ranges in one dma-buf"));
+		EXPECT(fake.nr_exports == i + 1);
+	}
+}
+
+static void exportv_refuses_what_is_no_list(void)
+{
+	struct iovec iov[VMEMEXP_MAX_RANGES + 1] = { { ADDR, PAGE } };
+	const struct {
+		const struct iovec *iov;
+		unsigned int n;
+	} cases[] = {
+		{ NULL, 0 }, { NULL, 1 }, { NULL, 2 }, { three, 0 },
+		{ iov, VMEMEXP_MAX_RANGES + 1 }, { iov, UINT32_MAX },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct vmemexp_error err = { 1, 2, 3 };
+		struct vmemexp_buf *buf = (void *)1;
+		unsigned int err_range = 4;
+
+		EXPECT_ERRNO(EINVAL, vmemexp_exportv(v, cases[i].iov, cases[i].n, 0, &buf, &err,
+						     &err_range));
+		EXPECT(err.err == EINVAL && err.reason == VMEMEXP_REASON_RANGES && !err.addr);
+		EXPECT(!err_range && !buf);
+	}
+	EXPECT(!fake.nr_exports);
+}
+
+static void exportv_refuses_bad_arguments_itself(void)
+{
+	struct vmemexp_error err = { 1, 2, 3 };
+	struct vmemexp_buf *buf = (void *)1;
+	unsigned int err_range = 4;
+
+	EXPECT_ERRNO(EINVAL, vmemexp_exportv(NULL, three, 3, 0, &buf, &err, &err_range));
+	EXPECT(err.err == EINVAL && err.reason == VMEMEXP_REASON_NONE && !err_range && !buf);
+	EXPECT_ERRNO(EINVAL, vmemexp_exportv(v, three, 3, 0, NULL, &err, &err_range));
+	EXPECT(err.reason == VMEMEXP_REASON_NONE);
+	/* Before it looks at the list. */
+	EXPECT_ERRNO(EINVAL, vmemexp_exportv(v, NULL, 0, 8, &buf, &err, NULL));
+	EXPECT(err.reason == VMEMEXP_REASON_FLAGS);
+	EXPECT(!fake.nr_exports);
+}
+
+static void exportv_tells_which_range_is_wrong(void)
+{
+	struct vmemexp_error err;
+	unsigned int err_range;
+	struct vmemexp_buf *buf;
+
+	fail_next(VMEMEXP_IOC_EXPORT, 3, EFAULT);
+	fake.fail_reason = VMEMEXP_REASON_NOT_MAPPED;
+	fake.fail_addr = 0x7000;
+	fake.fail_range = 2;
+	EXPECT_ERRNO(EFAULT, vmemexp_exportv(v, three, 3, 0, &buf, &err, &err_range));
+	EXPECT(err.reason == VMEMEXP_REASON_NOT_MAPPED && err.addr == 0x7000 && err_range == 2);
+	EXPECT_ERRNO(EFAULT, vmemexp_exportv(v, three, 3, 0, &buf, NULL, NULL));
+	EXPECT_ERRNO(EFAULT, vmemexp_exportv(v, three, 1, 0, &buf, &err, &err_range));
+	EXPECT(!err_range);
+	EXPECT(fake.nr_exports == 3);
+
+	/* What the answer has is not in the next question: a driver would refuse that. */
+	fail_next(VMEMEXP_IOC_EXPORT, TRIES_AT_LEAST - 1, EAGAIN);
+	fake.fail_reason = VMEMEXP_REASON_CHANGED;
+	vmemexp_buf_unref(exportv(three, 3, 0));
+	expect_asked_for(three, 3);
+	EXPECT(fake.nr_exports == 3 + TRIES_AT_LEAST);
+}
+
+static void begin_counts_through_all_ranges(void)
+{
+	const struct vmemexp_area rows = { .offset = PAGE, .length = 8, .rows = 5, .stride = PAGE };
+	const struct vmemexp_area last = { .offset = 6 * PAGE - 101, .length = 1 };
+	const struct vmemexp_area beyond = { .offset = 6 * PAGE - 100, .length = 1 };
+	struct iovec iov[] = { three[0], three[1], three[2] };
+	struct vmemexp_buf *buf;
+
+	iov[0].iov_base = at(8 * PAGE + 100);
+	iov[0].iov_len -= 100;
+	buf = exportv(iov, 3, VMEMEXP_ROUND);
+	EXPECT(vmemexp_buf_offset(buf) == 100);
+	EXPECT(!vmemexp_begin(buf, RW, NULL));
+	EXPECT(fake.sync.offset == 100 && fake.sync.length == 6 * PAGE - 100);
+	EXPECT(!vmemexp_end(buf));
+	EXPECT(!vmemexp_begin(buf, RW, &rows));
+	EXPECT(fake.sync.offset == PAGE + 100 && fake.sync.rows == 5);
+	EXPECT(!vmemexp_end(buf));
+	EXPECT(!vmemexp_begin(buf, RW, &last));
+	EXPECT(fake.sync.offset == 6 * PAGE - 1);
+	EXPECT(!vmemexp_end(buf));
+	EXPECT_ERRNO(EINVAL, vmemexp_begin(buf, RW, &beyond));
+	vmemexp_buf_unref(buf);
+}
+
+static void exportv_is_not_found_by_get(void)
+{
+	struct vmemexp_buf *list = exportv(three, 3, 0), *one = exportv(three, 1, 0), *buf;
+
+	buf = get_unref(8 * PAGE, 2 * PAGE, 0);
+	EXPECT(buf != list && buf != one && fake.nr_exports == 3);
+	vmemexp_buf_unref(list);
+	vmemexp_buf_unref(one);
 }
 
 /* ---- buffers ---- */
@@ -944,12 +1151,13 @@ static void a_child_does_not_find_its_parents_exports(void)
 
 static void strerror_has_a_sentence_for_every_reason(void)
 {
-	char texts[VMEMEXP_REASON_ENCRYPTED + 1][256];
+	char texts[VMEMEXP_REASON_RANGES + 1][256];
 
-	for (uint32_t reason = 1; reason <= VMEMEXP_REASON_ENCRYPTED; reason++) {
+	for (uint32_t reason = 1; reason <= VMEMEXP_REASON_RANGES; reason++) {
 		struct vmemexp_error err = { EFAULT, reason, 0x7f1234567000 };
 		bool about_the_address = reason != VMEMEXP_REASON_FLAGS &&
-					 reason != VMEMEXP_REASON_QUOTA;
+					 reason != VMEMEXP_REASON_QUOTA &&
+					 reason != VMEMEXP_REASON_RANGES;
 
 		memset(texts[reason], 'x', sizeof(texts[reason]));
 		EXPECT(vmemexp_strerror(&err, texts[reason], 256) == texts[reason]);
@@ -969,7 +1177,7 @@ static void strerror_falls_back_to_errno(void)
 	char text[64];
 
 	EXPECT(!strcmp(vmemexp_strerror(&err, text, sizeof(text)), "Too many open files"));
-	for (err.reason = VMEMEXP_REASON_ENCRYPTED + 1; err.reason < 100; err.reason++)
+	for (err.reason = VMEMEXP_REASON_RANGES + 1; err.reason < 100; err.reason++)
 		EXPECT(!strcmp(vmemexp_strerror(&err, text, sizeof(text)), "Too many open files"));
 	err.reason = UINT32_MAX;
 	EXPECT(!strcmp(vmemexp_strerror(&err, text, sizeof(text)), "Too many open files"));
@@ -1131,6 +1339,15 @@ static const struct test tests[] = {
 	TEST(export_of_what_cannot_be_pinned_is_called_once),
 	TEST(export_works_with_an_old_driver),
 	TEST(aligned_size_is_whole_pages),
+	TEST(exportv_asks_for_all_ranges_in_their_order),
+	TEST(exportv_takes_as_many_as_the_driver),
+	TEST(exportv_of_one_range_works_with_an_old_driver),
+	TEST(exportv_tells_that_a_driver_is_too_old),
+	TEST(exportv_refuses_what_is_no_list),
+	TEST(exportv_refuses_bad_arguments_itself),
+	TEST(exportv_tells_which_range_is_wrong),
+	TEST(begin_counts_through_all_ranges),
+	TEST(exportv_is_not_found_by_get),
 	TEST(the_last_unref_closes_the_descriptor),
 	TEST(buffers_keep_the_device_open),
 	TEST(query_describes_the_buffer),

@@ -30,7 +30,9 @@ class Driver:
 
     def __init__(self):
         self.exports, self.syncs, self.whole = [], [], []
-        self.errors = []
+        self.ranges = []
+        self.errors, self.wrong_range = [], 0
+        self.is_old = False
         self.extents, self.state, self.offset = 1, 2, 0
 
     def ioctl(self, fd, request, argument):
@@ -39,10 +41,15 @@ class Driver:
             error, reason, where = self.errors.pop(0)
             if request == vmemexp._IOC_EXPORT:
                 struct.pack_into("=IQ", argument, 60, reason, where)
+                struct.pack_into("=I", argument, 92, self.wrong_range)
             raise OSError(error, os.strerror(error))
         if request == vmemexp._IOC_EXPORT:
             fields = list(vmemexp._EXPORT.unpack(argument))
+            if self.is_old and any(argument[80:]):
+                raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
             self.exports.append(fields[:])
+            numbers = (ctypes.c_uint64 * (2 * fields[15])).from_address(fields[14] or 1)
+            self.ranges = list(zip(numbers[::2], numbers[1::2]))
             fields[5] = os.memfd_create("fake")
             fields[6], fields[7], fields[8], fields[12] = self.offset, 16 * PAGE, self.extents, self.state
             vmemexp._EXPORT.pack_into(argument, 0, *fields)
@@ -93,7 +100,7 @@ class Record(unittest.TestCase):
         for name in ("READ", "WRITE", "RW", "START", "END", "OBSERVER"):
             self.assertEqual(recorded["SYNC_" + name], getattr(vmemexp, name), name)
         for name in ("IOC_EXPORT", "IOC_SYNC", "EXPORT_UNALIGNED", "EXPORT_CONTIGUOUS",
-                     "REASON_CHANGED"):
+                     "REASON_CHANGED", "REASON_RANGES", "MAX_RANGES"):
             self.assertEqual(recorded[name], getattr(vmemexp, "_" + name), name)
         reasons = [name for name in recorded if name.startswith("REASON_")]
         self.assertEqual(len(reasons), len(vmemexp._REASONS))
@@ -122,10 +129,9 @@ class Record(unittest.TestCase):
         strerror.restype = ctypes.c_char_p
         for reason in range(len(vmemexp._REASONS) + 1):
             text = ctypes.create_string_buffer(256)
-            strerror(ctypes.byref(Error(errno.EPERM, reason, 0x7f1234567000)), text,
-                     ctypes.c_size_t(256))
-            sentence = vmemexp._reason(reason, 0x7f1234567000) or os.strerror(errno.EPERM)
-            self.assertEqual(text.value.decode(), sentence)
+            for error in (errno.EPERM, errno.E2BIG):
+                strerror(ctypes.byref(Error(error, reason, 0x7f1234567000)), text, ctypes.c_size_t(256))
+                self.assertEqual(text.value.decode(), vmemexp._sentence(error, reason, 0x7f1234567000))
 
 
 class Exporting(Base):
@@ -139,13 +145,70 @@ class Exporting(Base):
                                             (vmemexp.ROUND, 1, os.O_RDWR),
                                             (vmemexp.ROUND | vmemexp.CONTIGUOUS, 3, os.O_RDWR)):
             with self.export(memory, flags) as export:
-                self.assertEqual([80, driver_flags, address, 3 * PAGE, access | os.O_CLOEXEC, -1] +
-                                 8 * [0], self.driver.exports.pop())
+                self.assertEqual([96, driver_flags, address, 3 * PAGE, access | os.O_CLOEXEC, -1] +
+                                 11 * [0], self.driver.exports.pop())
                 self.assertEqual((0, 16 * PAGE), (export.offset, export.size))
                 self.assertEqual(export.fd, export.fileno())
             part = memoryview(memory)[PAGE + 1:2 * PAGE]
             with self.export(part, flags):
                 self.assertEqual([address + PAGE + 1, PAGE - 1], self.driver.exports.pop()[2:4])
+
+    def test_several_are_one_list(self):
+        """In their order, also if they overlap; one of them is as if there were no list."""
+        memory = vmemexp.alloc(8 * PAGE)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        view = memoryview(memory)
+        parts = [view[4 * PAGE:6 * PAGE], view[:PAGE], view[5 * PAGE:]]
+        for several in (parts, tuple(parts)):
+            with self.export(several, vmemexp.CONTIGUOUS) as export:
+                asked = self.driver.exports.pop()
+                self.assertEqual([96, 2, 0, 0, os.O_RDWR | os.O_CLOEXEC, -1] + 8 * [0], asked[:14])
+                self.assertEqual([3, 0], asked[15:])
+                self.assertEqual([(address + 4 * PAGE, 2 * PAGE), (address, PAGE),
+                                  (address + 5 * PAGE, 3 * PAGE)], self.driver.ranges)
+                self.assertIn("of %d bytes" % (6 * PAGE), repr(export))
+        with self.export(parts[:1]):
+            self.assertEqual([address + 4 * PAGE, 2 * PAGE], self.driver.exports[0][2:4])
+            self.assertEqual([0, 0, 0], self.driver.exports[0][14:])
+        with self.export(vmemexp._MAX_RANGES * [memory]):
+            self.assertEqual(vmemexp._MAX_RANGES * [(address, 8 * PAGE)], self.driver.ranges)
+
+    def test_each_of_several_is_kept_alive_and_in_its_place(self):
+        """Until close()."""
+        memories = [bytearray(10), bytearray(20)]
+        with self.export(memories):
+            for memory in memories:
+                self.assertRaises(BufferError, memory.extend, b"more")
+        for memory in memories:
+            memory.extend(b"more")
+
+    def test_what_is_no_list_of_memory_is_refused(self):
+        """Before the driver is asked, and as it would; whichever of them is wrong."""
+        for several in ([], (), (vmemexp._MAX_RANGES + 1) * [bytearray(1)]):
+            self.assert_error(errno.EINVAL, "list of ranges is empty, too long", self.export, several)
+        self.assertRaises(TypeError, self.export, [bytearray(1), 1])
+        self.assertRaises(TypeError, self.export, [[bytearray(1)]])
+        self.assert_error(errno.EINVAL, "not contiguous", self.export,
+                          [bytearray(1), memoryview(bytearray(10))[::2]])
+        self.assert_error(errno.EACCES, "read-only", self.export, [bytearray(1), b"bytes"])
+        self.assertEqual([], self.driver.exports)
+        self.export([bytearray(1), b"bytes"], vmemexp.RDONLY).close()
+
+    def test_which_of_several_is_wrong_is_told(self):
+        """Unless it is none of them."""
+        two = [bytearray(1), bytearray(1)]
+        self.driver.errors, self.driver.wrong_range = [(errno.EFAULT, 5, 0x5000)], 1
+        self.assert_error(errno.EFAULT, r"^0x5000 is not mapped \(in number 1 of the list\)$",
+                          self.export, two)
+        self.driver.errors, self.driver.wrong_range = [(errno.ENFILE, 0, 0)], 0
+        self.assert_error(errno.ENFILE, "^Too many open files in system$", self.export, two)
+
+    def test_an_old_driver_takes_one_alone(self):
+        """And says no more than E2BIG about several."""
+        self.driver.is_old = True
+        self.export([bytearray(1)]).close()
+        self.assert_error(errno.E2BIG, "^the driver is too old for several ranges in one dma-buf$",
+                          self.export, [bytearray(1), bytearray(1)])
 
     def test_memory_is_kept_alive_and_in_its_place(self):
         """Until close()."""
@@ -238,6 +301,14 @@ class Syncing(Base):
             export.sync(vmemexp.START | vmemexp.RW, 10, 20, 3, 35)
         self.assertEqual([(40, fd, 1, 1, 7, 100, 0), (40, fd, 14, 1, 17, 90, 0),
                           (40, fd, 7, 1, 106, 1, 0), (40, fd, 3, 3, 17, 20, 35)], self.driver.syncs)
+
+    def test_bytes_are_counted_through_several(self):
+        """From the first one on, and refused behind the last."""
+        with self.export([bytearray(100), bytearray(50)]) as export:
+            export.sync(vmemexp.START | vmemexp.RW)
+            export.sync(vmemexp.END | vmemexp.RW, 90, 20)
+            self.assertEqual([(0, 150), (90, 20)], [sync[4:6] for sync in self.driver.syncs])
+            self.assert_error(errno.EINVAL, "not inside the 150", export.sync, vmemexp.RW, 150, 1)
 
     def test_bytes_outside_are_refused(self):
         """Also by one, and rows that overlap."""

@@ -51,6 +51,7 @@ class Vivid(Example):
     """A video output, and an input that sees what it shows."""
 
     width, height = 320, 180
+    pixelformat, bits = "YUYV", 16
 
     def setUp(self):
         super().setUp()
@@ -61,9 +62,9 @@ class Vivid(Example):
             nodes["out" if "out" in (node / "name").read_text() else "cap"] = f"/dev/{node.name}"
         self.output, self.input = nodes["out"], nodes["cap"]
         self.passes("v4l2-ctl", "-d", self.output, "--set-standard=ntsc",
-                    f"--set-fmt-video-out=width={self.width},height={self.height},pixelformat=YUYV")
+                    f"--set-fmt-video-out=width={self.width},height={self.height},pixelformat={self.pixelformat}")
         self.passes("v4l2-ctl", "-d", self.input, "--set-standard=ntsc",
-                    f"--set-fmt-video=width={self.width},height={self.height},pixelformat=YUYV")
+                    f"--set-fmt-video=width={self.width},height={self.height},pixelformat={self.pixelformat}")
         # What the output shows is what the input sees, with nothing written over it.
         self.passes("v4l2-ctl", "-d", self.input, "-c", "osd_text_mode=2")
         menu = self.passes("v4l2-ctl", "-d", self.input, "--list-ctrls-menus").decode()
@@ -72,14 +73,14 @@ class Vivid(Example):
         self.passes("v4l2-ctl", "-d", self.input, "-c", f"{entry[1]}={entry[2]}")
 
     def drawn(self, frame):
-        """Frame number such, as the example draws it."""
+        """Frame number such, as the examples draw it."""
         y, x = numpy.indices((self.height, self.width))
         return numpy.stack([16 + (x + y + 5 * frame) % 220, numpy.full(x.shape, 128)],
                            2).astype(numpy.uint8)
 
     def sees(self, *program):
         """The input gets whole frames, right in every byte and one after the other."""
-        size = self.width * self.height * 2
+        size = self.width * self.height * self.bits // 8
         captured = self.dir / "captured"
         frames = [self.drawn(frame).tobytes() for frame in range(44)]
         with subprocess.Popen([str(word) for word in program]) as running:

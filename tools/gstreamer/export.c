@@ -49,14 +49,23 @@ struct export {
 	gsize bytes;
 };
 
-/* A dma-buf of a part of a memory; it is in two lists. */
-struct entry {
+/* A part of a memory, which has that cache. */
+struct part {
 	GQueue *cache;
-	struct exporter *exporter;
 	gsize offset;
 	gsize size;
+};
+
+/*
+ * A dma-buf of parts of memories, one after the other; it is in a list of the exporter, and in
+ * the cache of each memory, so that it goes with the first of them that is freed.
+ */
+struct entry {
+	struct exporter *exporter;
 	GstMemory *dmabuf;
 	GList link;
+	guint nr;
+	struct part parts[];
 };
 
 /* Protects all caches: several elements may have the same memory, behind a tee. */
@@ -168,8 +177,10 @@ gboolean exporter_is_unused(struct exporter *exporter, guint64 *nr_extents)
 static GstMemory *remove_entry(struct entry *entry)
 {
 	GstMemory *dmabuf = entry->dmabuf;
+	guint i;
 
-	g_queue_remove(entry->cache, entry);
+	for (i = 0; i < entry->nr; i++)
+		g_queue_remove(entry->parts[i].cache, entry);
 	g_queue_unlink(&entry->exporter->entries, &entry->link);
 	g_free(entry);
 	return dmabuf;
@@ -225,33 +236,54 @@ static GQueue *cache_of(GstMemory *whole)
 	return cache;
 }
 
-static gboolean is_export_of(const struct entry *entry, const struct exporter *exporter,
-			     gsize offset, gsize size)
+/* Says what the memories are parts of, with the lock held. */
+static void find_parts(GstMemory *const *mems, guint nr, struct part *parts)
 {
-	return entry->offset == offset && entry->size == size &&
-	       entry->exporter->flags == exporter->flags &&
-	       !g_strcmp0(entry->exporter->path, exporter->path);
+	guint i;
+
+	for (i = 0; i < nr; i++) {
+		parts[i].cache = cache_of(whole_memory(mems[i]));
+		parts[i].size = gst_memory_get_sizes(mems[i], &parts[i].offset, NULL);
+	}
 }
 
-static struct entry *find_entry(GQueue *cache, const struct exporter *exporter, gsize offset,
-				gsize size)
+static gboolean is_export_of(const struct entry *entry, const struct exporter *exporter,
+			     const struct part *parts, guint nr)
+{
+	guint i;
+
+	if (entry->nr != nr || entry->exporter->flags != exporter->flags ||
+	    g_strcmp0(entry->exporter->path, exporter->path))
+		return FALSE;
+	for (i = 0; i < nr; i++)
+		if (entry->parts[i].cache != parts[i].cache ||
+		    entry->parts[i].offset != parts[i].offset ||
+		    entry->parts[i].size != parts[i].size)
+			return FALSE;
+	return TRUE;
+}
+
+static struct entry *find_entry(const struct exporter *exporter, const struct part *parts,
+				guint nr)
 {
 	GList *link;
 
-	for (link = cache->head; link; link = link->next)
-		if (is_export_of(link->data, exporter, offset, size))
+	for (link = parts->cache->head; link; link = link->next)
+		if (is_export_of(link->data, exporter, parts, nr))
 			return link->data;
 	return NULL;
 }
 
-/* A reference to the dma-buf of exactly this, or NULL. */
-static GstMemory *find(struct exporter *exporter, GstMemory *whole, gsize offset, gsize size)
+/* A reference to the dma-buf of exactly these, or NULL. */
+static GstMemory *find(struct exporter *exporter, GstMemory *const *mems, guint nr)
 {
+	struct part *parts = g_newa(struct part, nr);
 	GstMemory *dmabuf = NULL;
 	struct entry *entry;
 
 	g_mutex_lock(&cache_lock);
-	entry = find_entry(cache_of(whole), exporter, offset, size);
+	find_parts(mems, nr, parts);
+	entry = find_entry(exporter, parts, nr);
 	if (entry) {
 		GQueue *entries = &entry->exporter->entries;
 
@@ -263,14 +295,15 @@ static GstMemory *find(struct exporter *exporter, GstMemory *whole, gsize offset
 	return dmabuf;
 }
 
-static void drop(struct exporter *exporter, GstMemory *whole, gsize offset, gsize size,
-		 GstMemory *dmabuf)
+static void drop(struct exporter *exporter, GstMemory *const *mems, guint nr, GstMemory *dmabuf)
 {
+	struct part *parts = g_newa(struct part, nr);
 	GstMemory *gone = NULL;
 	struct entry *entry;
 
 	g_mutex_lock(&cache_lock);
-	entry = find_entry(cache_of(whole), exporter, offset, size);
+	find_parts(mems, nr, parts);
+	entry = find_entry(exporter, parts, nr);
 	if (entry && entry->dmabuf == dmabuf)
 		gone = remove_entry(entry);
 	g_mutex_unlock(&cache_lock);
@@ -279,23 +312,23 @@ static void drop(struct exporter *exporter, GstMemory *whole, gsize offset, gsiz
 }
 
 /* Another thread may have added its own dma-buf meanwhile; then that one stays there. */
-static void add(struct exporter *exporter, GstMemory *whole, gsize offset, gsize size,
-		GstMemory *dmabuf)
+static void add(struct exporter *exporter, GstMemory *const *mems, guint nr, GstMemory *dmabuf)
 {
-	struct entry *entry;
-	GQueue *cache;
+	struct entry *entry = g_malloc0(sizeof(*entry) + nr * sizeof(*entry->parts));
+	guint i;
 
 	g_mutex_lock(&cache_lock);
-	cache = cache_of(whole);
-	if (!find_entry(cache, exporter, offset, size)) {
-		entry = g_new0(struct entry, 1);
-		entry->cache = cache;
+	find_parts(mems, nr, entry->parts);
+	if (find_entry(exporter, entry->parts, nr)) {
+		g_clear_pointer(&entry, g_free);
+	} else {
 		entry->exporter = exporter;
-		entry->offset = offset;
-		entry->size = size;
 		entry->dmabuf = gst_memory_ref(dmabuf);
 		entry->link.data = entry;
-		g_queue_push_tail(cache, entry);
+		entry->nr = nr;
+		/* A memory that has two of the parts has it twice. */
+		for (i = 0; i < nr; i++)
+			g_queue_push_tail(entry->parts[i].cache, entry);
 		g_queue_push_tail_link(&exporter->entries, &entry->link);
 	}
 	g_mutex_unlock(&cache_lock);
@@ -401,11 +434,23 @@ static const char *help_to_export(const struct vmemexp_error *error)
 	}
 }
 
-static GstMemory *fail_export(struct failure *failure, const struct vmemexp_error *error)
+/* Is it the list that is refused, and not the memory? */
+static gboolean is_about_list(const struct vmemexp_error *error, guint nr_ranges)
 {
+	return nr_ranges > 1 && (error->err == E2BIG || error->reason == VMEMEXP_REASON_MIXED);
+}
+
+static GstMemory *fail_export(struct failure *failure, const struct vmemexp_error *error,
+			      guint nr_ranges)
+{
+	enum outcome outcome = OUTCOME_REFUSED;
 	char why[256];
 
-	return fail(failure, is_limit(error) ? OUTCOME_LIMIT : OUTCOME_REFUSED,
+	if (is_limit(error))
+		outcome = OUTCOME_LIMIT;
+	else if (is_about_list(error, nr_ranges))
+		outcome = OUTCOME_APART;
+	return fail(failure, outcome,
 		    is_limit(error) ? GST_RESOURCE_ERROR_NO_SPACE_LEFT : GST_RESOURCE_ERROR_FAILED,
 		    g_strdup_printf("no dma-buf of the frame: %s%s",
 				    vmemexp_strerror(error, why, sizeof(why)),
@@ -441,69 +486,150 @@ static GstMemory *fail_unaligned(struct failure *failure, const void *addr, gsiz
 				    size, addr));
 }
 
-/* Exports @size bytes at @addr, behind which @room more belong to the same memory. */
-static GstMemory *export_range(struct exporter *exporter, char *addr, gsize size, gsize room,
-			       struct failure *failure)
+static GstMemory *fail_between(struct failure *failure, const struct iovec *range)
 {
-	gsize before = (guintptr)addr % page_size();
+	return fail(failure, OUTCOME_UNALIGNED, GST_RESOURCE_ERROR_SETTINGS,
+		    g_strdup_printf("%" G_GSIZE_FORMAT " bytes at %p are not whole pages; "
+				    "they have to be where memories meet in one dma-buf",
+				    range->iov_len, range->iov_base));
+}
+
+static gboolean is_at_page(const void *addr)
+{
+	return !((guintptr)addr % page_size());
+}
+
+static const guint8 *end_of(const struct iovec *range)
+{
+	return (const guint8 *)range->iov_base + range->iov_len;
+}
+
+static gsize size_of(GstMemory *const *mems, guint nr)
+{
+	gsize size = 0;
+
+	while (nr--)
+		size += gst_memory_get_sizes(mems[nr], NULL, NULL);
+	return size;
+}
+
+/* Writes where memories are, of which those that follow one another are one range. */
+static guint ranges_of(const GstMapInfo *maps, guint nr, struct iovec *ranges)
+{
+	guint i, nr_ranges = 0;
+
+	for (i = 0; i < nr; i++) {
+		if (nr_ranges && end_of(&ranges[nr_ranges - 1]) == maps[i].data) {
+			ranges[nr_ranges - 1].iov_len += maps[i].size;
+		} else {
+			ranges[nr_ranges].iov_base = maps[i].data;
+			ranges[nr_ranges++].iov_len = maps[i].size;
+		}
+	}
+	return nr_ranges;
+}
+
+/* The first range that is not whole pages where it meets another one, or NULL. */
+static const struct iovec *find_gap(const struct iovec *ranges, guint nr)
+{
+	guint i;
+
+	for (i = 0; i < nr; i++)
+		if ((i && !is_at_page(ranges[i].iov_base)) ||
+		    (i < nr - 1 && !is_at_page(end_of(&ranges[i]))))
+			return &ranges[i];
+	return NULL;
+}
+
+/* Exports @size bytes in @nr ranges, behind which @room more belong to the same memory. */
+static GstMemory *export_ranges(struct exporter *exporter, struct iovec *ranges, guint nr,
+				gsize size, gsize room, struct failure *failure)
+{
+	gsize before = (guintptr)ranges->iov_base % page_size();
 	gsize bytes = whole_pages(before + size);
 	gboolean whole = !before && bytes - size <= room;
 	gboolean round = exporter->flags & VMEMEXP_ROUND;
+	const struct iovec *gap = find_gap(ranges, nr);
 	struct vmemexp_error error;
 	struct vmemexp_buf *buf;
 
+	if (gap)
+		return fail_between(failure, gap);
 	if (!whole && !round)
-		return fail_unaligned(failure, addr, size);
+		return fail_unaligned(failure, ranges->iov_base, size);
 	if (!charge(exporter, bytes))
 		return fail(failure, OUTCOME_LIMIT, GST_RESOURCE_ERROR_NO_SPACE_LEFT,
 			    g_strdup_printf("no dma-buf of the frame: max-bytes is %"
 					    G_GUINT64_FORMAT, exporter->max_bytes));
-	if (vmemexp_export(exporter->device, addr, whole ? bytes : size, exporter->flags, &buf,
-			   &error)) {
+	if (whole)
+		ranges[nr - 1].iov_len += bytes - size;
+	if (vmemexp_exportv(exporter->device, ranges, nr, exporter->flags, &buf, &error, NULL)) {
 		uncharge(exporter, bytes);
-		return fail_export(failure, &error);
+		return fail_export(failure, &error, nr);
 	}
 	/* A mapping of a dma-buf has the place in there that it is mapped from. */
 	if (vmemexp_buf_offset(buf) && !round) {
 		vmemexp_buf_unref(buf);
 		uncharge(exporter, bytes);
-		return fail_unaligned(failure, addr, size);
+		return fail_unaligned(failure, ranges->iov_base, size);
 	}
 	return wrap(exporter, buf, size, bytes);
 }
 
-static GstMemory *export_memory(struct exporter *exporter, GstMemory *mem, struct failure *failure)
+static void unmap_all(GstMemory *const *mems, guint nr, GstMapInfo *maps)
 {
-	gsize offset, maxsize, size = gst_memory_get_sizes(mem, &offset, &maxsize);
-	GstMemory *dmabuf;
-	GstMapInfo map;
+	while (nr--)
+		gst_memory_unmap(mems[nr], &maps[nr]);
+}
 
-	if (!gst_memory_map(mem, &map, GST_MAP_READ))
+static gboolean map_all(GstMemory *const *mems, guint nr, GstMapInfo *maps)
+{
+	guint i;
+
+	for (i = 0; i < nr; i++) {
+		if (!gst_memory_map(mems[i], &maps[i], GST_MAP_READ)) {
+			unmap_all(mems, i, maps);
+			return FALSE;
+		}
+	}
+	return TRUE;
+}
+
+static GstMemory *export_memories(struct exporter *exporter, GstMemory *const *mems, guint nr,
+				  struct failure *failure)
+{
+	struct iovec *ranges = g_newa(struct iovec, nr);
+	GstMapInfo *maps = g_newa(GstMapInfo, nr);
+	gsize last, offset, maxsize, size;
+	GstMemory *dmabuf;
+
+	if (!map_all(mems, nr, maps))
 		return fail(failure, OUTCOME_REFUSED, GST_RESOURCE_ERROR_FAILED,
 			    g_strdup("the CPU cannot map the memory of the frame"));
-	dmabuf = export_range(exporter, (char *)map.data, size, maxsize - offset - size, failure);
-	gst_memory_unmap(mem, &map);
+	last = gst_memory_get_sizes(mems[nr - 1], &offset, &maxsize);
+	size = size_of(mems, nr);
+	dmabuf = export_ranges(exporter, ranges, ranges_of(maps, nr, ranges), size,
+			       maxsize - offset - last, failure);
+	unmap_all(mems, nr, maps);
 	return dmabuf;
 }
 
-GstMemory *exporter_get(struct exporter *exporter, GstMemory *mem, enum outcome *outcome,
-			struct failure *failure)
+GstMemory *exporter_get(struct exporter *exporter, GstMemory *const *mems, guint nr,
+			enum outcome *outcome, struct failure *failure)
 {
-	GstMemory *whole = whole_memory(mem);
-	gsize offset, size = gst_memory_get_sizes(mem, &offset, NULL);
 	GstMemory *dmabuf;
 
 	*outcome = OUTCOME_REUSED;
-	dmabuf = find(exporter, whole, offset, size);
-	if (dmabuf && refresh(exporter, dmabuf, size))
+	dmabuf = find(exporter, mems, nr);
+	if (dmabuf && refresh(exporter, dmabuf, size_of(mems, nr)))
 		return dmabuf;
 	if (dmabuf) {
-		drop(exporter, whole, offset, size, dmabuf);
+		drop(exporter, mems, nr, dmabuf);
 		gst_memory_unref(dmabuf);
 	}
 	*outcome = OUTCOME_EXPORTED;
-	dmabuf = export_memory(exporter, mem, failure);
+	dmabuf = export_memories(exporter, mems, nr, failure);
 	if (dmabuf)
-		add(exporter, whole, offset, size, dmabuf);
+		add(exporter, mems, nr, dmabuf);
 	return dmabuf;
 }

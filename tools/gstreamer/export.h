@@ -12,6 +12,7 @@
  * @OUTCOME_REUSED: there was one, and it shows what was written since
  * @OUTCOME_UNALIGNED: it is not whole pages
  * @OUTCOME_LAYOUT: its planes lie otherwise than they were asked for
+ * @OUTCOME_APART: its memories cannot be one dma-buf, as they were asked to be
  * @OUTCOME_REFUSED: other memory may do
  * @OUTCOME_LIMIT: other memory will not do either, for now
  */
@@ -20,6 +21,7 @@ enum outcome {
 	OUTCOME_REUSED,
 	OUTCOME_UNALIGNED,
 	OUTCOME_LAYOUT,
+	OUTCOME_APART,
 	OUTCOME_REFUSED,
 	OUTCOME_LIMIT,
 };
@@ -56,10 +58,11 @@ guint64 exporter_pinned(struct exporter *exporter);
 gboolean exporter_is_unused(struct exporter *exporter, guint64 *nr_extents);
 
 /*
- * A dma-buf with the bytes of @mem, for the caller to unref, or NULL with @failure. It is
- * kept with @mem, or what @mem is a part of, until that is freed.
+ * A dma-buf with the bytes of the @nr memories, one after the other, for the caller to unref,
+ * or NULL with @failure. It is kept with the memories, or what they are parts of, until the
+ * first of them is freed.
  */
-GstMemory *exporter_get(struct exporter *exporter, GstMemory *mem, enum outcome *outcome,
-			struct failure *failure);
+GstMemory *exporter_get(struct exporter *exporter, GstMemory *const *mems, guint nr,
+			enum outcome *outcome, struct failure *failure);
 
 #endif /* VMEMEXP_GST_EXPORT_H */

@@ -468,9 +468,9 @@ static GstBuffer *lay_out(VmemexpUpload *self, GstBuffer *in)
 	struct piece pieces[GST_VIDEO_MAX_PLANES];
 	GstBuffer *parts;
 
-	if (self->planes == PLANES_AUTO || (self->planes == PLANES_ONE && nr_memories == 1))
+	if (self->planes != PLANES_SPLIT)
 		return gst_buffer_ref(in);
-	if (self->planes == PLANES_ONE || !pieces_of_planes(self, in, pieces, &nr))
+	if (!pieces_of_planes(self, in, pieces, &nr))
 		return NULL;
 	if (nr_memories == nr)
 		return gst_buffer_ref(in);
@@ -480,21 +480,66 @@ static GstBuffer *lay_out(VmemexpUpload *self, GstBuffer *in)
 	return parts;
 }
 
-/* Appends the dma-bufs of the memories of @from. *@outcome changes if one is new. */
-static gboolean append_exports(VmemexpUpload *self, GstBuffer *out, GstBuffer *from,
-			       enum outcome *outcome, struct failure *failure)
+/* Does a plane begin there, in the bytes of the frame? */
+static gboolean is_begin_of_plane(VmemexpUpload *self, GstBuffer *in, gsize at)
 {
+	GstVideoMeta *meta = gst_buffer_get_video_meta(in);
+	const gsize *offsets = meta ? meta->offset : self->info.offset;
+	guint i, n_planes = meta ? meta->n_planes : GST_VIDEO_INFO_N_PLANES(&self->info);
+
+	for (i = 0; i < n_planes; i++)
+		if (offsets[i] == at)
+			return TRUE;
+	return FALSE;
+}
+
+/*
+ * Is the frame to be in one dma-buf? The meta that it gets has those who map a plane look
+ * for all of it in the memory that it begins in.
+ */
+static gboolean is_to_be_one(VmemexpUpload *self, GstBuffer *in)
+{
+	guint i, nr = gst_buffer_n_memory(in);
+	gsize at = 0;
+
+	if (self->planes == PLANES_SPLIT)
+		return FALSE;
+	for (i = 1; i < nr && self->planes == PLANES_AUTO; i++) {
+		at += gst_memory_get_sizes(gst_buffer_peek_memory(in, i - 1), NULL, NULL);
+		if (!is_begin_of_plane(self, in, at))
+			return TRUE;
+	}
+	return self->planes == PLANES_ONE;
+}
+
+/* A dma-buf of @nr memories of @from, or NULL. *@outcome changes if it is new. */
+static GstMemory *export_of(VmemexpUpload *self, GstBuffer *from, guint first, guint nr,
+			    enum outcome *outcome, struct failure *failure)
+{
+	GstMemory **mems = g_newa(GstMemory *, nr);
+	enum outcome one;
+	GstMemory *dmabuf;
 	guint i;
 
-	for (i = 0; i < gst_buffer_n_memory(from); i++) {
-		enum outcome one;
-		GstMemory *dmabuf = exporter_get(self->exporter, gst_buffer_peek_memory(from, i),
-						 &one, failure);
+	for (i = 0; i < nr; i++)
+		mems[i] = gst_buffer_peek_memory(from, first + i);
+	dmabuf = exporter_get(self->exporter, mems, nr, &one, failure);
+	if (dmabuf && one == OUTCOME_EXPORTED)
+		*outcome = one;
+	return dmabuf;
+}
+
+/* Appends the dma-bufs of the memories of @from, of @nr each. *@outcome changes if one is new. */
+static gboolean append_exports(VmemexpUpload *self, GstBuffer *out, GstBuffer *from, guint nr,
+			       enum outcome *outcome, struct failure *failure)
+{
+	guint i, nr_memories = gst_buffer_n_memory(from);
+
+	for (i = 0; i < nr_memories; i += nr) {
+		GstMemory *dmabuf = export_of(self, from, i, nr, outcome, failure);
 
 		if (!dmabuf)
 			return FALSE;
-		if (one == OUTCOME_EXPORTED)
-			*outcome = one;
 		gst_buffer_append_memory(out, dmabuf);
 	}
 	return TRUE;
@@ -530,6 +575,7 @@ static void copy_metadata(VmemexpUpload *self, GstBuffer *out, GstBuffer *in)
 
 static GstBuffer *export_in_place(VmemexpUpload *self, GstBuffer *in, struct failure *failure)
 {
+	guint nr = is_to_be_one(self, in) ? gst_buffer_n_memory(in) : 1;
 	GstBuffer *parts = lay_out(self, in), *out;
 	enum outcome outcome = OUTCOME_REUSED;
 
@@ -540,7 +586,7 @@ static GstBuffer *export_in_place(VmemexpUpload *self, GstBuffer *in, struct fai
 		return NULL;
 	}
 	out = gst_buffer_new();
-	if (append_exports(self, out, parts, &outcome, failure)) {
+	if (append_exports(self, out, parts, nr, &outcome, failure)) {
 		copy_metadata(self, out, in);
 		gst_buffer_add_parent_buffer_meta(out, in);
 		count(self, outcome == OUTCOME_EXPORTED ? &self->stats.exported :
@@ -568,7 +614,7 @@ static GstBuffer *export_copy(VmemexpUpload *self, GstBuffer *in, struct failure
 		return NULL;
 	}
 	for (i = 0; i < nr && exported; i++)
-		exported = append_exports(self, out, copies[i], &outcome, failure);
+		exported = append_exports(self, out, copies[i], 1, &outcome, failure);
 	copy_metadata(self, out, in);
 	for (i = 0; i < nr; i++) {
 		gst_buffer_add_parent_buffer_meta(out, copies[i]);
@@ -617,6 +663,7 @@ static gboolean is_to_copy(VmemexpUpload *self, const struct failure *failure)
 	switch (failure->outcome) {
 	case OUTCOME_UNALIGNED:
 	case OUTCOME_LAYOUT:
+	case OUTCOME_APART:
 		return TRUE;
 	case OUTCOME_REFUSED:
 		return self->fallback == FALLBACK_AUTO || self->fallback == FALLBACK_COPY;
@@ -799,7 +846,8 @@ static GType fallback_type(void)
 static GType planes_type(void)
 {
 	static const GEnumValue values[] = {
-		{ PLANES_AUTO, "As many dma-bufs as the frame has memories", "auto" },
+		{ PLANES_AUTO, "As many dma-bufs as memories, or one if a plane is in several",
+		  "auto" },
 		{ PLANES_ONE, "One dma-buf with all planes", "one" },
 		{ PLANES_SPLIT, "A dma-buf for each plane", "split" },
 		{ 0, NULL, NULL },

@@ -108,6 +108,7 @@ static int call_export(struct vmemexp *v, struct vmemexp_export *export)
 	for (tries = 0; tries < MAX_TRIES; tries++) {
 		export->err_reason = VMEMEXP_REASON_NONE;
 		export->err_addr = 0;
+		export->err_range = 0;
 		ret = vmemexp_ioctl(v->fd, VMEMEXP_IOC_EXPORT, export);
 		if (!ret || errno != EAGAIN || export->err_reason != VMEMEXP_REASON_CHANGED)
 			break;
@@ -115,55 +116,118 @@ static int call_export(struct vmemexp *v, struct vmemexp_export *export)
 	return ret;
 }
 
-int vmemexp_export(struct vmemexp *v, const void *addr, size_t length, unsigned int flags,
-		   struct vmemexp_buf **buf, struct vmemexp_error *err)
+/*
+ * Returns the array that the driver reads, for the caller to free, or NULL if there is no
+ * memory. A single range goes without one, so that old drivers take it.
+ */
+static struct vmemexp_range *set_ranges(struct vmemexp_export *export, const struct iovec *iov,
+					unsigned int n)
+{
+	struct vmemexp_range *ranges = calloc(n, sizeof(*ranges));
+	unsigned int i;
+
+	if (!ranges)
+		return NULL;
+	if (n == 1) {
+		export->vaddr = (uintptr_t)iov->iov_base;
+		export->length = iov->iov_len;
+		return ranges;
+	}
+	for (i = 0; i < n; i++) {
+		ranges[i].vaddr = (uintptr_t)iov[i].iov_base;
+		ranges[i].length = iov[i].iov_len;
+	}
+	export->ranges = (uintptr_t)ranges;
+	export->nr_ranges = n;
+	return ranges;
+}
+
+static void set_flags(struct vmemexp_export *export, unsigned int flags)
+{
+	export->fd_flags = (flags & VMEMEXP_RDONLY ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+	if (flags & VMEMEXP_CONTIGUOUS)
+		export->flags |= VMEMEXP_EXPORT_CONTIGUOUS;
+	if (flags & VMEMEXP_ROUND)
+		export->flags |= VMEMEXP_EXPORT_UNALIGNED;
+}
+
+/* Bytes in all, of an export that the driver has made: they do not wrap around. */
+static uint64_t sum_of(const struct iovec *iov, unsigned int n)
+{
+	uint64_t sum = 0;
+
+	while (n--)
+		sum += iov[n].iov_len;
+	return sum;
+}
+
+static void init_buf(struct vmemexp_buf *buf, struct vmemexp *v,
+		     const struct vmemexp_export *export)
+{
+	atomic_init(&buf->refs, 1);
+	atomic_init(&buf->access, ACCESS_NONE);
+	atomic_fetch_add_explicit(&v->refs, 1, memory_order_relaxed);
+	buf->v = v;
+	buf->fd = export->fd;
+	buf->memory = export->memory;
+	buf->offset = export->offset;
+	buf->size = export->dmabuf_size;
+}
+
+int vmemexp_exportv(struct vmemexp *v, const struct iovec *iov, unsigned int n,
+		    unsigned int flags, struct vmemexp_buf **buf, struct vmemexp_error *err,
+		    unsigned int *err_range)
 {
 	struct vmemexp_export export;
+	struct vmemexp_range *ranges;
 	struct vmemexp_buf *new;
+	int error = 0;
 
 	if (buf)
 		*buf = NULL;
+	if (err_range)
+		*err_range = 0;
 	if (!v || !buf)
 		return vmemexp_fail(err, EINVAL, VMEMEXP_REASON_NONE, 0);
 	if (flags & ~ALL_FLAGS)
 		return vmemexp_fail(err, EINVAL, VMEMEXP_REASON_FLAGS, 0);
-
-	/* Before the export, which would have to be undone. */
-	new = calloc(1, sizeof(*new));
-	if (!new)
-		return vmemexp_fail(err, ENOMEM, VMEMEXP_REASON_NONE, 0);
+	if (!iov || !n || n > VMEMEXP_MAX_RANGES)
+		return vmemexp_fail(err, EINVAL, VMEMEXP_REASON_RANGES, 0);
 
 	memset(&export, 0, sizeof(export));
 	export.size = sizeof(export);
-	export.vaddr = (uintptr_t)addr;
-	export.length = length;
-	export.fd_flags = (flags & VMEMEXP_RDONLY ? O_RDONLY : O_RDWR) | O_CLOEXEC;
-	if (flags & VMEMEXP_CONTIGUOUS)
-		export.flags |= VMEMEXP_EXPORT_CONTIGUOUS;
-	if (flags & VMEMEXP_ROUND)
-		export.flags |= VMEMEXP_EXPORT_UNALIGNED;
-
-	if (call_export(v, &export)) {
-		vmemexp_fail(err, errno, export.err_reason, export.err_addr);
+	set_flags(&export, flags);
+	/* Before the export, which would have to be undone. */
+	new = calloc(1, sizeof(*new));
+	ranges = set_ranges(&export, iov, n);
+	if (!new || !ranges)
+		error = ENOMEM;
+	else if (call_export(v, &export))
+		error = errno;
+	free(ranges);
+	if (error) {
 		free(new);
-		return -1;
+		if (err_range)
+			*err_range = export.err_range;
+		return vmemexp_fail(err, error, export.err_reason, export.err_addr);
 	}
 
-	atomic_init(&new->refs, 1);
-	atomic_init(&new->access, ACCESS_NONE);
-	atomic_fetch_add_explicit(&v->refs, 1, memory_order_relaxed);
-	new->v = v;
-	new->addr = (uintptr_t)addr;
-	new->length = length;
+	init_buf(new, v, &export);
+	new->addr = (uintptr_t)iov->iov_base;
+	new->length = sum_of(iov, n);
 	new->flags = flags;
-	new->fd = export.fd;
-	new->memory = export.memory;
-	new->offset = export.offset;
-	new->size = export.dmabuf_size;
 	*buf = new;
 	if (err)
 		memset(err, 0, sizeof(*err));
 	return 0;
+}
+
+int vmemexp_export(struct vmemexp *v, const void *addr, size_t length, unsigned int flags,
+		   struct vmemexp_buf **buf, struct vmemexp_error *err)
+{
+	struct iovec range = { (void *)addr, length };
+
+	return vmemexp_exportv(v, &range, 1, flags, buf, err, NULL);
 }
 
 /* ---- buffers ---- */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* libvmemexp: what went wrong, in words. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -39,6 +40,7 @@ static const char * const reasons[] = {
 	[VMEMEXP_REASON_POISONED] = "the memory at %#llx is broken",
 	[VMEMEXP_REASON_ENCRYPTED] =
 		"%#llx is memory of a driver, and this machine encrypts its memory",
+	[VMEMEXP_REASON_RANGES] = "the list of ranges is empty, too long, or not one",
 };
 
 const char *vmemexp_strerror(const struct vmemexp_error *err, char *text, size_t size)
@@ -49,6 +51,9 @@ const char *vmemexp_strerror(const struct vmemexp_error *err, char *text, size_t
 		return "";
 	if (err->reason < ARRAY_SIZE(reasons) && reasons[err->reason])
 		snprintf(text, size, reasons[err->reason], (unsigned long long)err->addr);
+	/* So a driver answers that does not know a field. */
+	else if (err->err == E2BIG)
+		snprintf(text, size, "the driver is too old for several ranges in one dma-buf");
 	/* Not strerror(), which threads share. */
 	else if (strerror_r(err->err, why, sizeof(why)))
 		snprintf(text, size, "error %d", err->err);

@@ -44,8 +44,8 @@ enum access_state { ACCESS_NONE, ACCESS_CHANGES, ACCESS_OPEN };
  * struct vmemexp_buf - an export
  * @refs: references; all below but @access and @next_cached is never changed
  * @v: the device, to which this is a reference
- * @addr: first byte of the exported range
- * @length: bytes in it
+ * @addr: first byte of the (first) exported range
+ * @length: bytes in it, or in all; more than an address space has if ranges overlap
  * @flags: VMEMEXP_RDONLY and so on
  * @fd: the dma-buf
  * @memory: VMEMEXP_MEMORY_* bits
@@ -60,7 +60,7 @@ struct vmemexp_buf {
 	atomic_uint refs;
 	struct vmemexp *v;
 	uintptr_t addr;
-	size_t length;
+	uint64_t length;
 	unsigned int flags;
 	int fd;
 	uint32_t memory;

@@ -10,6 +10,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include <vmemexp.h>
 
@@ -74,6 +75,9 @@ extern "C" {
  * Flags that the library does not know are EINVAL, so that it can get more. The structures
  * of this header never grow; &struct vmemexp_query, which is the driver's, says by its
  * size which one the program knows.
+ *
+ * The library works with drivers that are older than itself. One that knows of a single
+ * range alone refuses several with E2BIG, and gives 0 as the number of them.
  */
 
 /* One open device. */
@@ -109,7 +113,7 @@ struct vmemexp_area {
 	uint64_t stride;
 };
 
-/* Flags of vmemexp_export() and vmemexp_get(), described there. */
+/* Flags of vmemexp_export(), vmemexp_exportv() and vmemexp_get(), described at the first. */
 #define VMEMEXP_RDONLY		0x1U
 #define VMEMEXP_CONTIGUOUS	0x2U
 #define VMEMEXP_ROUND		0x4U
@@ -190,6 +194,40 @@ int vmemexp_export(struct vmemexp *v, const void *addr, size_t length, unsigned 
 		   struct vmemexp_buf **buf, struct vmemexp_error *err);
 
 /**
+ * vmemexp_exportv() - make one dma-buf of several ranges of memory
+ * @v: the device
+ * @iov: the ranges, in the order in which the dma-buf shows them
+ * @n: number of them, from 1 to VMEMEXP_MAX_RANGES
+ * @flags: as for vmemexp_export()
+ * @buf: gets the buffer, with one reference, or NULL if the call fails
+ * @err: filled if not NULL
+ * @err_range: if not NULL, gets the index of the range that @err is about; 0 after success,
+ *	or if it is about none
+ *
+ * For planes of a picture that lie apart, a ring that wraps around, or the memory of a
+ * virtual machine. The ranges may overlap and be in any order. Each is whole pages; with
+ * %VMEMEXP_ROUND the first may begin and the last may end anywhere, and those between them
+ * are whole pages still. None may be a mapping of a dma-buf, unless it is the only one.
+ *
+ * One range is exported as by vmemexp_export(), also by drivers that know of no more.
+ *
+ * The offsets of vmemexp_begin() count from the first byte of the first range on through all
+ * of them. vmemexp_get() keeps no such buffers, so a program keeps them itself, and asks
+ * vmemexp_buf_query() for VMEMEXP_STATE_STALE before it takes one for memory that it may
+ * have mapped anew.
+ *
+ * Return: 0, or -1 with errno and @err, as vmemexp_export(), and:
+ *
+ * * EINVAL: @iov is NULL, or @n is 0 or too large (VMEMEXP_REASON_RANGES).
+ * * EINVAL: one of several ranges is a mapping of a dma-buf, or their memory does not go
+ *   together (VMEMEXP_REASON_MIXED).
+ * * E2BIG: the driver is too old for several ranges.
+ */
+int vmemexp_exportv(struct vmemexp *v, const struct iovec *iov, unsigned int n,
+		    unsigned int flags, struct vmemexp_buf **buf, struct vmemexp_error *err,
+		    unsigned int *err_range);
+
+/**
  * vmemexp_buf_ref() - take one more reference
  * @buf: the buffer, or NULL
  *
@@ -217,7 +255,7 @@ void vmemexp_buf_unref(struct vmemexp_buf *buf);
 int vmemexp_buf_fd(const struct vmemexp_buf *buf);
 
 /**
- * vmemexp_buf_offset() - where the exported range begins in the dma-buf
+ * vmemexp_buf_offset() - where the (first) exported range begins in the dma-buf
  * @buf: the buffer
  *
  * Return: an offset in bytes: 0, unless %VMEMEXP_ROUND was given, or the range is itself a
@@ -238,6 +276,8 @@ uint64_t vmemexp_buf_size(const struct vmemexp_buf *buf);
  * @buf: the buffer
  * @query: its size is set by the caller to sizeof(struct vmemexp_query); the rest is
  *	written, and holds zeroes where the driver does not know a field
+ *
+ * An older driver does not know nr_ranges, which is 0 then, and at least 1 otherwise.
  *
  * Return: 0, or -1 with errno, and @query unchanged:
  *
@@ -278,16 +318,16 @@ int vmemexp_sync(struct vmemexp *v, int fd, unsigned int flags, const struct vme
  * @buf: the buffer
  * @rw: VMEMEXP_SYNC_READ, VMEMEXP_SYNC_WRITE or both, and optionally
  *	VMEMEXP_SYNC_OBSERVER
- * @area: bytes counted from the exported address, also if the buffer has an offset; NULL
- *	for all that was exported
+ * @area: bytes counted from the exported address, also if the buffer has an offset, and
+ *	on through all ranges of vmemexp_exportv(); NULL for all that was exported
  *
- * As vmemexp_sync() with START, of bytes of the exported range. vmemexp_end() ends it. A
+ * As vmemexp_sync() with START, of bytes that were exported. vmemexp_end() ends it. A
  * buffer can be in one such access at a time; for more, use vmemexp_sync().
  *
  * Return: 0, or -1 with errno:
  *
  * * EINVAL: @buf is NULL, @rw has neither READ nor WRITE or has something else, or @area is
- *   not inside the exported range.
+ *   not inside what was exported.
  * * EBUSY: the access that began before has not ended.
  *
  * The others are those of vmemexp_sync().
@@ -358,7 +398,7 @@ void vmemexp_forget(struct vmemexp *v, const void *addr, size_t length);
  *
  * The sentence is English, begins with a small letter and names the address, as in "it
  * would exceed RLIMIT_MEMLOCK at 0x7f1200000000". If there is no reason it is that of
- * strerror().
+ * strerror(), or for E2BIG that the driver is too old.
  *
  * Return: @text, or an empty string if @size is 0.
  */

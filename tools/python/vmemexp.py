@@ -13,6 +13,8 @@ on the same bytes, without a copy::
         with export.access(vmemexp.WRITE):
             frame[:] = 0x00ff00
 
+Several pieces of memory can become one dma-buf: Export([luma, chroma]).
+
 Only whole pages can be exported, unless ROUND is given; alloc() gives such.  What goes
 wrong is an OSError with the reason in words, by the same sentences as those of
 vmemexp_strerror(3).
@@ -43,7 +45,7 @@ END = 4
 OBSERVER = 8
 
 # struct vmemexp_export and struct vmemexp_sync; all fields lie where they would without "=".
-_EXPORT = struct.Struct("=IIQQIiQQQIIQII")
+_EXPORT = struct.Struct("=IIQQIiQQQIIQIIQII")
 _SYNC = struct.Struct("=IiIIQQQ")
 # As all architectures number ioctls that the driver is built for.
 _IOC_EXPORT = 0xc000d700
@@ -52,10 +54,12 @@ _DMA_BUF_IOCTL_SYNC = 0x40086200
 
 _EXPORT_UNALIGNED = 1
 _EXPORT_CONTIGUOUS = 2
+_MAX_RANGES = 1024
 
 # How often an export is tried whose mappings change meanwhile.
 _MAX_TRIES = 16
 _REASON_CHANGED = 16
+_REASON_RANGES = 22
 
 # By VMEMEXP_REASON_*. The address that the reason is about goes where %#x stands.
 _REASONS = (
@@ -81,6 +85,7 @@ _REASONS = (
     "you have as many buffers as the driver's max_buffers= allows",
     "the memory at %#x is broken",
     "%#x is memory of a driver, and this machine encrypts its memory",
+    "the list of ranges is empty, too long, or not one",
 )
 
 
@@ -118,10 +123,15 @@ def _ioctl(fd, request, argument):
             continue
 
 
-def _reason(reason, address):
-    """A sentence on why an export failed, or None if errno alone says it."""
+def _sentence(error, reason, address):
+    """A sentence on why an export failed."""
     text = _REASONS[reason] if reason < len(_REASONS) else None
-    return text % address if text and "%" in text else text
+    if text:
+        return text % address if "%" in text else text
+    # So a driver answers that does not know a field.
+    if error == errno.E2BIG:
+        return "the driver is too old for several ranges in one dma-buf"
+    return os.strerror(error)
 
 
 def alloc(length):
@@ -140,6 +150,10 @@ class Export:
     The pages count against RLIMIT_MEMLOCK until close(), or for as long as others have the
     dma-buf.
 
+    memory may also be a list or a tuple of up to 1024 such objects, which the dma-buf shows
+    one after the other, each in whole pages.  They may overlap.  A driver that is too old
+    for that refuses with E2BIG.
+
     flags is 0 or any of these:
 
     RDONLY      nobody can write through the dma-buf, which many drivers do not take;
@@ -147,7 +161,7 @@ class Export:
     CONTIGUOUS  fail with ERANGE unless the pages are one physical run
     ROUND       memory may begin and end anywhere: the dma-buf has all pages that it
                 touches, and with them what else is there, for its importers to read and
-                write
+                write; of a list, the first may begin so, and the last end
 
     OSError is raised with the errno of the driver and its reason in words; with EACCES if
     memory is not writable and RDONLY was not given; with EINVAL if it is not contiguous.
@@ -155,25 +169,28 @@ class Export:
 
     def __init__(self, memory, flags=0, device="/dev/vmemexp"):
         self._fd = self._device = -1
-        self._view = None
+        self._views = None
         if flags & ~_ALL_FLAGS:
             raise OSError(errno.EINVAL, _REASONS[1])
-        view = memoryview(memory)
-        if not view.contiguous:
+        views = [memoryview(part) for part in
+                 (memory if isinstance(memory, (list, tuple)) else [memory])]
+        if not 1 <= len(views) <= _MAX_RANGES:
+            raise OSError(errno.EINVAL, _REASONS[_REASON_RANGES])
+        if not all(view.contiguous for view in views):
             raise OSError(errno.EINVAL, "the memory is not contiguous: it has strides")
-        if view.readonly and not flags & RDONLY:
+        if any(view.readonly for view in views) and not flags & RDONLY:
             raise OSError(errno.EACCES, "the memory is read-only, as its Python object says: "
                                         "only a read-only export is possible")
         self._device = os.open(device, os.O_RDWR | os.O_CLOEXEC)
         try:
-            self._export(_address(view), view.nbytes, flags)
+            self._export([(_address(view), view.nbytes) for view in views], flags)
         except BaseException:
             self.close()
             raise
-        self._view = view
-        self._length = view.nbytes
+        self._views = views
+        self._length = sum(view.nbytes for view in views)
 
-    def _export(self, address, length, flags):
+    def _export(self, parts, flags):
         if flags & ROUND:
             # Its own first and last page are all that ROUND adds.
             driver_flags = _EXPORT_UNALIGNED
@@ -182,20 +199,28 @@ class Export:
         if flags & CONTIGUOUS:
             driver_flags |= _EXPORT_CONTIGUOUS
         access = os.O_RDONLY if flags & RDONLY else os.O_RDWR
+        # A single range goes without a list, so that old drivers take it.
+        address, length = parts[0] if len(parts) == 1 else (0, 0)
+        array = (ctypes.c_uint64 * (2 * len(parts)))(*(number for part in parts for number in part))
+        ranges, nr_ranges = (0, 0) if len(parts) == 1 else (ctypes.addressof(array), len(parts))
 
         for tries in range(_MAX_TRIES):
             answer = bytearray(_EXPORT.pack(_EXPORT.size, driver_flags, address, length,
-                                            access | os.O_CLOEXEC, -1, 0, 0, 0, 0, 0, 0, 0, 0))
+                                            access | os.O_CLOEXEC, -1, 0, 0, 0, 0, 0, 0, 0, 0,
+                                            ranges, nr_ranges, 0))
             try:
                 _ioctl(self._device, _IOC_EXPORT, answer)
                 break
             except OSError as error:
-                _, _, _, _, _, _, _, _, _, _, reason, where, _, _ = _EXPORT.unpack(answer)
+                _, _, _, _, _, _, _, _, _, _, reason, where, _, _, _, _, index = \
+                    _EXPORT.unpack(answer)
                 if reason == _REASON_CHANGED and tries + 1 < _MAX_TRIES:
                     continue
-                why = _reason(reason, where) or os.strerror(error.errno)
+                why = _sentence(error.errno, reason, where)
+                if nr_ranges and where:
+                    why += " (in number %d of the list)" % index
                 raise OSError(error.errno, why) from None
-        (_, _, _, _, _, self._fd, self._offset, self._size, extents, _, _, _, state,
+        (_, _, _, _, _, self._fd, self._offset, self._size, extents, _, _, _, state, _, _, _,
          _) = _EXPORT.unpack(answer)
         # Nobody knows the extents of a dma-buf that another driver has exported.
         self._foreign = not extents and not state
@@ -216,8 +241,8 @@ class Export:
 
     @property
     def offset(self):
-        """Where the memory begins in the dma-buf: 0 unless ROUND was given, or the memory is
-        itself a mapping of a dma-buf."""
+        """Where the (first) memory begins in the dma-buf: 0 unless ROUND was given, or the
+        memory is itself a mapping of a dma-buf."""
         self._check_open()
         return self._offset
 
@@ -237,10 +262,10 @@ class Export:
 
         flags is START before the first access or END behind the last one, with READ, WRITE
         or both (RW), and OBSERVER if the partner is a processor beside Linux that sees
-        memory and not the caches.  The bytes are counted from the first one of the memory:
-        length of them at offset (by default all from there on), in each of so many rows
-        that lie stride bytes apart.  START waits for the work of devices that fences
-        announce.
+        memory and not the caches.  The bytes are counted from the first one of the memory, on
+        through all of a list: length of them at offset (by default all from there on), in
+        each of so many rows that lie stride bytes apart.  START waits for the work of devices
+        that fences announce.
         """
         self._check_open()
         if length is None:
@@ -289,7 +314,7 @@ class Export:
         for fd in (dmabuf, device):
             if fd >= 0:
                 os.close(fd)
-        self._view = None
+        self._views = None
 
     def __enter__(self):
         self._check_open()

@@ -86,6 +86,9 @@ static void print_query(const struct vmemexp_query *query)
 	printf("exported     %llu bytes at offset %llu, %s memory\n",
 	       (unsigned long long)query->length, (unsigned long long)query->offset,
 	       memory_names(query->memory));
+	/* An older driver does not tell. */
+	if (query->nr_ranges)
+		printf("ranges       %u\n", query->nr_ranges);
 	printf("cache        %s\n", caches[query->cache < ARRAY_SIZE(caches) ? query->cache : 0]);
 	printf("extents      %llu contiguous, of %llu to %llu bytes, below 2^%u\n",
 	       (unsigned long long)query->nr_extents, (unsigned long long)query->min_extent,
@@ -136,7 +139,8 @@ const struct verb verb_query = {
 	.arguments = "PID:FD",
 	.help =
 	"  Print what the driver knows of a dma-buf that process PID has as descriptor FD:\n"
-	"  size and access, kinds of memory, how it is cached, its physically contiguous\n"
-	"  extents, who uses it, and its state. Wants the privilege to trace PID.\n",
+	"  size and access, kinds of memory, the number of ranges it is of, how it is cached,\n"
+	"  its physically contiguous extents, who uses it, and its state. Wants the privilege\n"
+	"  to trace PID.\n",
 	.run = run_query,
 };

@@ -650,19 +650,359 @@ static void planes_that_begin_elsewhere_are_copied(void)
 	gst_memory_unref(mem);
 }
 
+/* --- memories that become one dma-buf --- */
+
+#define NV12_UV		(NV12_Y / 2)
+/* The second plane begins at byte 256. */
+#define SMALL_NV12	"video/x-raw,format=NV12,width=16,height=16,framerate=30/1"
+
+static GstBuffer *frame_of_two(GstMemory *first, GstMemory *second)
+{
+	GstBuffer *buffer = frame_of(first);
+
+	gst_buffer_append_memory(buffer, gst_memory_ref(second));
+	return buffer;
+}
+
+static void expect_ranges(GstMemory *first, gsize first_length, GstMemory *second,
+			  gsize second_length)
+{
+	EXPECT(fake.export.nr_ranges == 2);
+	EXPECT(fake.ranges[0].vaddr == (uintptr_t)address_of(first));
+	EXPECT(fake.ranges[0].length == first_length);
+	EXPECT(fake.ranges[1].vaddr == (uintptr_t)address_of(second));
+	EXPECT(fake.ranges[1].length == second_length);
+}
+
 static void planes_become_one(void)
 {
-	GstMemory *y = memory(NV12_Y, 0, NV12_Y), *uv = memory(NV12_Y / 2, 0, NV12_Y / 2);
-	GstBuffer *in = frame_of(y), *out;
+	/* Of the last page, the frame has no more than a part. */
+	GstMemory *y = memory(NV12_Y, 0, NV12_Y), *uv = memory(NV12_UV, 0, NV12_UV - 100);
+	GstBuffer *out;
+	GstMemory *dmabuf;
+	gsize offset;
 
-	gst_buffer_append_memory(in, gst_memory_ref(uv));
 	START(NV12, "planes", 1);
+	out = push(frame_of_two(y, uv));
+	EXPECT(fake.nr_exports == 1 && !fake.export.flags);
+	expect_ranges(y, NV12_Y, uv, NV12_UV);
+	dmabuf = only_dmabuf(out);
+	EXPECT(gst_memory_get_sizes(dmabuf, &offset, NULL) == NV12_SIZE - 100 && !offset);
+	EXPECT(gst_buffer_get_video_meta(out)->offset[1] == NV12_Y);
+	EXPECT(GST_BUFFER_PTS(out) == 17 * GST_SECOND);
+	expect_stats(1, 0, 0, 0);
+	gst_buffer_unref(out);
+
+	out = push(frame_of_two(y, uv));
+	EXPECT(only_dmabuf(out) == dmabuf && fake.nr_exports == 1 && fake.nr_syncs == 1);
+	EXPECT(!fake.sync.offset && fake.sync.length == NV12_SIZE - 100);
+	expect_stats(1, 1, 0, 0);
+	expect_no_messages();
+	gst_buffer_unref(out);
+	gst_memory_unref(y);
+	gst_memory_unref(uv);
+}
+
+static void the_planes_offsets_in_one_are_those_of_the_frame(void)
+{
+	gsize offset[GST_VIDEO_MAX_PLANES] = { 0, NV12_Y + PAGE };
+	gint stride[GST_VIDEO_MAX_PLANES] = { 256, 256 };
+	GstMemory *y = memory(NV12_Y, 0, NV12_Y), *uv = memory(2 * NV12_UV, 0, NV12_UV + PAGE);
+	GstBuffer *in = frame_of_two(y, uv), *out;
+	GstVideoFrame frame;
+	GstVideoInfo info;
+
+	START(NV12, "planes", 1);
+	gst_buffer_add_video_meta_full(in, 0, GST_VIDEO_FORMAT_NV12, 256, 64, 2, offset, stride);
 	out = push(in);
 	only_dmabuf(out);
-	expect_bytes(fake.export.vaddr, y, 0, NV12_Y);
-	expect_bytes(fake.export.vaddr + NV12_Y, uv, 0, NV12_Y / 2);
-	expect_stats(0, 0, 1, 0);
+	EXPECT(gst_buffer_get_n_meta(out, GST_VIDEO_META_API_TYPE) == 1);
+	EXPECT(gst_buffer_get_video_meta(out)->offset[1] == NV12_Y + PAGE);
+	gst_video_info_set_format(&info, GST_VIDEO_FORMAT_NV12, 256, 64);
+	EXPECT(gst_video_frame_map(&frame, &info, out, GST_MAP_READ));
+	EXPECT((guint8 *)frame.data[1] - (guint8 *)frame.data[0] == (gssize)(NV12_Y + PAGE));
+	gst_video_frame_unmap(&frame);
+	expect_stats(1, 0, 0, 0);
 	gst_buffer_unref(out);
+	gst_memory_unref(y);
+	gst_memory_unref(uv);
+}
+
+/* A plane may be in several pieces, as those of a file that was read block by block. */
+static void any_number_of_memories_becomes_one(void)
+{
+	GstMemory *mems[6];
+	GstBuffer *in = gst_buffer_new(), *out;
+	int i;
+
+	START(NV12, "planes", 1);
+	for (i = 0; i < 6; i++) {
+		mems[i] = memory(NV12_SIZE / 6, 0, NV12_SIZE / 6);
+		gst_buffer_append_memory(in, mems[i]);
+	}
+	out = push(in);
+	EXPECT(gst_memory_get_sizes(only_dmabuf(out), NULL, NULL) == NV12_SIZE);
+	EXPECT(fake.export.nr_ranges == 6);
+	for (i = 0; i < 6; i++)
+		EXPECT(fake.ranges[i].vaddr == (uintptr_t)address_of(mems[i]));
+	expect_stats(1, 0, 0, 0);
+	gst_buffer_unref(out);
+}
+
+/* The list goes with the first of its memories: the others may be in another one meanwhile. */
+static void one_dma_buf_ends_with_any_of_its_memories(void)
+{
+	GstMemory *y = memory(NV12_Y, 0, NV12_Y), *uv = memory(NV12_UV, 0, NV12_UV);
+	GstMemory *other = memory(NV12_UV, 0, NV12_UV);
+	unsigned int before;
+
+	START(NV12, "planes", 1);
+	before = open_files();
+	gst_buffer_unref(push(frame_of_two(y, uv)));
+	gst_buffer_unref(push(frame_of_two(y, other)));
+	gst_buffer_unref(push(frame_of_two(y, uv)));
+	EXPECT(fake.nr_exports == 2 && open_files() == before + 2);
+	gst_memory_unref(uv);
+	EXPECT(open_files() == before + 1);
+	gst_buffer_unref(push(frame_of_two(y, other)));
+	EXPECT(fake.nr_exports == 2);
+	expect_stats(2, 2, 0, 0);
+	gst_memory_unref(y);
+	EXPECT(open_files() == before);
+	gst_memory_unref(other);
+}
+
+/* Each of these is another dma-buf. */
+static void one_dma_buf_is_found_for_the_same_memories_alone(void)
+{
+	GstMemory *mem = memory(4 * NV12_Y, 0, 4 * NV12_Y), *parts[4];
+	static const struct {
+		int first, second;
+	} cases[] = { { 0, 2 }, { 2, 0 }, { 0, 3 }, { 1, 3 }, { 0, 0 } };
+	guint i, round;
+
+	for (i = 0; i < 4; i++)
+		parts[i] = gst_memory_share(mem, i * NV12_Y, NV12_Y);
+	START(NV12, "planes", 1);
+	for (round = 0; round < 2; round++)
+		for (i = 0; i < G_N_ELEMENTS(cases); i++) {
+			GstMemory *first = parts[cases[i].first], *second = parts[cases[i].second];
+
+			gst_buffer_unref(push(frame_of_two(first, second)));
+			if (!round)
+				expect_ranges(first, NV12_Y, second, NV12_Y);
+		}
+	EXPECT(fake.nr_exports == G_N_ELEMENTS(cases));
+	/* Nor is it one of its memories alone. */
+	gst_buffer_unref(push_memory(parts[0]));
+	EXPECT(fake.nr_exports == G_N_ELEMENTS(cases) + 1);
+	expect_stats(G_N_ELEMENTS(cases) + 1, G_N_ELEMENTS(cases), 0, 0);
+	for (i = 0; i < 4; i++)
+		gst_memory_unref(parts[i]);
+	gst_memory_unref(mem);
+}
+
+static void one_dma_buf_that_is_stale_is_exported_anew(void)
+{
+	GstMemory *y = memory(NV12_Y, 0, NV12_Y), *uv = memory(NV12_UV, 0, NV12_UV);
+	unsigned int before;
+	GstBuffer *out;
+
+	START(NV12, "planes", 1);
+	before = open_files();
+	out = push(frame_of_two(y, uv));
+	fake_set_state(gst_dmabuf_memory_get_fd(only_dmabuf(out)),
+		       VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE);
+	gst_buffer_unref(out);
+	gst_buffer_unref(push(frame_of_two(y, uv)));
+	EXPECT(open_files() == before + 1);
+	expect_stats(2, 0, 0, 0);
+	gst_memory_unref(y);
+	gst_memory_unref(uv);
+}
+
+static void memories_that_follow_one_another_are_one_range(void)
+{
+	GstMemory *mem = memory(PAGE, 0, PAGE), *y, *uv;
+	GstBuffer *out;
+
+	START(SMALL_NV12, "planes", 1);
+	/* Which an old driver takes as well. */
+	fake.export_size = VMEMEXP_EXPORT_SIZE_VER1;
+	y = gst_memory_share(mem, 0, 256);
+	uv = gst_memory_share(mem, 256, 128);
+	out = push(frame_of_two(y, uv));
+	EXPECT(gst_memory_get_sizes(only_dmabuf(out), NULL, NULL) == 384);
+	EXPECT(fake.export.vaddr == (uintptr_t)address_of(mem));
+	EXPECT(fake.export.length == PAGE && !fake.export.nr_ranges);
+	expect_stats(1, 0, 0, 0);
+	expect_no_messages();
+	gst_buffer_unref(out);
+	gst_memory_unref(y);
+	gst_memory_unref(uv);
+	gst_memory_unref(mem);
+}
+
+/* A copy of both is in one memory, and its dma-buf is the one. */
+static void expect_copy(GstMemory *y, GstMemory *uv, const char *words)
+{
+	gsize y_size = gst_memory_get_sizes(y, NULL, NULL);
+	gsize uv_size = gst_memory_get_sizes(uv, NULL, NULL);
+	GstBuffer *out = push(frame_of_two(y, uv));
+
+	EXPECT(out && !fake.export.nr_ranges);
+	expect_stats(0, 0, 1, 0);
+	expect_message(GST_MESSAGE_WARNING, words);
+	if (out && !fake.export.nr_ranges) {
+		EXPECT(gst_memory_get_sizes(only_dmabuf(out), NULL, NULL) == y_size + uv_size);
+		expect_bytes(fake.export.vaddr, y, 0, y_size);
+		expect_bytes(fake.export.vaddr + y_size, uv, 0, uv_size);
+	}
+	gst_clear_buffer(&out);
+	gst_memory_unref(y);
+	gst_memory_unref(uv);
+}
+
+/* Who maps a plane by the meta sees no more of it than is in the first of its memories. */
+static void a_plane_in_several_memories_is_one_dma_buf(void)
+{
+	GstMemory *mems[] = { memory(NV12_Y, 0, NV12_Y), memory(PAGE, 0, PAGE),
+			      memory(PAGE, 0, PAGE) };
+	GstBuffer *in, *out;
+
+	START(YUY2, NULL);
+	out = push(frame_of_two(mems[0], mems[1]));
+	only_dmabuf(out);
+	expect_ranges(mems[0], NV12_Y, mems[1], PAGE);
+	gst_buffer_unref(out);
+	gst_buffer_unref(push(frame_of_two(mems[0], mems[1])));
+	expect_stats(1, 1, 0, 0);
+
+	/* The second begins with a plane, and the third not. */
+	START(NV12, NULL);
+	in = frame_of_two(mems[0], mems[1]);
+	gst_buffer_append_memory(in, gst_memory_ref(mems[2]));
+	out = push(in);
+	only_dmabuf(out);
+	EXPECT(fake.export.nr_ranges == 3);
+	gst_buffer_unref(out);
+	expect_stats(1, 0, 0, 0);
+
+	START(YUY2, "fallback", 3);
+	expect_copy(memory(PAGE, 0, PAGE - 8), memory(PAGE, 0, PAGE), "4088 bytes at 0x");
+	for (size_t i = 0; i < G_N_ELEMENTS(mems); i++)
+		gst_memory_unref(mems[i]);
+}
+
+static void memories_that_are_not_whole_pages_are_copied_to_one(void)
+{
+	/* With what is asked for frames that cannot be exported: these can, once copied. */
+	int fallback, wrap;
+
+	for (fallback = 0; fallback < 4; fallback++)
+		for (wrap = 0; wrap < 2; wrap++) {
+			START(SMALL_NV12, "planes", 1, "fallback", fallback, "unaligned", wrap);
+			expect_copy(memory(PAGE, 0, 256), memory(PAGE, 0, 128),
+				    "256 bytes at 0x");
+			START(NV12, "planes", 1, "fallback", fallback, "unaligned", wrap);
+			expect_copy(memory(NV12_Y, 0, NV12_Y),
+				    memory(NV12_Y, 64, NV12_UV), "8192 bytes at 0x");
+		}
+	START(NV12, "planes", 1);
+	fake.nr_exports = 0;
+	expect_copy(memory(2 * NV12_Y, 64, NV12_Y), memory(NV12_UV, 0, NV12_UV),
+		    "are not whole pages");
+	START(NV12, "planes", 1);
+	expect_copy(memory(NV12_Y, 0, NV12_Y), memory(NV12_UV - 8, 0, NV12_UV - 8),
+		    "are not whole pages; unaligned=wrap");
+	/* Of those before the copies, the driver knows nothing. */
+	EXPECT(fake.nr_exports == 2);
+}
+
+static void memories_of_one_may_begin_and_end_anywhere_if_that_is_asked_for(void)
+{
+	/* The first one ends with a page, and the last one begins with one. */
+	GstMemory *y = memory(2 * NV12_Y, 2 * NV12_Y - (NV12_Y - 64), NV12_Y - 64);
+	GstMemory *uv = memory(NV12_UV - 8, 0, NV12_UV - 8), *dmabuf;
+	GstBuffer *out;
+	gsize offset;
+
+	START(NV12, "planes", 1, "unaligned", 1);
+	out = push(frame_of_two(y, uv));
+	dmabuf = only_dmabuf(out);
+	EXPECT(fake.export.flags == VMEMEXP_EXPORT_UNALIGNED);
+	expect_ranges(y, NV12_Y - 64, uv, NV12_UV - 8);
+	EXPECT(gst_memory_get_sizes(dmabuf, &offset, NULL) == NV12_SIZE - 72 && offset == 64);
+	gst_buffer_unref(out);
+	gst_buffer_unref(push(frame_of_two(y, uv)));
+	EXPECT(fake.sync.offset == 64 && fake.sync.length == NV12_SIZE - 72);
+	expect_stats(1, 1, 0, 0);
+	expect_no_messages();
+	gst_memory_unref(y);
+	gst_memory_unref(uv);
+}
+
+static void an_old_driver_has_memories_copied_to_one(void)
+{
+	int fallback;
+
+	/* A copy was all that there was for "one". */
+	for (fallback = 0; fallback < 4; fallback++) {
+		START(NV12, "planes", 1, "fallback", fallback);
+		fake.export_size = VMEMEXP_EXPORT_SIZE_VER1;
+		fake.query_size = VMEMEXP_QUERY_SIZE_VER0;
+		expect_copy(memory(NV12_Y, 0, NV12_Y), memory(NV12_UV, 0, NV12_UV),
+			    "Frames are copied: no dma-buf of the frame: the driver is too old");
+	}
+}
+
+static void memories_that_do_not_go_together_are_copied_to_one(void)
+{
+	int fallback;
+
+	for (fallback = 0; fallback < 4; fallback++) {
+		START(NV12, "planes", 1, "fallback", fallback);
+		fail_next(VMEMEXP_IOC_EXPORT, 1, EINVAL, VMEMEXP_REASON_MIXED);
+		expect_copy(memory(NV12_Y, 0, NV12_Y), memory(NV12_UV, 0, NV12_UV),
+			    "memory of another nature begins at 0x1234");
+	}
+}
+
+/* As a file that is mapped for reading. */
+static void memories_that_are_read_only_are_copied_to_one(void)
+{
+	GstMemory *y = memory(NV12_Y, 0, NV12_Y), *uv = memory(NV12_UV, 0, NV12_UV);
+
+	GST_MINI_OBJECT_FLAG_SET(uv, GST_MEMORY_FLAG_READONLY);
+	START(NV12, "planes", 1);
+	fail_next(VMEMEXP_IOC_EXPORT, 1, EACCES, VMEMEXP_REASON_NOT_WRITABLE);
+	fake.fail_range = 1;
+	expect_copy(y, uv, "0x1234 is not writable, only a read-only");
+
+	START(NV12, "planes", 1, "fallback", 3);
+	y = memory(NV12_Y, 0, NV12_Y);
+	uv = memory(NV12_UV, 0, NV12_UV);
+	fail_next(VMEMEXP_IOC_EXPORT, 1, EACCES, VMEMEXP_REASON_NOT_WRITABLE);
+	EXPECT(gst_harness_push(h, frame_of_two(y, uv)) == GST_FLOW_ERROR);
+	expect_message(GST_MESSAGE_ERROR, "0x1234 is not writable");
+	gst_memory_unref(y);
+	gst_memory_unref(uv);
+}
+
+static void max_bytes_counts_all_memories_of_one(void)
+{
+	GstMemory *y = memory(NV12_Y, 0, NV12_Y), *uv = memory(NV12_UV, 0, NV12_UV);
+	GstBuffer *in, *out;
+
+	START(NV12, "planes", 1, "max-bytes", (guint64)NV12_SIZE - 1);
+	in = frame_of_two(y, uv);
+	out = push(in);
+	EXPECT(out == in && !fake.nr_exports);
+	expect_message(GST_MESSAGE_WARNING, "max-bytes is");
+	gst_buffer_unref(out);
+	START(NV12, "planes", 1, "max-bytes", (guint64)NV12_SIZE);
+	gst_buffer_unref(push(frame_of_two(y, uv)));
+	expect_stats(1, 0, 0, 0);
 	gst_memory_unref(y);
 	gst_memory_unref(uv);
 }
@@ -1197,6 +1537,19 @@ static const struct {
 	TEST(planes_are_split_where_pages_begin),
 	TEST(planes_that_begin_elsewhere_are_copied),
 	TEST(planes_become_one),
+	TEST(the_planes_offsets_in_one_are_those_of_the_frame),
+	TEST(any_number_of_memories_becomes_one),
+	TEST(one_dma_buf_ends_with_any_of_its_memories),
+	TEST(one_dma_buf_is_found_for_the_same_memories_alone),
+	TEST(one_dma_buf_that_is_stale_is_exported_anew),
+	TEST(memories_that_follow_one_another_are_one_range),
+	TEST(a_plane_in_several_memories_is_one_dma_buf),
+	TEST(memories_that_are_not_whole_pages_are_copied_to_one),
+	TEST(memories_of_one_may_begin_and_end_anywhere_if_that_is_asked_for),
+	TEST(an_old_driver_has_memories_copied_to_one),
+	TEST(memories_that_do_not_go_together_are_copied_to_one),
+	TEST(memories_that_are_read_only_are_copied_to_one),
+	TEST(max_bytes_counts_all_memories_of_one),
 	TEST(without_the_device_all_passes),
 	TEST(without_the_device_it_stops_if_that_is_asked_for),
 	TEST(at_the_limit_frames_pass_with_one_warning),
