@@ -19,6 +19,9 @@
 /* More than one batch of what is pinned in one go. */
 #define LARGE		(1100 * PAGE)
 
+/* More ranges than a small array holds. */
+#define MANY_RANGES	20
+
 /* Rows of a rectangle. */
 #define ROWS		4
 #define STRIDE		(2 * PAGE)
@@ -98,6 +101,7 @@ struct scene {
 	struct test_state before;
 	int fail_nth;
 	struct memory m;
+	struct vmemexp_range ranges[MANY_RANGES];
 	struct vmemexp_export export;
 	struct vmemexp_revoke revoke;
 	/* What prepare() or the call made, -1 or NULL if it is not there. */
@@ -114,6 +118,7 @@ struct scene {
  * @memory: makes what is exported, of @size bytes or 17 pages, once
  * @discard: advice by which its pages go before each call, to be faulted in, if any
  * @flags, @fd_flags: of the export
+ * @ranges: the memory is exported in so many parts, the last part first, if not 0
  * @charge: pages that this counts against the limit, which is no higher
  * @prepare: makes what the call needs
  * @call: returns 0 or a negative errno
@@ -133,6 +138,7 @@ struct operation {
 	int discard;
 	unsigned int flags;
 	unsigned int fd_flags;
+	unsigned int ranges;
 	long charge;
 	void (*prepare)(struct __test_metadata *_metadata, struct scene *self);
 	int (*call)(struct scene *self);
@@ -213,6 +219,23 @@ static void check_export(struct __test_metadata *_metadata, struct scene *self)
 
 	EXPECT_SAME(self->m.expect, view, self->m.size);
 	munmap(view, self->m.size);
+}
+
+/* Of which page of the list, each as large, the dma-buf shows the first one. */
+static size_t list_part(const struct scene *self, unsigned int i)
+{
+	return (self->export.nr_ranges - 1 - i) * (self->m.size / self->export.nr_ranges);
+}
+
+static void check_list_export(struct __test_metadata *_metadata, struct scene *self)
+{
+	unsigned char *view = map(self->m.size, PROT_READ, MAP_SHARED, self->made);
+	size_t size = self->m.size / self->export.nr_ranges;
+
+	for (unsigned int i = 0; i < self->export.nr_ranges; i++)
+		EXPECT_SAME(self->m.expect + list_part(self, i), view + i * size, size);
+	munmap(view, self->m.size);
+	EXPECT_EQ(self->export.nr_ranges, test_query(self->made).nr_ranges);
 }
 
 static int call_query(struct scene *self)
@@ -521,6 +544,12 @@ static void prepare(struct __test_metadata *_metadata, struct scene *self,
 	self->export = export_args(m->addr + (cut ? CUT_FRONT : 0),
 				   m->size - (cut ? CUT_FRONT + CUT_BACK : 0),
 				   op->fd_flags ?: O_RDWR);
+	if (op->ranges) {
+		self->export = list_args(self->ranges, op->ranges, op->fd_flags ?: O_RDWR);
+		for (unsigned int i = 0; i < op->ranges; i++)
+			self->ranges[i] = range_of(m->addr + list_part(self, i),
+						   m->size / op->ranges);
+	}
 	self->export.flags = op->flags;
 	if (op->prepare)
 		op->prepare(_metadata, self);
@@ -530,17 +559,28 @@ static void prepare(struct __test_metadata *_metadata, struct scene *self,
 static void check_reason(struct __test_metadata *_metadata, const struct scene *self,
 			 const struct vmemexp_export *before)
 {
+	struct vmemexp_range range = range_of(self->m.addr, self->m.size);
 	struct vmemexp_export expected = *before;
 
 	expected.err_reason = self->export.err_reason;
 	expected.err_addr = self->export.err_addr;
+	expected.err_range = self->export.err_range;
 	EXPECT_EQ(0, memcmp(&expected, &self->export, sizeof(expected)));
 	if (expected.err_reason == VMEMEXP_REASON_UNPINNABLE) {
-		EXPECT_LE(to_u64(self->m.addr), expected.err_addr);
-		EXPECT_GT(to_u64(self->m.addr) + self->m.size, expected.err_addr);
+		if (expected.nr_ranges) {
+			ASSERT_GT(expected.nr_ranges, expected.err_range);
+			range = self->ranges[expected.err_range];
+		}
+		EXPECT_LE(range.vaddr, expected.err_addr);
+		EXPECT_GT(range.vaddr + range.length, expected.err_addr);
 	} else if (expected.err_reason) {
 		/* Refused before it was even read. */
 		EXPECT_EQ(before->err_reason, expected.err_reason);
+		EXPECT_EQ(before->err_addr, expected.err_addr);
+		EXPECT_EQ(before->err_range, expected.err_range);
+	} else {
+		EXPECT_EQ(0, expected.err_addr);
+		EXPECT_EQ(0, expected.err_range);
 	}
 }
 
@@ -749,7 +789,7 @@ TEST_F_TIMEOUT(call, fails_without_a_trace_or_works_whatever_fails_in_it, 300)
 
 /* --- memory that the other tests have none of --- */
 
-static void make_large(struct __test_metadata *_metadata, struct memory *m)
+static void make_scattered(struct __test_metadata *_metadata, struct memory *m)
 {
 	ASSERT_EQ(0, prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
 	m->addr = map(m->size, RW, ANON, -1);
@@ -868,7 +908,7 @@ FIXTURE_VARIANT_ADD(call, export_unaligned) { .op = {
 } };
 
 FIXTURE_VARIANT_ADD(call, export_in_batches) { .op = {
-	.memory = make_large, .size = LARGE, .charge = LARGE / PAGE,
+	.memory = make_scattered, .size = LARGE, .charge = LARGE / PAGE,
 	.call = call_export, .check = check_export,
 	.copies = 2, .slabs = 6,
 } };
@@ -927,6 +967,75 @@ FIXTURE_VARIANT_ADD(call, export_of_a_carveout_by_fault) { .op = {
 	.copies = 2, .slabs = 8,
 } };
 
+FIXTURE_VARIANT_ADD(call, export_of_a_list_of_one) { .op = {
+	.memory = make_anon, .charge = PAGES, .ranges = 1,
+	.call = call_export, .check = check_list_export,
+	.copies = 3, .slabs = 7,
+} };
+
+FIXTURE_VARIANT_ADD(call, export_of_two_ranges) { .op = {
+	.memory = make_scattered, .size = 4 * PAGE, .charge = 4, .ranges = 2,
+	.call = call_export, .check = check_list_export,
+	.copies = 3, .slabs = 9,
+} };
+
+FIXTURE_VARIANT_ADD(call, export_of_two_ranges_that_were_never_touched) { .op = {
+	.memory = make_scattered, .size = 4 * PAGE, .charge = 4, .ranges = 2,
+	.discard = MADV_DONTNEED,
+	.call = call_export, .check = check_list_export,
+	.copies = 3, .slabs = 9,
+} };
+
+FIXTURE_VARIANT_ADD(call, export_of_three_ranges_read_only) { .op = {
+	.memory = make_memfd, .size = 6 * PAGE, .charge = 6, .ranges = 3,
+	.fd_flags = O_RDONLY | O_CLOEXEC,
+	.call = call_export, .check = check_list_export,
+	.copies = 3, .slabs = 9,
+} };
+
+FIXTURE_VARIANT_ADD(call, export_of_many_ranges) { .op = {
+	.memory = make_scattered, .size = MANY_RANGES * PAGE, .charge = MANY_RANGES,
+	.ranges = MANY_RANGES,
+	.call = call_export, .check = check_list_export,
+	.copies = 3, .slabs = 10,
+} };
+
+FIXTURE_VARIANT_ADD(call, export_of_ranges_in_batches) { .op = {
+	.memory = make_scattered, .size = LARGE, .charge = LARGE / PAGE, .ranges = 2,
+	.call = call_export, .check = check_list_export,
+	.copies = 3, .slabs = 9,
+} };
+
+FIXTURE_VARIANT_ADD(call, export_of_two_ranges_of_hugetlb) { .op = {
+	.need = need_hugetlb,
+	.memory = make_hugetlb, .size = 2 * HUGE_PAGE, .charge = 2 * HUGE_PAGE / PAGE,
+	.ranges = 2, .discard = MADV_DONTNEED,
+	.call = call_export, .check = check_list_export,
+	.copies = 3, .slabs = 9,
+} };
+
+FIXTURE_VARIANT_ADD(call, export_of_many_ranges_of_hugetlb) { .op = {
+	.need = need_hugetlb,
+	.memory = make_scattered_hugetlb, .size = MANY_RANGES * HUGE_PAGE,
+	.charge = MANY_RANGES * HUGE_PAGE / PAGE, .ranges = MANY_RANGES,
+	.call = call_export, .check = check_list_export,
+	.copies = 3, .slabs = 9,
+} };
+
+FIXTURE_VARIANT_ADD(call, export_of_two_ranges_of_a_carveout) { .op = {
+	.memory = make_carveout_at_mmap, .size = 16 * PAGE, .ranges = 2,
+	.call = call_export, .check = check_list_export,
+	.copies = 3, .slabs = 9,
+} };
+
+/* What describes so many extents and ranges is charged. */
+FIXTURE_VARIANT_ADD(call, export_of_many_ranges_of_a_carveout) { .op = {
+	.memory = make_carveout_by_fault, .size = MANY_RANGES * PAGE, .ranges = MANY_RANGES,
+	.charge = 3,
+	.call = call_export, .check = check_list_export,
+	.copies = 3, .slabs = 10,
+} };
+
 FIXTURE_VARIANT_ADD(call, export_of_a_mapped_dmabuf) { .op = {
 	.memory = make_anon, .charge = PAGES,
 	.prepare = prepare_export_of_view, .call = call_export, .check = check_export,
@@ -970,7 +1079,7 @@ FIXTURE_VARIANT_ADD(call, mmap) { .op = {
 } };
 
 FIXTURE_VARIANT_ADD(call, mmap_into_several_page_tables) { .op = {
-	.memory = make_large, .size = LARGE, .charge = LARGE / PAGE,
+	.memory = make_scattered, .size = LARGE, .charge = LARGE / PAGE,
 	.prepare = prepare_dmabuf, .call = call_mmap, .check = check_mmap,
 	.slabs = 2,
 } };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Everything at once: the threads of several processes export one range, sync,
- * map, query, attach and close what the others exported, while something happens
- * to the range, to the processes, to memory, to a CPU or to the module.
+ * Everything at once: the threads of several processes export parts of one range, or lists
+ * of them, sync, map, query, attach and close what the others exported, while something
+ * happens to the range, to the processes, to memory, to a CPU or to the module.
  *
  * What counts is that the kernel does not complain, best under lockdep and KASAN,
  * that a call loses a race with one of the errors that it may lose with, and that
@@ -14,6 +14,7 @@
 #include <glob.h>
 #include <limits.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -28,6 +29,9 @@
 
 #define PAGES		64
 #define SIZE		(PAGES * page_size())
+
+/* Of a list: the parts are drawn one by one, and may overlap. */
+#define MAX_PARTS	5
 
 #define PROCESSES	2
 #define THREADS		3
@@ -45,13 +49,15 @@ struct scene;
 
 /* What happened, and how often. */
 enum event {
-	EXPORT, LOST_EXPORT, VISIT, LOST_VISIT, SYNC, RANGED_SYNC, QUERY, MMAP, ATTACH,
-	DISTURBANCE, END, REFUSAL, NR_EVENTS,
+	EXPORT, LIST_EXPORT, LOST_EXPORT, LOST_LIST_EXPORT, VISIT, LOST_VISIT, SYNC,
+	RANGED_SYNC, QUERY, MMAP, ATTACH, DISTURBANCE, END, REFUSAL, SAW_STALE, SAW_REVOKED,
+	NR_EVENTS,
 };
 
 static const char * const event_names[] = {
-	"exports", "lost exports", "visits", "lost visits", "syncs", "ranged syncs", "queries",
-	"mappings", "attachments", "disturbances", "ends", "refusals",
+	"exports", "exports of lists", "lost exports", "lost exports of lists", "visits",
+	"lost visits", "syncs", "ranged syncs", "queries", "mappings", "attachments",
+	"disturbances", "ends", "refusals", "stale lists", "revoked lists",
 };
 
 struct race {
@@ -114,10 +120,12 @@ static unsigned int draw(unsigned int *state, unsigned int below)
  * @prepare: what it needs; says what is missing, or NULL
  * @restore: undoes that
  * @shared: the range is shared memory, the same for all processes
+ * @frames: it is page frames of a driver
  * @visits: the device is opened anew each time, and everything closed again
  * @ends: processes do not live long, or need not
  * @status: that they leave then
  * @lost: errors with which exports may lose as well, and some must
+ * @states: VMEMEXP_STATE_* that some list must have been seen in
  */
 struct rules {
 	void (*inside)(struct process *process);
@@ -125,10 +133,12 @@ struct rules {
 	const char *(*prepare)(struct scene *self);
 	void (*restore)(struct scene *self);
 	bool shared;
+	bool frames;
 	bool visits;
 	bool ends;
 	int status;
 	int lost[2];
+	unsigned int states;
 };
 
 struct scene {
@@ -175,31 +185,92 @@ struct worker {
 /* Somebody else may have closed it, and the number may be of another file now. */
 static const int stale[] = { EBADF, EINVAL, ENOTTY, ENODEV, ENXIO, EACCES, 0 };
 
-static void do_export(struct worker *w, int driver)
+/* The same, or a page is in it twice, which no device bears that works on a copy. */
+static const int not_mapped[] = { EBADF, EINVAL, ENOTTY, ENODEV, ENXIO, EACCES, ENOTUNIQ, 0 };
+
+/* Says that something else than an errno was wrong. */
+static void report(struct race *race, const char *what)
+{
+	static const int nothing[] = { 0 };
+
+	check(race, what, -ERANGE, nothing);
+}
+
+static struct vmemexp_range draw_range(struct worker *w)
 {
 	unsigned int first = draw(&w->random, PAGES);
 	unsigned int pages = 1 + draw(&w->random, PAGES - first);
-	struct vmemexp_export cmd = export_args(w->process->area + first * page_size(),
-						pages * page_size(),
-						draw(&w->random, 4) ? O_RDWR : O_RDONLY);
+
+	return range_of(w->process->area + first * page_size(), pages * page_size());
+}
+
+/* Leaves out some bytes at either end of @nr ranges. */
+static unsigned int cut_ends(struct vmemexp_range *ranges, unsigned int nr)
+{
+	ranges[0].vaddr += 8;
+	ranges[0].length -= 8;
+	ranges[nr - 1].length -= 8;
+	return VMEMEXP_EXPORT_UNALIGNED;
+}
+
+/* Whatever others did meanwhile, an answer is about the ranges that were asked for. */
+static void check_list(struct race *race, const struct vmemexp_export *cmd,
+		       const struct vmemexp_range *ranges, int ret)
+{
+	uint64_t size = 0;
+
+	for (unsigned int i = 0; i < cmd->nr_ranges; i++)
+		size += ranges[i].length;
+	if (!ret && (cmd->err_range || page_align(size) != cmd->dmabuf_size))
+		report(race, "size of a list");
+	if (ret && !cmd->err_reason && cmd->err_range)
+		report(race, "range of an error that is about none");
+	if (!ret || !cmd->err_reason)
+		return;
+	if (cmd->err_range >= cmd->nr_ranges) {
+		report(race, "range of an error");
+		return;
+	}
+	ranges += cmd->err_range;
+	if (cmd->err_addr < (ranges->vaddr & -(uint64_t)page_size()) ||
+	    cmd->err_addr >= ranges->vaddr + ranges->length)
+		report(race, "address of an error");
+	if (cmd->err_reason == VMEMEXP_REASON_CHANGED && cmd->err_addr % page_size())
+		report(race, "address of a range that changed");
+}
+
+static void do_export(struct worker *w, int driver)
+{
+	unsigned int nr = draw(&w->random, 2) ? 1 : 2 + draw(&w->random, MAX_PARTS - 1);
+	unsigned int access = draw(&w->random, 4) ? O_RDWR : O_RDONLY;
+	struct vmemexp_range ranges[MAX_PARTS];
+	struct vmemexp_export cmd;
 	const int *lost = w->process->rules->lost;
 	/* A page that others hold at this moment cannot be moved to where it may stay. */
 	const int allowed[] = { EAGAIN, EBUSY, ENOMEM, lost[0], lost[1], 0 };
 	struct race *race = w->process->race;
 	int *slot = &w->process->slots[draw(&w->random, SLOTS)], old;
+	unsigned int flags = 0;
 	int ret;
 
-	if (!draw(&w->random, 4)) {
-		cmd.flags = VMEMEXP_EXPORT_UNALIGNED;
-		cmd.vaddr += 8;
-		cmd.length -= 16;
+	for (unsigned int i = 0; i < nr; i++)
+		ranges[i] = draw_range(w);
+	if (!draw(&w->random, 4))
+		flags = cut_ends(ranges, nr);
+	cmd = list_args(ranges, nr, access);
+	if (nr == 1) {
+		cmd = export_args(NULL, ranges[0].length, access);
+		cmd.vaddr = ranges[0].vaddr;
 	}
+	cmd.flags = flags;
 	ret = _test_ioctl(driver, VMEMEXP_IOC_EXPORT, &cmd);
-	if (!check(race, "export", ret, allowed)) {
-		count(race, LOST_EXPORT);
+	if (nr > 1)
+		check_list(race, &cmd, ranges, ret);
+	if (!check(race, nr > 1 ? "export of a list" : "export", ret, allowed)) {
+		count(race, nr > 1 ? LOST_LIST_EXPORT : LOST_EXPORT);
 		return;
 	}
-	count(race, EXPORT);
+	count(race, nr > 1 ? LIST_EXPORT : EXPORT);
 	old = __atomic_exchange_n(slot, cmd.fd, __ATOMIC_RELAXED);
 	if (old)
 		close(old);
@@ -238,8 +309,34 @@ static void do_query(struct worker *w, int driver, int dmabuf)
 	struct vmemexp_query query = query_args(dmabuf);
 	int ret = _test_ioctl(driver, VMEMEXP_IOC_QUERY, &query);
 
-	if (check(w->process->race, "query", ret, stale))
-		count(w->process->race, QUERY);
+	if (!check(w->process->race, "query", ret, stale))
+		return;
+	count(w->process->race, QUERY);
+	if (query.nr_ranges > 1 && query.state & VMEMEXP_STATE_STALE)
+		count(w->process->race, SAW_STALE);
+	if (query.nr_ranges > 1 && query.state & VMEMEXP_STATE_REVOKED)
+		count(w->process->race, SAW_REVOKED);
+}
+
+/* A buffer may be revoked while a thread touches a mapping of it. */
+static __thread sigjmp_buf revoked;
+
+static void on_revoked(int sig)
+{
+	(void)sig;
+	siglongjmp(revoked, 1);
+}
+
+static void touch(volatile unsigned char *view, unsigned int pages, bool write)
+{
+	if (sigsetjmp(revoked, 1))
+		return;
+	for (unsigned int i = 0; i < pages; i++) {
+		if (write)
+			view[i * page_size()]++;
+		else
+			(void)view[i * page_size()];
+	}
 }
 
 /* In the window, which is reserved again afterwards. */
@@ -257,12 +354,7 @@ static void do_mmap(struct worker *w, int driver, int dmabuf)
 
 	if (check(w->process->race, "mmap", ret, stale)) {
 		count(w->process->race, MMAP);
-		for (unsigned int i = 0; i < pages; i++) {
-			if (write)
-				view[i * page_size()]++;
-			else
-				(void)view[i * page_size()];
-		}
+		touch(view, pages, write);
 		/* One more for the same, by its mapping. */
 		ret = _test_ioctl(driver, VMEMEXP_IOC_EXPORT, &again);
 		if (check(w->process->race, "export of a mapping", ret, lost))
@@ -285,7 +377,7 @@ static void do_attach(struct worker *w, int dmabuf)
 	if (check(race, "attach", ret, stale)) {
 		count(race, ATTACH);
 		ret = _test_importer_map(session, draw(&w->random, 3));
-		if (check(race, "map", ret, stale))
+		if (check(race, "map", ret, not_mapped))
 			_test_importer_transfer(session, IMPORTER_IOC_READ, 0, &byte, 1);
 		ret = _test_ioctl(session, IMPORTER_IOC_VMAP, NULL);
 		check(race, "vmap", ret == -vmap_refused() ? -EINVAL : ret, stale);
@@ -387,6 +479,14 @@ static void map_area(struct process *p, unsigned int first, unsigned int pages)
 	     p->memfd, first * page_size());
 }
 
+/* Page frames of the stand-in for drivers of carve-outs, which come by faults. */
+static int open_frames(void)
+{
+	struct carveout_setup setup = { .cache = CARVEOUT_CACHED, .how = CARVEOUT_HOW_FAULT };
+
+	return _test_carveout_open(&setup);
+}
+
 /* Returns the exit status. */
 static int run_process(struct process *p)
 {
@@ -395,6 +495,12 @@ static int run_process(struct process *p)
 
 	p->area = reserve();
 	p->elsewhere = reserve();
+	if (p->rules->frames) {
+		signal(SIGBUS, on_revoked);
+		p->memfd = open_frames();
+		if (p->memfd < 0)
+			return KSFT_FAIL;
+	}
 	map_area(p, 0, PAGES);
 	p->driver = p->rules->visits ? -1 : open(VMEMEXP_PATH, O_RDWR | O_CLOEXEC);
 	for (int i = 0; i < THREADS; i++) {
@@ -521,6 +627,28 @@ static void fork_and_write(struct process *p)
 	}
 	memset(p->area, 3, SIZE);
 	wait_for_child(child);
+}
+
+/* Has the driver take all away, and maps a new file of it: the old one has no more. */
+static void take_away(struct process *p)
+{
+	int old = p->memfd;
+
+	/* Time for exports that see nothing of it. */
+	sleep_ms(draw(&p->random, 100));
+	ioctl(old, CARVEOUT_IOC_TAKE_AWAY);
+	sleep_ms(draw(&p->random, 10));
+	p->memfd = open_frames();
+	map_area(p, 0, PAGES);
+	close(old);
+}
+
+/* The same when some of it is another mapping by now. */
+static void take_away_and_map(struct process *p)
+{
+	unmap_and_map(p);
+	if (!draw(&p->random, 4))
+		take_away(p);
 }
 
 static void exit_soon(struct process *p)
@@ -682,6 +810,8 @@ static void set_up(struct __test_metadata *_metadata, struct scene *self,
 	const char *missing;
 
 	skip_without_importer();
+	if (rules->frames)
+		skip_without_carveout();
 	test_setup();
 	missing = rules->prepare ? rules->prepare(self) : NULL;
 	if (missing)
@@ -750,6 +880,12 @@ static bool all_happened(const struct race *race, const struct rules *rules)
 
 		if (i == LOST_EXPORT)
 			wanted = rules->lost[0];
+		else if (i == LOST_LIST_EXPORT)
+			wanted = rules->lost[0];
+		else if (i == SAW_STALE)
+			wanted = rules->states & VMEMEXP_STATE_STALE;
+		else if (i == SAW_REVOKED)
+			wanted = rules->states & VMEMEXP_STATE_REVOKED;
 		else if (i == VISIT || i == LOST_VISIT || i == REFUSAL)
 			wanted = rules->visits;
 		else if (i == DISTURBANCE)
@@ -848,15 +984,26 @@ FIXTURE_VARIANT_ADD(race, with_nothing_but_each_other) { .rules = {
 } };
 
 FIXTURE_VARIANT_ADD(race, with_munmap) { .rules = {
-	.inside = unmap_and_map, .lost = { EFAULT },
+	.inside = unmap_and_map, .lost = { EFAULT }, .states = VMEMEXP_STATE_STALE,
 } };
 
 FIXTURE_VARIANT_ADD(race, with_munmap_of_shared_memory) { .rules = {
 	.inside = unmap_and_map, .shared = true, .lost = { EFAULT },
+	.states = VMEMEXP_STATE_STALE,
 } };
 
 FIXTURE_VARIANT_ADD(race, with_mremap) { .rules = {
-	.inside = move_away_and_back, .lost = { EFAULT },
+	.inside = move_away_and_back, .lost = { EFAULT }, .states = VMEMEXP_STATE_STALE,
+} };
+
+FIXTURE_VARIANT_ADD(race, with_a_driver_that_takes_page_frames_away) { .rules = {
+	.inside = take_away, .frames = true, .lost = { EFAULT, EINVAL },
+	.states = VMEMEXP_STATE_STALE | VMEMEXP_STATE_REVOKED,
+} };
+
+FIXTURE_VARIANT_ADD(race, with_a_driver_that_takes_away_what_is_mapped_anew) { .rules = {
+	.inside = take_away_and_map, .frames = true, .lost = { EFAULT, EINVAL },
+	.states = VMEMEXP_STATE_STALE | VMEMEXP_STATE_REVOKED,
 } };
 
 FIXTURE_VARIANT_ADD(race, with_mprotect) { .rules = {

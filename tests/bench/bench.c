@@ -35,6 +35,9 @@
  *	paged, paged-fault, paged-huge
  *		page frames with struct page, mapped in the same ways
  *
+ * "export-list-N" is the export and close of a list of N ranges of one size, the last part
+ * of the memory first.
+ *
  * "query" asks for what there is to know of a buffer. "list" reads the list of buffers
  * to its end: BYTES are those of all buffers, a page each. Syncs with a device that is
  * not cache coherent, or that sees the memory through a copy, have names that end in
@@ -98,6 +101,10 @@
 
 /* A picture in a carve-out: 3840x2160, 32 bits a pixel. */
 #define UHD_SIZE	(3840 * 2160 * 4UL)
+
+/* In which lists of ranges are compared, and the longest of these. */
+#define LIST_SIZE	(32 * MIB)
+#define MAX_LIST	16
 
 #define VMEMEXP_CARVEOUTS	"/sys/module/vmemexp/parameters/carveouts"
 #define VMEMEXP_LIST		"/sys/kernel/debug/vmemexp/buffers"
@@ -390,6 +397,7 @@ static void drop_area(struct area *area)
 struct subject {
 	const struct area *area;
 	size_t size;
+	unsigned int ranges;
 	int fd;
 };
 
@@ -410,6 +418,43 @@ static int udmabuf_create(const struct subject *s)
 	};
 
 	return ioctl(udmabuf_fd, UDMABUF_CREATE, &arg);
+}
+
+/* Where part @i of a list begins. Those that follow each other do not in memory. */
+static size_t part_start(const struct subject *s, unsigned int i)
+{
+	return (s->ranges - 1 - i) * (s->size / s->ranges);
+}
+
+static int vmemexp_export_list(const struct subject *s)
+{
+	struct vmemexp_range ranges[MAX_LIST];
+	struct vmemexp_export arg = {
+		.size = sizeof(arg), .ranges = (uintptr_t)ranges, .nr_ranges = s->ranges,
+		.fd_flags = O_RDWR | O_CLOEXEC,
+	};
+
+	for (unsigned int i = 0; i < s->ranges; i++)
+		ranges[i] = (struct vmemexp_range){
+			.vaddr = (uintptr_t)s->area->addr + part_start(s, i),
+			.length = s->size / s->ranges,
+		};
+	return ioctl(vmemexp_fd, VMEMEXP_IOC_EXPORT, &arg) ? -1 : arg.fd;
+}
+
+static int udmabuf_create_list(const struct subject *s)
+{
+	struct {
+		struct udmabuf_create_list head;
+		struct udmabuf_create_item items[MAX_LIST];
+	} arg = { .head = { .flags = UDMABUF_FLAGS_CLOEXEC, .count = s->ranges } };
+
+	for (unsigned int i = 0; i < s->ranges; i++)
+		arg.items[i] = (struct udmabuf_create_item){
+			.memfd = s->area->memfd, .offset = part_start(s, i),
+			.size = s->size / s->ranges,
+		};
+	return ioctl(udmabuf_fd, UDMABUF_CREATE_LIST, &arg);
 }
 
 static int heap_allocate(const struct subject *s)
@@ -446,6 +491,16 @@ static int export_vmemexp(struct subject *s, struct watch *w)
 static int export_udmabuf(struct subject *s, struct watch *w)
 {
 	return time_create(s, w, udmabuf_create);
+}
+
+static int export_vmemexp_list(struct subject *s, struct watch *w)
+{
+	return time_create(s, w, vmemexp_export_list);
+}
+
+static int export_udmabuf_list(struct subject *s, struct watch *w)
+{
+	return time_create(s, w, udmabuf_create_list);
 }
 
 /* Allocates and copies, which is what an export saves. */
@@ -721,6 +776,8 @@ static int sync_dmabuf(struct subject *s, struct watch *w)
 #define NEEDS_MAP	4	/* and mapped */
 #define NONCOHERENT	8	/* by a device that is not cache coherent */
 #define BOUNCED		16	/* by one that sees nothing but copies */
+/* And, in the same field, of how many parts the range is made. */
+#define LIST_OF(parts)	((parts) << 8)
 
 struct measurement {
 	const char *operation;
@@ -749,6 +806,19 @@ static const struct measurement measurements[] = {
 	{ "export+close", "io_uring", EXPORT_PARTS, NULL, export_io_uring, 0, 0, LARGE },
 	{ "export+close", "udmabuf", EXPORT_PARTS, NULL, export_udmabuf, 0, 0, LARGE },
 	{ "export+close", "heap+copy", EXPORT_PARTS, NULL, export_heap, 0, 0, LARGE },
+
+	{ "export-list-1", "vmemexp", {}, NULL, export_vmemexp_list, LIST_OF(1),
+	  LIST_SIZE, LIST_SIZE },
+	{ "export-list-1", "udmabuf", {}, NULL, export_udmabuf_list, LIST_OF(1),
+	  LIST_SIZE, LIST_SIZE },
+	{ "export-list-4", "vmemexp", {}, NULL, export_vmemexp_list, LIST_OF(4),
+	  LIST_SIZE, LIST_SIZE },
+	{ "export-list-4", "udmabuf", {}, NULL, export_udmabuf_list, LIST_OF(4),
+	  LIST_SIZE, LIST_SIZE },
+	{ "export-list-16", "vmemexp", {}, NULL, export_vmemexp_list, LIST_OF(16),
+	  LIST_SIZE, LIST_SIZE },
+	{ "export-list-16", "udmabuf", {}, NULL, export_udmabuf_list, LIST_OF(16),
+	  LIST_SIZE, LIST_SIZE },
 
 	{ "mmap+touch+munmap", "vmemexp", MMAP_PARTS, vmemexp_export, map_and_touch,
 	  NEEDS_BUFFER, 0, LARGE },
@@ -826,7 +896,7 @@ static bool is_measured(const struct measurement *m, size_t size, enum memory me
 		return false;
 	if (is(memory, IS_CARVEOUT))
 		return is_for_carveout(m);
-	return !is(memory, IS_SHARED) || !strcmp(m->operation, "export+close");
+	return !is(memory, IS_SHARED) || !strncmp(m->operation, "export", strlen("export"));
 }
 
 static unsigned int device_of(const struct measurement *m)
@@ -856,7 +926,7 @@ static bool sees_copies_alone(void)
 static int prepare(const struct measurement *m, struct subject *s)
 {
 	s->fd = -1;
-	if (!m->needs)
+	if (!m->create)
 		return 0;
 	s->fd = m->create(s);
 	if (s->fd < 0)
@@ -939,7 +1009,7 @@ static int measure_prepared(const struct measurement *m, struct subject *s)
 
 static void measure(const struct measurement *m, const struct area *area, size_t size)
 {
-	struct subject s = { .area = area, .size = size };
+	struct subject s = { .area = area, .size = size, .ranges = m->needs / LIST_OF(1) };
 	int ret = prepare(m, &s);
 
 	if (!ret)
@@ -1199,7 +1269,7 @@ static void profile(const struct measurement *m, const struct area *area, size_t
 		.size = sizeof(attr), .sample_period = PROFILE_PERIOD,
 		.sample_type = PERF_SAMPLE_IP, .disabled = 1,
 	};
-	struct subject s = { .area = area, .size = size };
+	struct subject s = { .area = area, .size = size, .ranges = m->needs / LIST_OF(1) };
 	struct perf_event_mmap_page *head;
 	uint64_t begin;
 	struct watch w = {};

@@ -22,6 +22,9 @@ PEERS = ("io_uring", "udmabuf", "heap+copy")
 # Those that give a dma-buf.
 EXPORTERS = ("udmabuf", "heap+copy")
 DMABUFS = ("udmabuf", "heap")
+# Lists of so many ranges, LIST_BYTES in all.
+RANGES = (1, 4, 16)
+LIST_BYTES = 32 * MIB
 SYNCS = ("sync-4k-unmapped", "sync-4k", "sync-row", "sync-rectangle", "sync-all")
 
 # What the lines of bench say behind their first word.
@@ -185,6 +188,14 @@ def to_best_peer(results, memory, size):
     return results.need("export+close", "vmemexp", memory, size) / min(peers)
 
 
+def list_to_one(results, memory):
+    """Export and close of the longest list as a multiple of one range of as many bytes."""
+    operation = f"export-list-{RANGES[-1]}"
+    return results.need(operation, "vmemexp", memory, LIST_BYTES) / results.need(
+        "export+close", "vmemexp", memory, LIST_BYTES
+    )
+
+
 def mmap_and_touch(results, memory):
     """udmabuf's time as a multiple of vmemexp's, without munmap."""
     ours, theirs = (
@@ -337,6 +348,14 @@ def promises(results):
         lambda: worst_to_other(results, export, "udmabuf", ["thp"], 64 * KIB),
         1.0,
     )
+    for memory in everything:
+        yield f"{export}-16-ranges-to-one-{memory}", lambda m=memory: list_to_one(results, m), 1.1
+    for memory in SHARED:
+        yield (
+            f"{export}-16-ranges-to-udmabuf-{memory}",
+            lambda m=memory: to_other(results, "export-list-16", "udmabuf", m, size),
+            1.0,
+        )
     yield "export-per-page-1g-to-32m", lambda: export_growth(results), 1.1
     yield f"{export}-instructions-per-page-paged", lambda: per_page(results, "paged"), 30
     for memory in ("carveout-huge", "paged-huge"):
@@ -489,6 +508,30 @@ def export_table(results, memory):
     return table
 
 
+def ranges_table(results):
+    """Lists of ranges, beside one range of as many bytes."""
+    table = Table(
+        "ranges",
+        f"export + close of several ranges, {size_name(LIST_BYTES)} in all",
+        [
+            "memory", "one range", *(f"list of {nr}" for nr in RANGES), "16 to one",
+            "udmabuf of 16", "to udmabuf",
+        ],
+    )
+    for memory in (*MEMORY, *SHARED):
+        one = results.time("export+close", "vmemexp", memory, LIST_BYTES)
+        ours = [
+            results.time(f"export-list-{nr}", "vmemexp", memory, LIST_BYTES) for nr in RANGES
+        ]
+        theirs = results.time(f"export-list-{RANGES[-1]}", "udmabuf", memory, LIST_BYTES)
+        if ours[-1]:
+            table.add(
+                memory, thousands(one), *(thousands(time) for time in ours),
+                ratio(ours[-1], one), thousands(theirs), ratio(ours[-1], theirs),
+            )
+    return table
+
+
 def dmabuf_table(results, operation, memory, title):
     """An operation on a dma-buf, by vmemexp and by other exporters."""
     table = Table(
@@ -638,7 +681,7 @@ def tables(results):
         ("vmap+vunmap", "vmap + vunmap"),
     )
     found = [export_table(results, memory) for memory in (*MEMORY, *SHARED)]
-    found.append(carveout_table(results))
+    found += [ranges_table(results), carveout_table(results)]
     for operation, title in operations:
         found += [dmabuf_table(results, operation, memory, title) for memory in MEMORY]
     found += [sync_table(results, memory) for memory in MEMORY]

@@ -25,6 +25,7 @@
 #define LENGTH		{ ARG_LENGTH, 0 }
 #define NUMBER		{ ARG_NUMBER, 0 }
 #define ROWS		{ ARG_ROWS, 0 }
+#define COUNT		{ ARG_COUNT, 0 }
 /* Of the structure that is an ioctl's argument. */
 #define PLACE		{ ARG_RARE, NR_PLACES }
 #define WORD		{ ARG_RARE, 40 }
@@ -51,6 +52,15 @@ const struct call_type call_types[] = {
 	/* the fields; where the structure is, its size, a word of it, what goes there */
 	{ "export", call_export, 80,
 	  { REGION, OFFSET, LENGTH,
+	    { ARG_BITS, VMEMEXP_EXPORT_UNALIGNED | VMEMEXP_EXPORT_CONTIGUOUS },
+	    { ARG_BITS, O_RDWR | O_CLOEXEC }, DMABUF,
+	    PLACE, NUMBER, WORD, NUMBER } },
+	/* one more range of the list, how often, and how far apart */
+	{ "range", call_range, 40,
+	  { REGION, OFFSET, LENGTH, { ARG_RARE, NR_REPEATS }, OFFSET } },
+	/* ranges, where the array is, the fields; the same as above */
+	{ "export_list", call_export_list, 80,
+	  { COUNT, { ARG_RARE, NR_ARRAYS },
 	    { ARG_BITS, VMEMEXP_EXPORT_UNALIGNED | VMEMEXP_EXPORT_CONTIGUOUS },
 	    { ARG_BITS, O_RDWR | O_CLOEXEC }, DMABUF,
 	    PLACE, NUMBER, WORD, NUMBER } },

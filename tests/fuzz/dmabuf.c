@@ -123,17 +123,22 @@ int call_mmap(const struct arg *args)
 	uint64_t length = bytes_of(&args[3], f->size - offset);
 	struct region *r = &regions[args[1].n % NR_REGIONS];
 	uint64_t reach = length > REGION_SPACE ? 0 : length;
-	char *place = begin_region(r);
+	char *place = begin_region(r), *addr;
 
-	/* Longer ones are refused wherever they would be. */
-	if (mmap(place, length, args[4].n & 7, flags[args[5].n & 3] | (reach ? MAP_FIXED : 0),
-		 f->fd, offset) == MAP_FAILED)
+	/* Longer ones, of several ranges, do not fit there. */
+	addr = mmap(place, length, args[4].n & 7, flags[args[5].n & 3] | (reach ? MAP_FIXED : 0),
+		    f->fd, offset);
+	if (addr == MAP_FAILED)
 		return -errno;
 	if (f->ours && (offset > f->size || length > page_align(f->size - offset)))
 		fail("mmap of %#llx bytes at %#llx of %#llx", (unsigned long long)length,
 		     (unsigned long long)offset, (unsigned long long)f->size);
 	if (f->ours && !f->writable && args[4].n & PROT_WRITE)
 		fail("mmap for writing of what is read-only");
+	if (!reach) {
+		munmap(addr, length);
+		return -ERANGE;
+	}
 	set_region(r, place, length);
 	return args[5].n & 3;
 }

@@ -4,6 +4,7 @@
  * and what include/uapi/vmemexp.h says that they may answer.
  */
 #include <linux/capability.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -22,6 +23,22 @@ enum place {
 	IN_SOURCE,		/* in the memory that the call is about */
 };
 
+/* Where the array of a list is, and what becomes of it while the driver reads it. */
+enum array {
+	ARRAY_PLAIN,
+	ARRAY_AT_GUARD,
+	ARRAY_CUT_OFF,		/* in the middle of the last range */
+	ARRAY_CUT_SHORT,	/* before the last page of it, if it has several */
+	ARRAY_READ_ONLY,
+	ARRAY_AT_NULL,
+	ARRAY_IN_KERNEL,
+	ARRAY_NOT_MAPPED,
+	ARRAY_IN_SOURCE,	/* in the memory that the first range is about */
+	ARRAY_ODD,		/* at no multiple of anything */
+	ARRAY_HIGH,		/* at its address and a bit that none has */
+	ARRAY_CHANGES,		/* by another thread */
+};
+
 /* Room for the largest structure that the driver takes, and more. */
 #define PLACE_SIZE	(2 * PAGE)
 
@@ -29,6 +46,14 @@ enum place {
 
 /* More pages than any machine here has. */
 #define MAX_CHARGED	0x1000000L
+
+/* One more than the driver takes; and room for them, and more. */
+#define MAX_LIST	(VMEMEXP_MAX_RANGES + 1)
+#define ARRAY_PAGES	6
+#define ARRAY_SIZE_MAX	(ARRAY_PAGES * PAGE)
+
+/* A list may have a range many times, but not so often that it takes long. */
+#define MAX_LISTED	(64UL << 20)
 
 #define KERNEL_ADDRESS	((char *)-(intptr_t)HUGE_PAGE)
 
@@ -47,12 +72,27 @@ struct request {
 	unsigned char after[PLACE_SIZE];
 	bool known;		/* whether the two are what was and is there */
 	int ret;
+	/* Of an export: what the driver was told, and what it could read of a list. */
+	struct vmemexp_export export;
+	struct vmemexp_range ranges[VMEMEXP_MAX_RANGES];
+	bool ranges_read;
+	bool ranges_known;	/* neither the one nor the other can change */
 };
 
 static struct request request;
 
 /* Two pages that can be written to, one that cannot, none. */
 static char *pages;
+
+/* What a program has listed, and the regions that the first is of. */
+static struct vmemexp_range list[MAX_LIST];
+static unsigned int nr_listed;
+static uint64_t bytes_listed;
+static const struct region *list_source = &regions[0];
+
+/* ARRAY_PAGES that can be written to, and one that is not there. */
+static char *array_pages;
+static bool array_changes;
 
 static char default_carveouts[4096];
 static char default_allow[256];
@@ -149,6 +189,9 @@ void setup_driver(void)
 	pages = mmap(NULL, 4 * PAGE, RW, ANON, -1, 0);
 	if (pages == MAP_FAILED || mprotect(pages + 3 * PAGE, PAGE, PROT_NONE))
 		give_up("no memory");
+	array_pages = mmap(NULL, ARRAY_SIZE_MAX + PAGE, RW, ANON, -1, 0);
+	if (array_pages == MAP_FAILED || mprotect(array_pages + ARRAY_SIZE_MAX, PAGE, PROT_NONE))
+		give_up("no memory");
 	for (int i = 0; i < 2; i++)
 		getrlimit(limit_nrs[i], &limits[i]);
 	if (read_text(VMEMEXP_CARVEOUTS, default_carveouts, sizeof(default_carveouts)) < 0 ||
@@ -169,6 +212,9 @@ void clean_driver(void)
 	}
 	limits_changed = false;
 	lists_changed = false;
+	nr_listed = 0;
+	bytes_listed = 0;
+	list_source = &regions[0];
 }
 
 /* Whether one more page may be charged with a limit of so many. */
@@ -236,6 +282,48 @@ static bool copy(void *to, const void *from, size_t size)
 	return try_access(memcpy(to, from, size));
 }
 
+/* What a driver sees of a structure that is smaller than it knows: zeroes at the end. */
+static void read_export(struct request *r)
+{
+	size_t size = r->told < r->size ? r->told : r->size;
+	struct vmemexp_export *arg = &r->export;
+
+	memset(arg, 0, sizeof(*arg));
+	memcpy(arg, r->before, size);
+	r->ranges_known = r->place != IN_SOURCE && !array_changes;
+	r->ranges_read = arg->nr_ranges <= VMEMEXP_MAX_RANGES &&
+			 arg->ranges == (uintptr_t)arg->ranges &&
+			 copy(r->ranges, (void *)(uintptr_t)arg->ranges,
+			      arg->nr_ranges * sizeof(*r->ranges));
+}
+
+/* One that an older driver had, or nearly. */
+static uint32_t told_size(unsigned long nr, uint64_t n, size_t size)
+{
+	static const uint8_t exports[] = {
+		0, VMEMEXP_EXPORT_SIZE_VER0, VMEMEXP_EXPORT_SIZE_VER1,
+		VMEMEXP_EXPORT_SIZE_VER1 + 4, VMEMEXP_EXPORT_SIZE_VER2 - 4,
+	};
+	static const uint8_t queries[] = {
+		0, VMEMEXP_QUERY_SIZE_VER0, VMEMEXP_QUERY_SIZE_VER0 + 4,
+	};
+
+	if (!n)
+		return size;
+	if (nr == VMEMEXP_IOC_EXPORT && n < ARRAY_SIZE(exports))
+		return exports[n];
+	if (nr == VMEMEXP_IOC_QUERY && n < ARRAY_SIZE(queries))
+		return queries[n];
+	return n;
+}
+
+static size_t first_size(unsigned long nr, size_t size)
+{
+	if (nr == VMEMEXP_IOC_EXPORT)
+		return VMEMEXP_EXPORT_SIZE_VER0;
+	return nr == VMEMEXP_IOC_QUERY ? VMEMEXP_QUERY_SIZE_VER0 : size;
+}
+
 /*
  * Makes the call with a structure of @size bytes, changed and put where the last
  * of @args say.
@@ -244,14 +332,14 @@ static void do_ioctl(const char *name, unsigned long nr, const void *arg, size_t
 		     const struct arg *args, const struct region *source)
 {
 	struct request *r = &request;
-	uint32_t told = args[1].n ?: size;
+	uint32_t told = told_size(nr, args[1].n, size);
 	size_t room, word = args[2].n % (PLACE_SIZE / sizeof(uint32_t));
 	bool writable;
 
 	r->name = name;
 	r->nr = nr;
 	r->size = size;
-	r->min_size = nr == VMEMEXP_IOC_EXPORT ? VMEMEXP_EXPORT_SIZE_VER0 : size;
+	r->min_size = first_size(nr, size);
 	r->place = args[0].n % NR_PLACES;
 	r->told = told;
 	memset(r->before, 0, sizeof(r->before));
@@ -270,6 +358,9 @@ static void do_ioctl(const char *name, unsigned long nr, const void *arg, size_t
 		copy(r->addr, r->before, r->place == CUT_OFF ? room - sizeof(uint64_t) : room);
 	if (r->place == READ_ONLY)
 		mprotect(pages + 2 * PAGE, PAGE, PROT_READ);
+
+	if (nr == VMEMEXP_IOC_EXPORT)
+		read_export(r);
 
 	r->ret = _test_ioctl(device, nr, r->addr);
 
@@ -294,7 +385,8 @@ static int common_error(const struct request *r)
 		return -EINVAL;
 	if (r->told > PAGE)
 		return -E2BIG;
-	if (r->place == CUT_OFF)
+	/* A structure of an older version may end before the cut. */
+	if (r->place == CUT_OFF && r->told > r->size - sizeof(uint64_t))
 		return -EFAULT;
 	if (r->told > r->size && !is_zero(r->before + r->size, r->told - r->size))
 		return -E2BIG;
@@ -359,7 +451,8 @@ static const int export_errors[] = {
 
 /* The errno of each reason; of the first and of UNPINNABLE it may be several. */
 static const int reason_errors[][6] = {
-	[VMEMEXP_REASON_NONE] = { ENOMEM, EINTR, EMFILE, ENFILE },
+	/* EFAULT: there is no such list. */
+	[VMEMEXP_REASON_NONE] = { ENOMEM, EINTR, EMFILE, ENFILE, EFAULT },
 	[VMEMEXP_REASON_FLAGS] = { EINVAL },
 	[VMEMEXP_REASON_LENGTH] = { EINVAL },
 	[VMEMEXP_REASON_ALIGNMENT] = { EINVAL },
@@ -381,6 +474,7 @@ static const int reason_errors[][6] = {
 	[VMEMEXP_REASON_QUOTA] = { EDQUOT },
 	[VMEMEXP_REASON_POISONED] = { EHWPOISON },
 	[VMEMEXP_REASON_ENCRYPTED] = { EOPNOTSUPP },
+	[VMEMEXP_REASON_RANGES] = { EINVAL },
 };
 
 /* As the driver takes it. */
@@ -393,35 +487,187 @@ static uint64_t without_tag(uint64_t vaddr)
 #endif
 }
 
-static void check_address(const struct vmemexp_export *arg)
+/* What the driver can see of a list, or of a range that is none. */
+static bool has_list(void)
 {
-	uint64_t start = without_tag(arg->vaddr), end = start + arg->length;
-	bool good;
+	return request.export.nr_ranges;
+}
+
+static unsigned int nr_ranges(void)
+{
+	return has_list() ? request.export.nr_ranges : 1;
+}
+
+static struct vmemexp_range range_at(unsigned int i)
+{
+	struct vmemexp_range range = request.ranges[i];
+
+	if (!has_list())
+		range = (struct vmemexp_range){ request.export.vaddr, request.export.length };
+	range.vaddr = without_tag(range.vaddr);
+	return range;
+}
+
+/*
+ * What is wrong with range @i by itself: LENGTH, ALIGNMENT at @addr, or NONE. Of several,
+ * the first may begin and the last may end anywhere.
+ */
+static unsigned int wrong_with(unsigned int i, uint64_t *addr)
+{
+	bool unaligned = request.export.flags & VMEMEXP_EXPORT_UNALIGNED;
+	struct vmemexp_range range = range_at(i);
+	uint64_t end = range.vaddr + range.length;
+
+	*addr = range.vaddr;
+	if (!range.length || end < range.vaddr)
+		return VMEMEXP_REASON_LENGTH;
+	if (range.vaddr % PAGE && !(unaligned && i == 0))
+		return VMEMEXP_REASON_ALIGNMENT;
+	*addr = end;
+	if (end % PAGE && !(unaligned && i == nr_ranges() - 1))
+		return VMEMEXP_REASON_ALIGNMENT;
+	return VMEMEXP_REASON_NONE;
+}
+
+/* The same of all of them. */
+static bool is_any_wrong(void)
+{
+	uint64_t addr;
+
+	for (unsigned int i = 0; i < nr_ranges(); i++)
+		if (wrong_with(i, &addr))
+			return true;
+	return false;
+}
+
+/* In pages, or what is more than any machine has. */
+static uint64_t pages_in_ranges(void)
+{
+	uint64_t sum = 0;
+
+	for (unsigned int i = 0; i < nr_ranges(); i++) {
+		struct vmemexp_range range = range_at(i);
+
+		sum += range.length / PAGE + (range.vaddr % PAGE + range.length % PAGE +
+					      PAGE - 1) / PAGE;
+	}
+	return sum;
+}
+
+static bool is_too_large(void)
+{
+	return pages_in_ranges() >= INT32_MAX || pages_in_ranges() >= SIZE_MAX / PAGE;
+}
+
+/* The reason that the structure itself gives, before a list is read, or NONE. */
+static unsigned int wrong_with_arg(void)
+{
+	const struct vmemexp_export *arg = &request.export;
+	unsigned int access = arg->fd_flags & O_ACCMODE;
+
+	if (arg->flags & ~(VMEMEXP_EXPORT_UNALIGNED | VMEMEXP_EXPORT_CONTIGUOUS) ||
+	    arg->fd_flags & ~(O_ACCMODE | O_CLOEXEC) || arg->reserved ||
+	    (access != O_RDWR && access != O_RDONLY))
+		return VMEMEXP_REASON_FLAGS;
+	if (arg->nr_ranges > VMEMEXP_MAX_RANGES ||
+	    (arg->nr_ranges ? arg->vaddr || arg->length : !!arg->ranges))
+		return VMEMEXP_REASON_RANGES;
+	return VMEMEXP_REASON_NONE;
+}
+
+/* These need no look at memory, nor at a range. */
+static bool is_about_no_range(unsigned int reason)
+{
+	return reason == VMEMEXP_REASON_NONE || reason == VMEMEXP_REASON_FLAGS ||
+	       reason == VMEMEXP_REASON_RANGES;
+}
+
+/* These are about all of them, and name the first. */
+static bool is_about_all_ranges(unsigned int reason)
+{
+	return reason == VMEMEXP_REASON_LIMIT || reason == VMEMEXP_REASON_QUOTA;
+}
+
+static bool is_address_good(const struct vmemexp_export *arg, unsigned int index)
+{
+	struct vmemexp_range range = range_at(index);
+	uint64_t start = range.vaddr, end = start + range.length, addr;
 
 	switch (arg->err_reason) {
 	case VMEMEXP_REASON_NONE:
 	case VMEMEXP_REASON_FLAGS:
-		good = !arg->err_addr;
-		break;
+	case VMEMEXP_REASON_RANGES:
+		return !arg->err_addr;
 	case VMEMEXP_REASON_LENGTH:
+		return arg->err_addr == start &&
+		       (wrong_with(index, &addr) == VMEMEXP_REASON_LENGTH || is_too_large());
+	case VMEMEXP_REASON_ALIGNMENT:
+		return wrong_with(index, &addr) == VMEMEXP_REASON_ALIGNMENT &&
+		       arg->err_addr == addr;
 	case VMEMEXP_REASON_LIMIT:
 	case VMEMEXP_REASON_ACCESS:
-	case VMEMEXP_REASON_PARTIAL:
 	case VMEMEXP_REASON_QUOTA:
-		good = arg->err_addr == start;
+		return arg->err_addr == start;
+	case VMEMEXP_REASON_PARTIAL:
+		if (nr_ranges() == 1)
+			return arg->err_addr == start;
 		break;
-	case VMEMEXP_REASON_ALIGNMENT:
-		good = (arg->err_addr == start || arg->err_addr == end) &&
-		       arg->err_addr % PAGE;
-		break;
-	default:
-		good = arg->err_addr >= (start & -PAGE) && arg->err_addr < end &&
-		       (arg->err_addr == start || !(arg->err_addr % PAGE));
+	case VMEMEXP_REASON_CHANGED:
+		return arg->err_addr == (start & -PAGE);
 	}
-	if (!good)
-		fail("export: address %#llx for reason %u of %#llx, length %#llx",
-		     (unsigned long long)arg->err_addr, arg->err_reason,
-		     (unsigned long long)arg->vaddr, (unsigned long long)arg->length);
+	return arg->err_addr >= (start & -PAGE) && arg->err_addr < end &&
+	       (arg->err_addr == start || !(arg->err_addr % PAGE));
+}
+
+static void fail_by_ranges(const char *what, const struct vmemexp_export *arg)
+{
+	for (unsigned int i = 0; i < nr_ranges() && i < 8; i++)
+		printf("fuzz: range %u: %#llx, length %#llx\n", i,
+		       (unsigned long long)range_at(i).vaddr,
+		       (unsigned long long)range_at(i).length);
+	fail("export: %s: reason %u, address %#llx, range %u of %u", what, arg->err_reason,
+	     (unsigned long long)arg->err_addr, arg->err_range, nr_ranges());
+}
+
+static bool is_range_told(void)
+{
+	return request.told >= VMEMEXP_EXPORT_SIZE_VER2;
+}
+
+/* The reason, the address and the range belong to each other and to what was asked. */
+static void check_reason(const struct vmemexp_export *arg)
+{
+	bool is_told = is_range_told(), needs_none = is_about_no_range(arg->err_reason);
+	unsigned int wrong = wrong_with_arg(), first, last;
+
+	if (arg->err_reason != wrong && (wrong || (needs_none && arg->err_reason)))
+		fail_by_ranges("another reason is due", arg);
+	if (is_told && arg->err_range >= nr_ranges())
+		fail_by_ranges("there is no such range", arg);
+	if (is_told && (needs_none || is_about_all_ranges(arg->err_reason)) && arg->err_range)
+		fail_by_ranges("it is about no range, or about the first", arg);
+	if (wrong || !request.ranges_known)
+		return;
+	if (request.ret == -EFAULT && arg->err_reason == VMEMEXP_REASON_NONE &&
+	    request.ranges_read)
+		fail_by_ranges("the list can be read", arg);
+	if (!request.ranges_read) {
+		if (request.ret != -EFAULT || arg->err_reason)
+			fail_by_ranges("the list cannot be read", arg);
+		return;
+	}
+	/* An older program is not told which range it is. */
+	first = is_told ? arg->err_range : 0;
+	last = is_told ? arg->err_range : nr_ranges() - 1;
+	while (first < last && !is_address_good(arg, first))
+		first++;
+	if (!is_address_good(arg, first))
+		fail_by_ranges("another address is due", arg);
+	/* That comes first, but for a range that no program can have. */
+	if (is_any_wrong() && arg->err_reason && arg->err_reason != VMEMEXP_REASON_LENGTH &&
+	    arg->err_reason != VMEMEXP_REASON_ALIGNMENT &&
+	    arg->err_reason != VMEMEXP_REASON_NOT_MAPPED)
+		fail_by_ranges("a length or an alignment is wrong", arg);
 }
 
 static void check_refusal(const struct vmemexp_export *arg)
@@ -435,13 +681,70 @@ static void check_refusal(const struct vmemexp_export *arg)
 		fail("export: unknown reason %u", arg->err_reason);
 	if (!is_one_of(request.ret, reason_errors[arg->err_reason]))
 		fail("export: reason %u with errno %d", arg->err_reason, -request.ret);
-	check_address(arg);
+	check_reason(arg);
 	memcpy(&rest.err_reason, request.before + offsetof(struct vmemexp_export, err_reason),
 	       sizeof(rest.err_reason));
 	memcpy(&rest.err_addr, request.before + offsetof(struct vmemexp_export, err_addr),
 	       sizeof(rest.err_addr));
+	if (is_range_told())
+		memcpy(&rest.err_range, request.before + offsetof(struct vmemexp_export, err_range),
+		       sizeof(rest.err_range));
 	if (memcmp(request.before, &rest, sizeof(rest)))
 		fail("export: more than the error was written");
+}
+
+/* A page here and a page of the dma-buf, as far as both can be read. */
+static void check_page(const char *view, uint64_t offset, uint64_t addr)
+{
+	static char here[PAGE], there[PAGE];
+
+	if (copy(here, (void *)(uintptr_t)addr, PAGE) && copy(there, view + offset, PAGE) &&
+	    memcmp(here, there, PAGE))
+		fail("export: at %#llx is not the page of %#llx", (unsigned long long)offset,
+		     (unsigned long long)addr);
+}
+
+/* The ranges are in the dma-buf one after the other. */
+static void check_pages(const struct vmemexp_export *arg)
+{
+	uint64_t offset = 0, start, pages;
+	char *view = mmap(NULL, arg->dmabuf_size, PROT_READ, MAP_SHARED, arg->fd, 0);
+
+	/* The process may have no more memory, or the driver has taken its own away. */
+	if (view == MAP_FAILED)
+		return;
+	for (unsigned int i = 0; i < nr_ranges(); i++) {
+		struct vmemexp_range range = range_at(i);
+
+		start = range.vaddr & -PAGE;
+		pages = (range.vaddr % PAGE + range.length + PAGE - 1) / PAGE;
+		/* Of a long list, the ends, which a mistake in a sum would move. */
+		if (i < 16 || i + 16 >= nr_ranges()) {
+			check_page(view, offset, start);
+			check_page(view, offset + (pages - 1) * PAGE, start + (pages - 1) * PAGE);
+		}
+		offset += pages * PAGE;
+	}
+	munmap(view, arg->dmabuf_size);
+}
+
+/* What an export of several ranges has to answer, that one of a range need not. */
+static void check_list(const struct vmemexp_export *arg)
+{
+	if (wrong_with_arg() || !request.ranges_read)
+		fail_by_ranges("there is no such list", arg);
+	if (is_any_wrong() || is_too_large())
+		fail_by_ranges("the list is wrong, and was taken", arg);
+	if (nr_ranges() == 1)
+		return;
+	if (arg->memory & VMEMEXP_MEMORY_DMABUF)
+		fail("export: a list of several ranges is a mapping of a dma-buf");
+	if (arg->dmabuf_size != pages_in_ranges() * PAGE ||
+	    arg->offset != range_at(0).vaddr % PAGE)
+		fail("export: size %#llx, offset %#llx of %llu pages",
+		     (unsigned long long)arg->dmabuf_size, (unsigned long long)arg->offset,
+		     (unsigned long long)pages_in_ranges());
+	check_pages(arg);
 }
 
 static void check_answer(const struct vmemexp_export *arg)
@@ -459,9 +762,11 @@ static void check_answer(const struct vmemexp_export *arg)
 	if (arg->err_reason || arg->err_addr)
 		fail("export: reason %u, address %#llx after success", arg->err_reason,
 		     (unsigned long long)arg->err_addr);
+	if (is_range_told() && arg->err_range)
+		fail("export: range %u after success", arg->err_range);
 	if (arg->dmabuf_size % PAGE || arg->offset > arg->dmabuf_size ||
 	    arg->length > arg->dmabuf_size - arg->offset ||
-	    (!reused && arg->offset != arg->vaddr % PAGE))
+	    (!reused && !has_list() && arg->offset != arg->vaddr % PAGE))
 		fail("export: offset %#llx, size %#llx of length %#llx",
 		     (unsigned long long)arg->offset, (unsigned long long)arg->dmabuf_size,
 		     (unsigned long long)arg->length);
@@ -471,6 +776,44 @@ static void check_answer(const struct vmemexp_export *arg)
 	if (request.told >= VMEMEXP_EXPORT_SIZE_VER1 && request.place != IN_SOURCE &&
 	    arg->state & ~0x7fU)
 		fail("export: state %#x", arg->state);
+	if (request.ranges_known && memcmp(request.before + request.told,
+					   request.after + request.told,
+					   request.told < request.size ?
+					   request.size - request.told : 0))
+		fail("export: what was not told of was written to");
+	if (request.ranges_known)
+		check_list(arg);
+}
+
+/* Keeps the dma-buf that came of it in the slot; returns what tells results apart. */
+static int finish_export(const struct arg *slot)
+{
+	struct vmemexp_export arg;
+	uint64_t length = 0;
+	unsigned int ranges;
+
+	if (!check_common(export_errors))
+		return request.ret;
+	memcpy(&arg, request.after, sizeof(arg));
+	if (request.ret) {
+		check_refusal(&arg);
+		return request.ret - 1000 * (request.place == READ_ONLY ? 0 : arg.err_reason);
+	}
+	check_answer(&arg);
+	ranges = request.ranges_known ? nr_ranges() : 0;
+	for (unsigned int i = 0; i < ranges; i++)
+		length += range_at(i).length;
+	set_file(slot, (struct file_slot){
+		.fd = arg.fd,
+		.ours = arg.nr_extents,
+		.size = arg.dmabuf_size,
+		.offset = arg.offset,
+		.length = length,
+		.nr_ranges = ranges,
+		.writable = (arg.fd_flags & O_ACCMODE) == O_RDWR,
+		.reused = arg.memory & VMEMEXP_MEMORY_DMABUF,
+	});
+	return arg.memory;
 }
 
 int call_export(const struct arg *args)
@@ -485,24 +828,111 @@ int call_export(const struct arg *args)
 	arg.length = bytes_of(&args[2], r->size - offset);
 	arg.flags = args[3].n;
 	do_ioctl("export", VMEMEXP_IOC_EXPORT, &arg, sizeof(arg), args + 6, r);
-	if (!check_common(export_errors))
-		return request.ret;
-	memcpy(&arg, request.after, sizeof(arg));
-	if (request.ret) {
-		check_refusal(&arg);
-		return request.ret - 1000 * (request.place == READ_ONLY ? 0 : arg.err_reason);
+	return finish_export(&args[5]);
+}
+
+/* --- lists of ranges --- */
+
+int call_range(const struct arg *args)
+{
+	static const uint16_t repeats[NR_REPEATS] = { 1, 2, 3, 16, 17, 100, 512, MAX_LIST };
+	const struct region *r = &regions[args[0].n % NR_REGIONS];
+	uint64_t offset = bytes_of(&args[1], r->size), length = bytes_of(&args[2], r->size - offset);
+	uint64_t step = bytes_of(&args[4], r->size);
+
+	if (!nr_listed)
+		list_source = r;
+	for (unsigned int i = 0; i < repeats[args[3].n % NR_REPEATS]; i++) {
+		if (nr_listed == MAX_LIST || (i && bytes_listed + length > MAX_LISTED))
+			break;
+		list[nr_listed++] = (struct vmemexp_range){
+			.vaddr = (uintptr_t)r->addr + offset + i * step, .length = length,
+		};
+		bytes_listed += length;
 	}
-	check_answer(&arg);
-	set_file(&args[5], (struct file_slot){
-		.fd = arg.fd,
-		.ours = arg.nr_extents,
-		.size = arg.dmabuf_size,
-		.offset = arg.offset,
-		.length = arg.length,
-		.writable = (arg.fd_flags & O_ACCMODE) == O_RDWR,
-		.reused = arg.memory & VMEMEXP_MEMORY_DMABUF,
-	});
-	return arg.memory;
+	return nr_listed;
+}
+
+/* Returns where @size bytes of the list are for the driver. */
+static char *place_array(enum array array, size_t size)
+{
+	char *end = array_pages + ARRAY_SIZE_MAX;
+	size_t whole = size < ARRAY_SIZE_MAX ? size : ARRAY_SIZE_MAX, cut = 0;
+
+	switch (array) {
+	case ARRAY_AT_NULL:
+		return NULL;
+	case ARRAY_IN_KERNEL:
+		return KERNEL_ADDRESS;
+	case ARRAY_NOT_MAPPED:
+		return end;
+	case ARRAY_AT_GUARD:
+		return end - whole;
+	case ARRAY_CUT_OFF:
+		cut = sizeof(uint64_t);
+		break;
+	case ARRAY_CUT_SHORT:
+		cut = PAGE;
+		break;
+	case ARRAY_IN_SOURCE:
+		return list_source->borrowed || list_source->size < whole ? array_pages :
+									    list_source->addr;
+	case ARRAY_ODD:
+		return array_pages + 3;
+	default:
+		return array_pages;
+	}
+	return end - whole + (cut < whole ? cut : whole);
+}
+
+/* Another range, and the first one again, until it is told to end. */
+static void *change_array(void *arg)
+{
+	struct vmemexp_range *array = arg, first = *array;
+
+	for (unsigned int i = 0; __atomic_load_n(&array_changes, __ATOMIC_RELAXED); i++) {
+		__atomic_store_n(&array->vaddr, first.vaddr + i % 2 * PAGE, __ATOMIC_RELAXED);
+		__atomic_store_n(&array->length, i % 3 ? first.length : i, __ATOMIC_RELAXED);
+	}
+	return NULL;
+}
+
+int call_export_list(const struct arg *args)
+{
+	uint32_t nr = args[0].from_end ? nr_listed - args[0].n : args[0].n;
+	struct vmemexp_export arg = list_args(NULL, nr, args[3].n);
+	enum array array = args[1].n % NR_ARRAYS;
+	size_t there = nr < MAX_LIST ? nr : MAX_LIST;
+	char *addr = place_array(array, there * sizeof(*list));
+	size_t room = there * sizeof(*list);
+	pthread_t thread;
+
+	/* What lies behind its end is not there. */
+	if (addr >= array_pages && addr < array_pages + ARRAY_SIZE_MAX) {
+		memset(array_pages, 0, ARRAY_SIZE_MAX);
+		if (room > (size_t)(array_pages + ARRAY_SIZE_MAX - addr))
+			room = array_pages + ARRAY_SIZE_MAX - addr;
+	}
+	if (array != ARRAY_AT_NULL && array != ARRAY_IN_KERNEL && array != ARRAY_NOT_MAPPED)
+		copy(addr, list, room);
+	if (array == ARRAY_READ_ONLY)
+		mprotect(array_pages, ARRAY_SIZE_MAX, PROT_READ);
+	array_changes = array == ARRAY_CHANGES && there &&
+			!pthread_create(&thread, NULL, change_array, addr);
+
+	arg.ranges = (uintptr_t)addr;
+	if (array == ARRAY_HIGH)
+		arg.ranges |= 1ULL << 50;
+	arg.flags = args[2].n;
+	do_ioctl("export_list", VMEMEXP_IOC_EXPORT, &arg, sizeof(arg), args + 5, list_source);
+
+	if (array == ARRAY_CHANGES && array_changes) {
+		__atomic_store_n(&array_changes, false, __ATOMIC_RELAXED);
+		pthread_join(thread, NULL);
+	}
+	if (array == ARRAY_READ_ONLY)
+		mprotect(array_pages, ARRAY_SIZE_MAX, RW);
+	return finish_export(&args[4]);
 }
 
 /* --- sync, query and revoke --- */
@@ -585,9 +1015,18 @@ static void check_description(const struct vmemexp_query *arg, const struct file
 	if (!f->ours)
 		fail("query: another driver's dma-buf is ours");
 	if (arg->dmabuf_size != f->size ||
-	    (arg->access & VMEMEXP_ACCESS_WRITE) != (f->writable ? VMEMEXP_ACCESS_WRITE : 0) ||
-	    (!f->reused && (arg->offset != f->offset || arg->length != f->length)))
+	    (arg->access & VMEMEXP_ACCESS_WRITE) != (f->writable ? VMEMEXP_ACCESS_WRITE : 0))
 		fail("query: not what the export said");
+	if (!f->reused && f->nr_ranges &&
+	    (arg->offset != f->offset || arg->length != f->length ||
+	     (request.told >= VMEMEXP_QUERY_SIZE_VER1 && arg->nr_ranges != f->nr_ranges)))
+		fail("query: offset %#llx, length %#llx, %u ranges",
+		     (unsigned long long)arg->offset, (unsigned long long)arg->length,
+		     arg->nr_ranges);
+	/* Of whatever ranges, which have no gaps between them. */
+	if ((arg->offset + arg->length + PAGE - 1) / PAGE * PAGE != arg->dmabuf_size)
+		fail("query: %#llx bytes from %#llx on are not all of it",
+		     (unsigned long long)arg->length, (unsigned long long)arg->offset);
 }
 
 int call_query(const struct arg *args)

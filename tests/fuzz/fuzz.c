@@ -53,8 +53,11 @@
 /* Programs from one check to the next. */
 #define BATCH		64
 
-/* On a busy machine that is emulated by another one. */
-#define HANG_SECONDS	60
+/*
+ * On a busy machine that is emulated by another one. What a program leaves behind is waited
+ * for as well, and has to be told.
+ */
+#define HANG_SECONDS	(60 + RELEASE_TIMEOUT_MS / 1000)
 
 /* Bits of a Bloom filter with one hash: enough for some ten thousand. */
 #define SET_BITS	0x100000

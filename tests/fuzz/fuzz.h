@@ -79,6 +79,7 @@ enum arg_kind {
 	ARG_OFFSET,		/* in bytes, half of them 0 */
 	ARG_LENGTH,		/* in bytes, half of them all there is */
 	ARG_ROWS,		/* how many, counted from what fits */
+	ARG_COUNT,		/* how many, mostly all there are */
 	ARG_NUMBER,		/* whatever may upset somebody */
 };
 
@@ -182,6 +183,8 @@ int call_fork(const struct arg *args);
 
 #define NR_PLACES	8
 #define NR_LISTS	8
+#define NR_ARRAYS	12
+#define NR_REPEATS	8
 
 void setup_driver(void);
 void clean_driver(void);
@@ -189,6 +192,8 @@ void clean_driver(void);
 long charged_pages(void);
 
 int call_export(const struct arg *args);
+int call_range(const struct arg *args);
+int call_export_list(const struct arg *args);
 int call_sync(const struct arg *args);
 int call_query(const struct arg *args);
 int call_revoke(const struct arg *args);
@@ -214,6 +219,7 @@ struct file_slot {
 	uint64_t size;
 	uint64_t offset;
 	uint64_t length;
+	unsigned int nr_ranges;	/* 0: not known */
 	bool writable;
 	bool reused;		/* the answers are those of another one */
 };

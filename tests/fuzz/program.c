@@ -103,6 +103,26 @@ static struct arg random_rows(void)
 	}
 }
 
+/* Too many, too few, and what the driver, or a number of 32 bits, may have at most. */
+static struct arg random_count(void)
+{
+	static const uint64_t most[] = {
+		0, 1, 2, VMEMEXP_MAX_RANGES - 1, VMEMEXP_MAX_RANGES, VMEMEXP_MAX_RANGES + 1,
+		UINT32_MAX,
+	};
+
+	switch (random_number() % 8) {
+	case 0:
+		return plainly(random_odd_number());
+	case 1:
+		return (struct arg){ random_number() % 3 - 1, true };
+	case 2:
+		return plainly(most[random_number() % ARRAY_SIZE(most)]);
+	default:
+		return (struct arg){ 0, true };
+	}
+}
+
 static unsigned int nr_args_of(const struct call_type *type)
 {
 	unsigned int nr = 0;
@@ -131,6 +151,8 @@ static struct arg random_arg(const struct arg_type *type)
 		return one_in(2) ? random_bytes() : (struct arg){ 0, true };
 	case ARG_ROWS:
 		return random_rows();
+	case ARG_COUNT:
+		return random_count();
 	default:
 		return plainly(one_in(2) ? 0 : random_odd_number());
 	}
@@ -221,6 +243,35 @@ static void begin_with_export(struct program *p)
 	};
 }
 
+/* The same of a list, with memory in two regions that may be of different kinds. */
+static void begin_with_list(struct program *p)
+{
+	unsigned int ranges = 2 + random_number() % 3;
+
+	for (unsigned int i = 0; i < 2; i++)
+		p->calls[p->nr_calls++] = (struct call){
+			.nr = call_named("map"),
+			.args[0].n = i,
+			.args[1].n = i && one_in(2) ? p->calls[0].args[1].n :
+						      random_number() % NR_KINDS,
+			.args[2].n = random_number() % NR_SIZES,
+			.args[3].n = PROT_READ | PROT_WRITE,
+			.args[4].n = one_in(2) ? random_number() & 0x3ff : 0,
+		};
+	for (unsigned int i = 0; i < ranges; i++)
+		p->calls[p->nr_calls++] = (struct call){
+			.nr = call_named("range"),
+			.args[0].n = random_number() % 2,
+			.args[1].n = one_in(2) ? random_number() % 4 * PAGE : 0,
+			.args[2] = one_in(2) ? plainly(PAGE) : (struct arg){ 0, true },
+		};
+	p->calls[p->nr_calls++] = (struct call){
+		.nr = call_named("export_list"),
+		.args[0].from_end = true,
+		.args[3].n = one_in(4) ? O_RDONLY : O_RDWR,
+	};
+}
+
 /* By this process, which may export it once more, or by a device. */
 static void go_on_with_mapping(struct program *p)
 {
@@ -268,9 +319,11 @@ void make_program(struct program *p)
 	unsigned int nr_calls = 1 + random_number() % MAX_CALLS;
 
 	p->nr_calls = 0;
-	if (nr_calls > 2 && !one_in(4))
+	if (nr_calls > 7 && one_in(3))
+		begin_with_list(p);
+	else if (nr_calls > 2 && !one_in(4))
 		begin_with_export(p);
-	if (nr_calls > 5 && p->nr_calls && one_in(2))
+	if (nr_calls > p->nr_calls + 2 && p->nr_calls && one_in(2))
 		go_on_with_mapping(p);
 	while (p->nr_calls < nr_calls)
 		p->calls[p->nr_calls++] = random_call();

@@ -118,3 +118,8 @@ int _test_dmabuf_sync(int dmabuf, uint64_t flags)
 
 	return _test_ioctl(dmabuf, DMA_BUF_IOCTL_SYNC, &cmd);
 }
+
+struct vmemexp_range range_of(const volatile void *vaddr, size_t length)
+{
+	return (struct vmemexp_range){ .vaddr = to_u64(vaddr), .length = length };
+}

@@ -36,5 +36,7 @@ int _test_sync_rows(int fd, int dmabuf, unsigned int flags, uint64_t offset, uin
 		    uint64_t stride, unsigned int rows);
 /* DMA_BUF_IOCTL_SYNC; the flags are DMA_BUF_SYNC_*. */
 int _test_dmabuf_sync(int dmabuf, uint64_t flags);
+/* One of a list. */
+struct vmemexp_range range_of(const volatile void *vaddr, size_t length);
 
 #endif /* VMEMEXP_TEST_DRIVER_H */
