@@ -837,7 +837,8 @@ int call_range(const struct arg *args)
 {
 	static const uint16_t repeats[NR_REPEATS] = { 1, 2, 3, 16, 17, 100, 512, MAX_LIST };
 	const struct region *r = &regions[args[0].n % NR_REGIONS];
-	uint64_t offset = bytes_of(&args[1], r->size), length = bytes_of(&args[2], r->size - offset);
+	uint64_t offset = bytes_of(&args[1], r->size);
+	uint64_t length = bytes_of(&args[2], r->size - offset);
 	uint64_t step = bytes_of(&args[4], r->size);
 
 	if (!nr_listed)
