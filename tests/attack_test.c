@@ -80,7 +80,7 @@ static void __become_user(struct __test_metadata *_metadata)
 	restore_system();						\
 } while (0)
 
-/* What the administrator does meanwhile. */
+/* The administrator does this meanwhile. */
 #define as_root(statement) do {						\
 	ASSERT_EQ(0, seteuid(0));					\
 	statement;							\
@@ -846,7 +846,7 @@ TEST_F(list, does_not_wrap_a_part_of_a_dma_buf)
 	view = map(PAGE, RW, MAP_SHARED, dmabuf);
 	for (size_t i = 0; i < 2; i++) {
 		refuse_anywhere(self->own, view, EINVAL, VMEMEXP_REASON_MIXED);
-		/* Whether or not he has a descriptor of it. */
+		/* The second time, he has no descriptor of it. */
 		close(dmabuf);
 	}
 	munmap(view, PAGE);
@@ -1494,7 +1494,7 @@ FIXTURE(slow_list)
 	unsigned char *own;	/* LONG_LIST pages */
 };
 
-/* What the thread that gives it has to know, and how far it came. */
+/* The thread that gives it knows these, and says how far it came. */
 struct giver {
 	int fd;
 	int uffd;

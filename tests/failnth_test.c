@@ -221,7 +221,7 @@ static void check_export(struct __test_metadata *_metadata, struct scene *self)
 	munmap(view, self->m.size);
 }
 
-/* Of which page of the list, each as large, the dma-buf shows the first one. */
+/* Returns where range @i of the list begins in the memory: the last part comes first. */
 static size_t list_part(const struct scene *self, unsigned int i)
 {
 	return (self->export.nr_ranges - 1 - i) * (self->m.size / self->export.nr_ranges);

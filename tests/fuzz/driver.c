@@ -72,7 +72,7 @@ struct request {
 	unsigned char after[PLACE_SIZE];
 	bool known;		/* whether the two are what was and is there */
 	int ret;
-	/* Of an export: what the driver was told, and what it could read of a list. */
+	/* An export as the driver sees it, and the ranges as it can read them. */
 	struct vmemexp_export export;
 	struct vmemexp_range ranges[VMEMEXP_MAX_RANGES];
 	bool ranges_read;
@@ -84,7 +84,7 @@ static struct request request;
 /* Two pages that can be written to, one that cannot, none. */
 static char *pages;
 
-/* What a program has listed, and the regions that the first is of. */
+/* The list that a program makes, and the region of its first range. */
 static struct vmemexp_range list[MAX_LIST];
 static unsigned int nr_listed;
 static uint64_t bytes_listed;
@@ -282,7 +282,7 @@ static bool copy(void *to, const void *from, size_t size)
 	return try_access(memcpy(to, from, size));
 }
 
-/* What a driver sees of a structure that is smaller than it knows: zeroes at the end. */
+/* The driver sees zeroes behind the end of a structure that is smaller than it knows. */
 static void read_export(struct request *r)
 {
 	size_t size = r->told < r->size ? r->told : r->size;
@@ -487,7 +487,7 @@ static uint64_t without_tag(uint64_t vaddr)
 #endif
 }
 
-/* What the driver can see of a list, or of a range that is none. */
+/* A range that is in no list counts as one. */
 static bool has_list(void)
 {
 	return request.export.nr_ranges;
@@ -509,8 +509,8 @@ static struct vmemexp_range range_at(unsigned int i)
 }
 
 /*
- * What is wrong with range @i by itself: LENGTH, ALIGNMENT at @addr, or NONE. Of several,
- * the first may begin and the last may end anywhere.
+ * Returns the reason to refuse range @i by itself: LENGTH, ALIGNMENT at @addr, or NONE. Of
+ * several, the first may begin and the last may end anywhere.
  */
 static unsigned int wrong_with(unsigned int i, uint64_t *addr)
 {
@@ -728,7 +728,7 @@ static void check_pages(const struct vmemexp_export *arg)
 	munmap(view, arg->dmabuf_size);
 }
 
-/* What an export of several ranges has to answer, that one of a range need not. */
+/* A list that was taken is one, and all of it is in the dma-buf. */
 static void check_list(const struct vmemexp_export *arg)
 {
 	if (wrong_with_arg() || !request.ranges_read)
@@ -837,7 +837,8 @@ int call_range(const struct arg *args)
 {
 	static const uint16_t repeats[NR_REPEATS] = { 1, 2, 3, 16, 17, 100, 512, MAX_LIST };
 	const struct region *r = &regions[args[0].n % NR_REGIONS];
-	uint64_t offset = bytes_of(&args[1], r->size), length = bytes_of(&args[2], r->size - offset);
+	uint64_t offset = bytes_of(&args[1], r->size);
+	uint64_t length = bytes_of(&args[2], r->size - offset);
 	uint64_t step = bytes_of(&args[4], r->size);
 
 	if (!nr_listed)
