@@ -51,11 +51,6 @@ FIXTURE_TEARDOWN(ranges)
 	restore_system();
 }
 
-static struct vmemexp_range range_of(const void *addr, size_t length)
-{
-	return (struct vmemexp_range) { to_u64(addr), length };
-}
-
 static void *address(const struct vmemexp_range *range)
 {
 	return (void *)(uintptr_t)range->vaddr;
@@ -69,7 +64,8 @@ static unsigned char *concatenate(const struct vmemexp_range *list, unsigned int
 	*size = 0;
 	for (unsigned int i = 0; i < nr; i++)
 		*size += list[i].length;
-	at = bytes = malloc(*size);
+	bytes = malloc(*size);
+	at = bytes;
 	for (unsigned int i = 0; bytes && i < nr; at += list[i].length, i++)
 		memcpy(at, address(&list[i]), list[i].length);
 	return bytes;
