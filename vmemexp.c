@@ -162,12 +162,6 @@
  */
 #define VMEMEXP_FENCE_INTERVAL	(HZ / 10)
 
-/*
- * A thread adds so many notifiers to an mm before it waits for the invalidations that go on
- * there. No limit on what a user may export has been looked at by then.
- */
-#define VMEMEXP_NOTIFIER_BATCH	16
-
 /* The kernel memory that describes one extent, as it is charged to the user, in bytes. */
 #define VMEMEXP_EXTENT_COST	512
 
@@ -800,7 +794,7 @@ static void vmemexp_choose_memory(struct vmemexp_buf *buf, struct vm_area_struct
 /*
  * Check all VMAs of a source range, and count them. One that begins where the last one did
  * is that one, and was counted for the range before: had another mapping taken its place
- * meanwhile, the notifiers would have told.
+ * meanwhile, the notifier would have told.
  */
 static int vmemexp_check_source(struct vmemexp_collect *collect,
 				const struct vmemexp_source *source)
@@ -1843,7 +1837,13 @@ static int vmemexp_open_windows(struct vmemexp_buf *buf)
 	return 0;
 }
 
-/* --- notifiers: they tell when a source range goes away --- */
+/* --- notifier: it tells when a source range goes away --- */
+
+/* Return the address behind the last page of @source. */
+static unsigned long vmemexp_source_end(const struct vmemexp_source *source)
+{
+	return source->start + ((unsigned long)source->npages << PAGE_SHIFT);
+}
 
 #ifdef CONFIG_MMU_NOTIFIER
 /*
@@ -1855,23 +1855,21 @@ static unsigned long vmemexp_range_pages(const struct vmemexp_source *source,
 					 unsigned long *end)
 {
 	unsigned long start = source->start;
-	unsigned long bytes = min(range->end - start, (unsigned long)source->npages << PAGE_SHIFT);
 
-	*end = source->first + (bytes >> PAGE_SHIFT);
+	*end = source->first + ((min(range->end, vmemexp_source_end(source)) - start) >> PAGE_SHIFT);
 	return source->first + ((max(range->start, start) - start) >> PAGE_SHIFT);
 }
 
-static void vmemexp_set_stale(struct vmemexp_source *source)
+static void vmemexp_set_stale(struct vmemexp_buf *buf, struct vmemexp_source *source)
 {
 	WRITE_ONCE(source->stale, true);
-	WRITE_ONCE(source->buf->stale, true);
+	WRITE_ONCE(buf->stale, true);
 }
 
 /* An export that has not allocated @unmapped yet fails because the buffer is stale. */
-static void vmemexp_notify_unmap(struct vmemexp_source *source,
+static void vmemexp_notify_unmap(struct vmemexp_buf *buf, struct vmemexp_source *source,
 				 const struct mmu_notifier_range *range)
 {
-	struct vmemexp_buf *buf = source->buf;
 	unsigned long first, end;
 
 	first = vmemexp_range_pages(source, range, &end);
@@ -1879,17 +1877,16 @@ static void vmemexp_notify_unmap(struct vmemexp_source *source,
 	if (buf->unmapped)
 		bitmap_set(buf->unmapped, first, end - first);
 	spin_unlock(&buf->unmapped_lock);
-	vmemexp_set_stale(source);
+	vmemexp_set_stale(buf, source);
 }
 
 /*
  * Return true if all that @range has of @source was unmapped before: it may be another
  * mapping by now.
  */
-static bool vmemexp_was_unmapped(const struct vmemexp_source *source,
+static bool vmemexp_was_unmapped(struct vmemexp_buf *buf, const struct vmemexp_source *source,
 				 const struct mmu_notifier_range *range)
 {
-	struct vmemexp_buf *buf = source->buf;
 	unsigned long first, end;
 	bool unmapped;
 
@@ -1901,18 +1898,6 @@ static bool vmemexp_was_unmapped(const struct vmemexp_source *source,
 }
 
 /*
- * Set @flag, and queue the work that looks at it. mm/ calls one notifier after the other, so
- * only the first of a buffer does that.
- */
-static void vmemexp_queue_once(struct vmemexp_buf *buf, bool *flag)
-{
-	if (READ_ONCE(*flag))
-		return;
-	WRITE_ONCE(*flag, true);
-	mod_delayed_work(vmemexp_wq, &buf->work, 0);
-}
-
-/*
  * mm/ neither reclaims nor migrates page frames, so it is their driver that clears
  * them, and takes them away. There is an exception: when mm/ splits a mapping, it
  * announces the one huge entry that may be there as cleared, and clears nothing. It
@@ -1920,25 +1905,41 @@ static void vmemexp_queue_once(struct vmemexp_buf *buf, bool *flag)
  * takes memory away. If mm/ splits an entry without that lock, as for a driver that
  * takes a part of it away, all of the entry counts as taken.
  */
-static void vmemexp_notify_clear(struct vmemexp_source *source,
+static void vmemexp_notify_clear(struct vmemexp_buf *buf, struct vmemexp_source *source,
 				 const struct mmu_notifier_range *range)
 {
 	unsigned long size = range->end - range->start;
-	struct vmemexp_buf *buf = source->buf;
 
-	if (!READ_ONCE(buf->pfnmap) || vmemexp_was_unmapped(source, range))
+	if (vmemexp_was_unmapped(buf, source, range))
 		return;
 	if ((size == PMD_SIZE || size == PUD_SIZE) && IS_ALIGNED(range->start, size) &&
 	    vmemexp_is_mmap_writer(range->mm))
 		return;
-	vmemexp_set_stale(source);
-	vmemexp_queue_once(buf, &buf->taken);
+	WRITE_ONCE(buf->taken, true);
+	vmemexp_set_stale(buf, source);
+	mod_delayed_work(vmemexp_wq, &buf->work, 0);
+}
+
+/* Tell the source ranges that @range has a part of. */
+static void vmemexp_notify_sources(struct vmemexp_buf *buf,
+				   const struct mmu_notifier_range *range)
+{
+	struct vmemexp_source *source = buf->sources, *end = source + buf->nr_sources;
+
+	for (; source < end; source++) {
+		if (range->start >= vmemexp_source_end(source) || range->end <= source->start)
+			continue;
+		if (range->event == MMU_NOTIFY_UNMAP)
+			vmemexp_notify_unmap(buf, source, range);
+		else
+			vmemexp_notify_clear(buf, source, range);
+	}
 }
 
 static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 			       const struct mmu_notifier_range *range, unsigned long seq)
 {
-	struct vmemexp_source *source = container_of(notifier, struct vmemexp_source, notifier);
+	struct vmemexp_buf *buf = container_of(notifier, struct vmemexp_buf, notifier);
 
 	mmu_interval_set_seq(notifier, seq);
 	/*
@@ -1952,14 +1953,16 @@ static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 	 */
 	switch (range->event) {
 	case MMU_NOTIFY_UNMAP:
-		vmemexp_notify_unmap(source, range);
+		vmemexp_notify_sources(buf, range);
 		break;
 	case MMU_NOTIFY_RELEASE:
-		vmemexp_set_stale(source);
-		vmemexp_queue_once(source->buf, &source->buf->orphaned);
+		vmemexp_set_stale(buf, buf->sources);
+		WRITE_ONCE(buf->orphaned, true);
+		mod_delayed_work(vmemexp_wq, &buf->work, 0);
 		break;
 	case MMU_NOTIFY_CLEAR:
-		vmemexp_notify_clear(source, range);
+		if (READ_ONCE(buf->pfnmap))
+			vmemexp_notify_sources(buf, range);
 		break;
 	default:
 		break;
@@ -1971,76 +1974,49 @@ static const struct mmu_interval_notifier_ops vmemexp_notifier_ops = {
 	.invalidate = vmemexp_invalidate,
 };
 
-static void vmemexp_remove_notifiers(struct vmemexp_buf *buf, unsigned int nr)
-{
-	while (nr--)
-		mmu_interval_notifier_remove(&buf->sources[nr].notifier);
-}
-
-static void vmemexp_unregister_notifiers(struct vmemexp_buf *buf)
-{
-	vmemexp_remove_notifiers(buf, buf->nr_sources);
-}
-
 /*
- * Wait until all invalidations that the notifiers were told of have ended. The mm gives all
- * that are open the same number, and a new one only when none is. So wait for the newest
- * number that a notifier has: to wait for each notifier would be to wait for those that
- * start meanwhile.
+ * Have the notifier watch the source ranges in @mm, and what lies between them. Hold the
+ * mm_struct, not the memory.
  */
-static void vmemexp_wait_invalidated(struct vmemexp_buf *buf)
+static int vmemexp_register_notifier(struct vmemexp_buf *buf, struct mm_struct *mm)
 {
-	struct mmu_interval_notifier *newest = &buf->sources[0].notifier, *other;
-	unsigned long ahead;
-	unsigned int i;
-
-	/* Pairs with the barrier in vmemexp_invalidate(). */
-	smp_mb();
-	for (i = 1; i < buf->nr_sources; i++) {
-		other = &buf->sources[i].notifier;
-		ahead = READ_ONCE(other->invalidate_seq) - READ_ONCE(newest->invalidate_seq);
-		if ((long)ahead > 0)
-			newest = other;
-	}
-	mmu_interval_read_begin(newest);
-}
-
-/* Have notifiers watch the source ranges in @mm. Hold the mm_struct, not the memory. */
-static int vmemexp_register_notifiers(struct vmemexp_buf *buf, struct mm_struct *mm)
-{
-	struct vmemexp_source *source;
+	const struct vmemexp_source *source = buf->sources;
+	unsigned long start = source->start, end = vmemexp_source_end(source);
 	unsigned int i;
 	int ret;
 
-	for (i = 0; i < buf->nr_sources; i++) {
-		source = &buf->sources[i];
-		ret = mmu_interval_notifier_insert(&source->notifier, mm, source->start,
-						   (unsigned long)source->npages << PAGE_SHIFT,
-						   &vmemexp_notifier_ops);
-		if (ret)
-			goto err_remove;
-		/*
-		 * While an invalidation is open, mm/ collects new notifiers, and adds all
-		 * of them at its end, under a spinlock.
-		 */
-		if (i % VMEMEXP_NOTIFIER_BATCH == VMEMEXP_NOTIFIER_BATCH - 1)
-			mmu_interval_read_begin(&source->notifier);
+	for (i = 1; i < buf->nr_sources; i++) {
+		start = min(start, source[i].start);
+		end = max(end, vmemexp_source_end(&source[i]));
 	}
-	mmgrab(mm);
-	buf->mm = mm;
-	/* A notifier is not told of an invalidation that started before. Wait for its end. */
-	vmemexp_wait_invalidated(buf);
-	return 0;
-
-err_remove:
-	vmemexp_remove_notifiers(buf, i);
+	ret = mmu_interval_notifier_insert(&buf->notifier, mm, start, end - start,
+					   &vmemexp_notifier_ops);
 	/*
 	 * The first notifier of an mm takes all locks of the mm, and fails if any
 	 * signal is pending.
 	 */
 	if (ret == -EINTR && !fatal_signal_pending(current))
 		return -ERESTARTNOINTR;
-	return ret;
+	if (ret)
+		return ret;
+	mmgrab(mm);
+	buf->mm = mm;
+	/* The notifier is not told of an invalidation that started before. Wait for its end. */
+	mmu_interval_read_begin(&buf->notifier);
+	return 0;
+}
+
+static void vmemexp_unregister_notifier(struct vmemexp_buf *buf)
+{
+	mmu_interval_notifier_remove(&buf->notifier);
+}
+
+/* Wait until all invalidations that the notifier was told of have ended. */
+static void vmemexp_wait_invalidated(struct vmemexp_buf *buf)
+{
+	/* Pairs with the barrier in vmemexp_invalidate(). */
+	smp_mb();
+	mmu_interval_read_begin(&buf->notifier);
 }
 
 /* Start to keep track of the pages of the source ranges where another mapping may be by now. */
@@ -2057,14 +2033,14 @@ static int vmemexp_alloc_unmapped(struct vmemexp_buf *buf)
 	return 0;
 }
 #else
-static int vmemexp_register_notifiers(struct vmemexp_buf *buf, struct mm_struct *mm)
+static int vmemexp_register_notifier(struct vmemexp_buf *buf, struct mm_struct *mm)
 {
 	mmgrab(mm);
 	buf->mm = mm;
 	return 0;
 }
 
-static void vmemexp_unregister_notifiers(struct vmemexp_buf *buf) { }
+static void vmemexp_unregister_notifier(struct vmemexp_buf *buf) { }
 static void vmemexp_wait_invalidated(struct vmemexp_buf *buf) { }
 static int vmemexp_alloc_unmapped(struct vmemexp_buf *buf) { return 0; }
 #endif
@@ -2084,7 +2060,7 @@ static void vmemexp_leave_mm(struct vmemexp_buf *buf)
 	mutex_unlock(&buf->lock);
 	if (!mm)
 		return;
-	vmemexp_unregister_notifiers(buf);
+	vmemexp_unregister_notifier(buf);
 	mmdrop(mm);
 }
 
@@ -2130,8 +2106,8 @@ static void vmemexp_put_memory(struct vmemexp_buf *buf)
 }
 
 /*
- * Free the buffer and its arrays. Notifiers are in @sources and use @unmapped, so they must
- * not be registered any more.
+ * Free the buffer and its arrays. The notifier uses @sources and @unmapped, so it must not be
+ * registered any more.
  */
 static void vmemexp_free_buf(struct vmemexp_buf *buf)
 {
@@ -2146,7 +2122,7 @@ static void vmemexp_free_buf(struct vmemexp_buf *buf)
 static void vmemexp_leave_mm_sync(struct vmemexp_buf *buf)
 {
 	vmemexp_leave_mm(buf);
-	/* Without the notifiers, nothing queues the work any more. */
+	/* Without the notifier, nothing queues the work any more. */
 	cancel_delayed_work_sync(&buf->work);
 }
 
@@ -3969,7 +3945,6 @@ static int vmemexp_add_sources(struct vmemexp_buf *buf, const struct vmemexp_req
 	buf->nr_sources = request->nr_ranges;
 	buf->offset = offset_in_page(range->vaddr);
 	for (source = buf->sources; source < buf->sources + buf->nr_sources; source++, range++) {
-		source->buf = buf;
 		source->start = range->vaddr & PAGE_MASK;
 		source->first = buf->npages;
 		source->npages = vmemexp_range_npages(range);
@@ -4027,13 +4002,13 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_request *request,
 	if (!buf)
 		return ERR_PTR(-ENOMEM);
 	/* Register before anything is checked, so that no unmapping is missed. */
-	ret = vmemexp_register_notifiers(buf, current->mm);
+	ret = vmemexp_register_notifier(buf, current->mm);
 	if (ret)
 		goto err_free;
 	ret = vmemexp_inspect_sources(&collect);
 	if (ret)
 		goto err_put_file;
-	/* Before pfnmap was set, notifiers ignored page frames that their driver cleared. */
+	/* Before pfnmap was set, the notifier ignored page frames that their driver cleared. */
 	if (buf->pfnmap)
 		vmemexp_wait_invalidated(buf);
 

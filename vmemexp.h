@@ -57,26 +57,18 @@ struct vmemexp_user {
 	struct work_struct free_work;
 };
 
-struct vmemexp_buf;
-
 /**
  * struct vmemexp_source - a source range: addresses that a buffer was exported from
- * @buf: the buffer
  * @start: address of the first page of the range in vmemexp_buf.mm
  * @first: index of that page in the buffer
  * @npages: pages in the range
- * @stale: the range has been unmapped; set by @notifier, never cleared
- * @notifier: tells when the range goes away; registered while there is vmemexp_buf.mm
+ * @stale: the range has been unmapped; set by vmemexp_buf.notifier, never cleared
  */
 struct vmemexp_source {
-	struct vmemexp_buf *buf;
 	unsigned long start;
 	u32 first;
 	u32 npages;
 	bool stale;
-#ifdef CONFIG_MMU_NOTIFIER
-	struct mmu_interval_notifier notifier;
-#endif
 };
 
 /**
@@ -92,9 +84,9 @@ struct vmemexp_source {
  * @length: bytes that were asked for, in all ranges
  * @writable: devices and CPUs may write; decided at export
  * @dirty: the memory may have been written through the dma-buf; never cleared
- * @stale: a source range has been unmapped; set by its notifier, never cleared
- * @taken: the driver has taken page frames away; set by a notifier, never cleared
- * @orphaned: the address space has ended; set by a notifier, never cleared
+ * @stale: a source range has been unmapped; set by @notifier, never cleared
+ * @taken: the driver has taken page frames away; set by @notifier, never cleared
+ * @orphaned: the address space has ended; set by @notifier, never cleared
  * @revoked: only those that use the memory already can get at it. Never cleared. Set
  *	under @lock; faults read it inside of vmemexp_faults.
  * @emptied: a revoke has emptied the mappings and told the importers, so the memory can
@@ -121,7 +113,8 @@ struct vmemexp_source {
  * @user: the user that is charged; outlives the process
  * @mm: the exporter's mm, held by mmgrab(): pinned_vm is shown there. NULL when it has
  *	ended. Protected by @lock once exported.
- * @unmapped_lock: protects @unmapped; notifiers take it under locks of mm/
+ * @notifier: tells when a source range goes away; registered while there is @mm
+ * @unmapped_lock: protects @unmapped; @notifier takes it under locks of mm/
  * @unmapped: for page frames, a bit for each page of the buffer: the page has been
  *	unmapped, and another mapping may be there by now. NULL for pages.
  * @work: does what follows from @taken, @orphaned, and the last use of a @revoked buffer
@@ -190,6 +183,9 @@ struct vmemexp_buf {
 
 	struct vmemexp_user *user;
 	struct mm_struct *mm;
+#ifdef CONFIG_MMU_NOTIFIER
+	struct mmu_interval_notifier notifier;
+#endif
 	spinlock_t unmapped_lock;	/* see @unmapped_lock above */
 	unsigned long *unmapped;
 	struct delayed_work work;
