@@ -424,6 +424,12 @@ static unsigned long vmemexp_source_addr(const struct vmemexp_source *source, un
 	return source->start + ((index - source->first) << PAGE_SHIFT);
 }
 
+/* Return the address behind the last page of @source. */
+static unsigned long vmemexp_source_end(const struct vmemexp_source *source)
+{
+	return source->start + ((unsigned long)source->npages << PAGE_SHIFT);
+}
+
 /* Fail at page @index of the buffer. */
 static int vmemexp_fail_at(const struct vmemexp_buf *buf, unsigned long index,
 			   struct vmemexp_error *error, u32 reason, int ret)
@@ -799,7 +805,7 @@ static void vmemexp_choose_memory(struct vmemexp_buf *buf, struct vm_area_struct
 static int vmemexp_check_source(struct vmemexp_collect *collect,
 				const struct vmemexp_source *source)
 {
-	unsigned long addr = source->start, end = addr + ((size_t)source->npages << PAGE_SHIFT);
+	unsigned long addr = source->start, end = vmemexp_source_end(source);
 	struct vmemexp_buf *buf = collect->buf;
 	struct vm_area_struct *vma;
 	int ret;
@@ -1839,13 +1845,18 @@ static int vmemexp_open_windows(struct vmemexp_buf *buf)
 
 /* --- notifier: it tells when a source range goes away --- */
 
-/* Return the address behind the last page of @source. */
-static unsigned long vmemexp_source_end(const struct vmemexp_source *source)
+#ifdef CONFIG_MMU_NOTIFIER
+/* Return the first source range, from @source on, that @range has a part of, or NULL. */
+static struct vmemexp_source *vmemexp_next_source(struct vmemexp_buf *buf,
+						  struct vmemexp_source *source,
+						  const struct mmu_notifier_range *range)
 {
-	return source->start + ((unsigned long)source->npages << PAGE_SHIFT);
+	for (; source < buf->sources + buf->nr_sources; source++)
+		if (range->start < vmemexp_source_end(source) && range->end > source->start)
+			return source;
+	return NULL;
 }
 
-#ifdef CONFIG_MMU_NOTIFIER
 /*
  * Return the index in the buffer of the first page of @source that @range has, and in @end
  * the index behind the last one.
@@ -1854,9 +1865,9 @@ static unsigned long vmemexp_range_pages(const struct vmemexp_source *source,
 					 const struct mmu_notifier_range *range,
 					 unsigned long *end)
 {
-	unsigned long start = source->start;
+	unsigned long start = source->start, last = min(range->end, vmemexp_source_end(source));
 
-	*end = source->first + ((min(range->end, vmemexp_source_end(source)) - start) >> PAGE_SHIFT);
+	*end = source->first + ((last - start) >> PAGE_SHIFT);
 	return source->first + ((max(range->start, start) - start) >> PAGE_SHIFT);
 }
 
@@ -1867,17 +1878,20 @@ static void vmemexp_set_stale(struct vmemexp_buf *buf, struct vmemexp_source *so
 }
 
 /* An export that has not allocated @unmapped yet fails because the buffer is stale. */
-static void vmemexp_notify_unmap(struct vmemexp_buf *buf, struct vmemexp_source *source,
-				 const struct mmu_notifier_range *range)
+static void vmemexp_notify_unmap(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
 {
+	struct vmemexp_source *source = buf->sources;
 	unsigned long first, end;
 
-	first = vmemexp_range_pages(source, range, &end);
-	spin_lock(&buf->unmapped_lock);
-	if (buf->unmapped)
-		bitmap_set(buf->unmapped, first, end - first);
-	spin_unlock(&buf->unmapped_lock);
-	vmemexp_set_stale(buf, source);
+	while ((source = vmemexp_next_source(buf, source, range))) {
+		first = vmemexp_range_pages(source, range, &end);
+		spin_lock(&buf->unmapped_lock);
+		if (buf->unmapped)
+			bitmap_set(buf->unmapped, first, end - first);
+		spin_unlock(&buf->unmapped_lock);
+		vmemexp_set_stale(buf, source);
+		source++;
+	}
 }
 
 /*
@@ -1905,35 +1919,26 @@ static bool vmemexp_was_unmapped(struct vmemexp_buf *buf, const struct vmemexp_s
  * takes memory away. If mm/ splits an entry without that lock, as for a driver that
  * takes a part of it away, all of the entry counts as taken.
  */
-static void vmemexp_notify_clear(struct vmemexp_buf *buf, struct vmemexp_source *source,
-				 const struct mmu_notifier_range *range)
+static void vmemexp_notify_clear(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
 {
 	unsigned long size = range->end - range->start;
+	struct vmemexp_source *source = buf->sources;
+	bool taken = false;
 
-	if (vmemexp_was_unmapped(buf, source, range))
-		return;
 	if ((size == PMD_SIZE || size == PUD_SIZE) && IS_ALIGNED(range->start, size) &&
 	    vmemexp_is_mmap_writer(range->mm))
 		return;
-	WRITE_ONCE(buf->taken, true);
-	vmemexp_set_stale(buf, source);
-	mod_delayed_work(vmemexp_wq, &buf->work, 0);
-}
-
-/* Tell the source ranges that @range has a part of. */
-static void vmemexp_notify_sources(struct vmemexp_buf *buf,
-				   const struct mmu_notifier_range *range)
-{
-	struct vmemexp_source *source = buf->sources, *end = source + buf->nr_sources;
-
-	for (; source < end; source++) {
-		if (range->start >= vmemexp_source_end(source) || range->end <= source->start)
-			continue;
-		if (range->event == MMU_NOTIFY_UNMAP)
-			vmemexp_notify_unmap(buf, source, range);
-		else
-			vmemexp_notify_clear(buf, source, range);
+	while ((source = vmemexp_next_source(buf, source, range))) {
+		if (!vmemexp_was_unmapped(buf, source, range)) {
+			vmemexp_set_stale(buf, source);
+			taken = true;
+		}
+		source++;
 	}
+	if (!taken)
+		return;
+	WRITE_ONCE(buf->taken, true);
+	mod_delayed_work(vmemexp_wq, &buf->work, 0);
 }
 
 static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
@@ -1953,16 +1958,17 @@ static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 	 */
 	switch (range->event) {
 	case MMU_NOTIFY_UNMAP:
-		vmemexp_notify_sources(buf, range);
+		vmemexp_notify_unmap(buf, range);
 		break;
 	case MMU_NOTIFY_RELEASE:
-		vmemexp_set_stale(buf, buf->sources);
+		/* No export of this mm is at work that would ask which range it was. */
+		WRITE_ONCE(buf->stale, true);
 		WRITE_ONCE(buf->orphaned, true);
 		mod_delayed_work(vmemexp_wq, &buf->work, 0);
 		break;
 	case MMU_NOTIFY_CLEAR:
 		if (READ_ONCE(buf->pfnmap))
-			vmemexp_notify_sources(buf, range);
+			vmemexp_notify_clear(buf, range);
 		break;
 	default:
 		break;

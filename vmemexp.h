@@ -62,7 +62,8 @@ struct vmemexp_user {
  * @start: address of the first page of the range in vmemexp_buf.mm
  * @first: index of that page in the buffer
  * @npages: pages in the range
- * @stale: the range has been unmapped; set by vmemexp_buf.notifier, never cleared
+ * @stale: the range has been unmapped, or taken away by its driver; set by
+ *	vmemexp_buf.notifier, never cleared, and of interest to the export alone
  */
 struct vmemexp_source {
 	unsigned long start;
