@@ -823,7 +823,7 @@ TEST_F(list, does_not_hide_page_frames_among_pages_nor_the_reverse)
 	munmap(frames, PAGE);
 }
 
-/* What describes page frames is charged, whether they are scattered or listed often. */
+/* The description of page frames is charged, whether they are scattered or listed often. */
 TEST_F(list, of_page_frames_is_not_for_free)
 {
 	unsigned char *frames = map(2 * PAGE, RW, MAP_SHARED, self->carveout);

@@ -1028,7 +1028,7 @@ FIXTURE_VARIANT_ADD(call, export_of_two_ranges_of_a_carveout) { .op = {
 	.copies = 3, .slabs = 9,
 } };
 
-/* What describes so many extents and ranges is charged. */
+/* The description of so many extents and ranges is charged. */
 FIXTURE_VARIANT_ADD(call, export_of_many_ranges_of_a_carveout) { .op = {
 	.memory = make_carveout_by_fault, .size = MANY_RANGES * PAGE, .ranges = MANY_RANGES,
 	.charge = 3,

@@ -414,7 +414,7 @@ static void clear_away(struct scene *self)
 	free(self->seen);
 }
 
-/* What exports the layout from @cut bytes on, and without as many at its end. */
+/* The arguments that export the layout from @cut bytes on, without as many at its end. */
 static struct vmemexp_export layout_args(struct scene *self, size_t cut, unsigned int fd_flags)
 {
 	if (!self->kind->listed)

@@ -311,7 +311,7 @@ TEST_F(ranges, that_cannot_be_read_are_efault)
 	munmap(memory, PAGE);
 }
 
-/* What was compiled with an older header leaves out the end of the structure. */
+/* Programs that were compiled with an older header leave out the end of the structure. */
 TEST_F(ranges, are_for_those_whose_structure_has_them)
 {
 	struct vmemexp_export cmd = export_args(self->area, PAGE, O_RDWR);
@@ -723,7 +723,7 @@ TEST_F(frames, that_are_taken_away_revoke_the_dmabuf)
 	close(cmd.fd);
 }
 
-/* What was unmapped before belongs to others, whatever happens there. */
+/* The addresses of frames that were unmapped belong to others, whatever happens there. */
 TEST_F(frames, that_were_unmapped_before_are_not_taken_away)
 {
 	struct vmemexp_export cmd = list_args(self->list, NR, O_RDWR);

@@ -908,7 +908,7 @@ int call_export_list(const struct arg *args)
 	size_t room = there * sizeof(*list);
 	pthread_t thread;
 
-	/* What lies behind its end is not there. */
+	/* The ranges behind its end are not there. */
 	if (addr >= array_pages && addr < array_pages + ARRAY_SIZE_MAX) {
 		memset(array_pages, 0, ARRAY_SIZE_MAX);
 		if (room > (size_t)(array_pages + ARRAY_SIZE_MAX - addr))

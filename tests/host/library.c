@@ -470,7 +470,7 @@ static void exportv_tells_which_range_is_wrong(void)
 	EXPECT(!err_range);
 	EXPECT(fake.nr_exports == 3);
 
-	/* What the answer has is not in the next question: a driver would refuse that. */
+	/* The next question has nothing of the answer: a driver would refuse that. */
 	fail_next(VMEMEXP_IOC_EXPORT, TRIES_AT_LEAST - 1, EAGAIN);
 	fake.fail_reason = VMEMEXP_REASON_CHANGED;
 	vmemexp_buf_unref(exportv(three, 3, 0));

@@ -863,7 +863,7 @@ static void expect_copy(GstMemory *y, GstMemory *uv, const char *words)
 	gst_memory_unref(uv);
 }
 
-/* Who maps a plane by the meta sees no more of it than is in the first of its memories. */
+/* A map of a plane by the meta shows no more of it than is in the first of its memories. */
 static void a_plane_in_several_memories_is_one_dma_buf(void)
 {
 	GstMemory *mems[] = { memory(NV12_Y, 0, NV12_Y), memory(PAGE, 0, PAGE),
