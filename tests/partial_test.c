@@ -734,6 +734,7 @@ TEST_F(part, of_all_is_not_handed_out_without_a_free_descriptor)
 	map_pages(1, 0, PAGES);
 	expected.err_reason = VMEMEXP_REASON_NONE;
 	expected.err_addr = 0;
+	expected.err_range = 0;
 	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &limit));
 	for (int held = 1; held >= 0; held--) {
 		if (!held) {
