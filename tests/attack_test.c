@@ -1839,8 +1839,10 @@ TEST_F(starvation, by_a_long_export_leaves_the_address_space_to_others)
 	expect_short_waits(&cmd, 0);
 }
 
-/* In as many mappings as there are pages, most of which are looked at many times. */
-/* In all ranges of a list, no more than 32 bits count. */
+/*
+ * In as many mappings as there are pages, most of which are looked at many times. All ranges
+ * of a list have no more pages than 32 bits count bytes of.
+ */
 #define MANY_VMAS	1016UL
 
 static struct list __list_of_many_vmas(struct __test_metadata *_metadata, unsigned char *addr)

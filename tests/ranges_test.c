@@ -546,7 +546,7 @@ static uint64_t computed(clockid_t clock)
  */
 TEST_F(ranges, of_many_mappings_can_be_killed)
 {
-	/* In all ranges, no more than 32 bits count. */
+	/* All ranges have no more pages than 32 bits count bytes of. */
 	const unsigned int pages = 1000, some = VMEMEXP_MAX_RANGES / 64;
 	unsigned char *memory = map((pages + 1) * PAGE, PROT_READ, ANON, -1);
 	struct vmemexp_export cmd;
