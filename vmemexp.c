@@ -4246,6 +4246,8 @@ static struct dma_buf *vmemexp_export(struct vmemexp_export *arg, bool *known,
 		return dmabuf;
 
 	buf = vmemexp_buf_of(dmabuf);
+	/* Programs have always got the address without its tag back. */
+	arg->vaddr = one.vaddr;
 	arg->offset = offset;
 	arg->dmabuf_size = dmabuf->size;
 	arg->nr_extents = buf ? buf->nr_extents : 0;
