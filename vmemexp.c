@@ -837,8 +837,8 @@ static int vmemexp_inspect_sources(struct vmemexp_collect *collect)
 		/* A lock that is free is taken whatever signal is pending. */
 		if (fatal_signal_pending(current) || mmap_read_lock_killable(buf->mm))
 			return -EINTR;
-		vma = vma_lookup(buf->mm, buf->sources[i].start);
-		if (!i && vma)
+		vma = i ? NULL : vma_lookup(buf->mm, buf->sources[i].start);
+		if (vma)
 			vmemexp_choose_memory(buf, vma);
 		ret = vmemexp_check_source(collect, &buf->sources[i]);
 		mmap_read_unlock(buf->mm);

@@ -39,9 +39,7 @@ FIXTURE_SETUP(ranges)
 	fill(self->area, AREA, 1);
 	/* From the end to the start: no range goes on where the last one ended. */
 	for (unsigned int i = 0; i < NR; i++)
-		self->list[i] = (struct vmemexp_range) {
-			to_u64(self->area + (NR - i) * STEP), 2 * PAGE,
-		};
+		self->list[i] = range_of(self->area + (NR - i) * STEP, 2 * PAGE);
 }
 
 FIXTURE_TEARDOWN(ranges)
