@@ -798,53 +798,71 @@ static void vmemexp_choose_memory(struct vmemexp_buf *buf, struct vm_area_struct
 }
 
 /*
- * Check all VMAs of a source range, and count them. One that begins where the last one did
- * is that one, and was counted for the range before: had another mapping taken its place
- * meanwhile, the notifier would have told.
+ * Check all VMAs of a source range, and count them. Return the last one, or an error
+ * pointer. One that begins where the last one of the range before did is that one, and is
+ * counted: had another mapping taken its place meanwhile, the notifier would have told.
  */
-static int vmemexp_check_source(struct vmemexp_collect *collect,
-				const struct vmemexp_source *source)
+static struct vm_area_struct *vmemexp_check_source(struct vmemexp_collect *collect,
+						   const struct vmemexp_source *source)
 {
 	unsigned long addr = source->start, end = vmemexp_source_end(source);
 	struct vmemexp_buf *buf = collect->buf;
 	struct vm_area_struct *vma;
 	int ret;
 
-	for (; addr < end; addr = vma->vm_end) {
+	do {
 		vma = vma_lookup(buf->mm, addr);
 		ret = vmemexp_check_vma(buf, vma, addr, collect->error);
 		if (ret)
-			return ret;
+			return ERR_PTR(ret);
 		collect->nr_vmas += !collect->nr_vmas || vma->vm_start != collect->last_vma;
 		collect->last_vma = vma->vm_start;
-	}
-	return 0;
+		addr = vma->vm_end;
+	} while (addr < end);
+	return vma;
+}
+
+/*
+ * Check source range @i, and skip those behind it that lie in its last VMA, which is
+ * checked then. Return the index of the next one to check, or an errno.
+ */
+static int vmemexp_inspect_from(struct vmemexp_collect *collect, unsigned int i)
+{
+	struct vmemexp_buf *buf = collect->buf;
+	const struct vmemexp_source *source = &buf->sources[i];
+	struct vm_area_struct *vma;
+
+	collect->error->range = i;
+	vma = i ? NULL : vma_lookup(buf->mm, source->start);
+	if (vma)
+		vmemexp_choose_memory(buf, vma);
+	vma = vmemexp_check_source(collect, source);
+	if (IS_ERR(vma))
+		return PTR_ERR(vma);
+	for (i++, source++; i < buf->nr_sources; i++, source++)
+		if (source->start < vma->vm_start || vmemexp_source_end(source) > vma->vm_end)
+			break;
+	return i;
 }
 
 /*
  * Choose by the first VMA, and check all of them. The mmap_lock is held for one range at a
- * time: there may be many, with many VMAs each.
+ * time, and those that need no lookup: there may be many, with many VMAs each.
  */
 static int vmemexp_inspect_sources(struct vmemexp_collect *collect)
 {
 	struct vmemexp_buf *buf = collect->buf;
-	struct vm_area_struct *vma;
-	unsigned int i;
-	int ret = 0;
+	int next = 0;
 
-	for (i = 0; !ret && i < buf->nr_sources; i++) {
-		collect->error->range = i;
+	while (next >= 0 && next < buf->nr_sources) {
 		/* A lock that is free is taken whatever signal is pending. */
 		if (fatal_signal_pending(current) || mmap_read_lock_killable(buf->mm))
 			return -EINTR;
-		vma = i ? NULL : vma_lookup(buf->mm, buf->sources[i].start);
-		if (vma)
-			vmemexp_choose_memory(buf, vma);
-		ret = vmemexp_check_source(collect, &buf->sources[i]);
+		next = vmemexp_inspect_from(collect, next);
 		mmap_read_unlock(buf->mm);
 		cond_resched();
 	}
-	return ret;
+	return min(next, 0);
 }
 
 /*
@@ -1624,6 +1642,26 @@ static int vmemexp_survey(struct vmemexp_collect *collect)
 	return 0;
 }
 
+/*
+ * Return true if each source range lies behind the one before, as parts of a frame do, but
+ * for one at most, where a ring begins again. Then none has an address of another.
+ */
+static bool vmemexp_sources_ascend(const struct vmemexp_buf *buf)
+{
+	const struct vmemexp_source *source = buf->sources, *last = source + buf->nr_sources - 1;
+	unsigned long start = source->start;
+	bool wrapped = false;
+
+	for (; source < last; source++) {
+		if (vmemexp_source_end(source) <= source[1].start)
+			continue;
+		if (wrapped)
+			return false;
+		wrapped = true;
+	}
+	return !wrapped || vmemexp_source_end(last) <= start;
+}
+
 /* Return 1 if some address is in more than one source range, 0 if none is, or an errno. */
 static int vmemexp_sources_overlap(const struct vmemexp_buf *buf)
 {
@@ -1631,7 +1669,7 @@ static int vmemexp_sources_overlap(const struct vmemexp_buf *buf)
 	unsigned int i;
 	bool overlap;
 
-	if (buf->nr_sources == 1)
+	if (vmemexp_sources_ascend(buf))
 		return 0;
 	spans = vmemexp_alloc_spans(buf->nr_sources);
 	if (!spans)
