@@ -465,10 +465,29 @@ static void vmemexp_relax(unsigned long i)
 		cond_resched();
 }
 
-/* Return the offset of @extent in the buffer, in bytes. */
-static size_t vmemexp_extent_offset(const struct vmemexp_extent *extent)
+/* Return the first page frame of extent @i. */
+static unsigned long vmemexp_extent_pfn(const struct vmemexp_buf *buf, unsigned long i)
 {
-	return (size_t)extent->start << PAGE_SHIFT;
+	u64 pfn = buf->extents[i].low;
+
+	if (buf->high)
+		pfn |= (u64)buf->high[i] << VMEMEXP_LOW_BITS;
+	return pfn;
+}
+
+/* Return true if there is room for @pfn: its upper half may have none. */
+static bool vmemexp_has_room_for(const struct vmemexp_buf *buf, unsigned long pfn)
+{
+	return buf->high || !((u64)pfn >> VMEMEXP_LOW_BITS);
+}
+
+static void vmemexp_set_extent(struct vmemexp_buf *buf, unsigned long i, unsigned long pfn,
+			       unsigned long start)
+{
+	buf->extents[i].low = pfn & (BIT_ULL(VMEMEXP_LOW_BITS) - 1);
+	buf->extents[i].start = start;
+	if (buf->high)
+		buf->high[i] = (u64)pfn >> VMEMEXP_LOW_BITS;
 }
 
 static unsigned long vmemexp_extent_pages(const struct vmemexp_buf *buf, unsigned long i)
@@ -480,21 +499,45 @@ static unsigned long vmemexp_extent_pages(const struct vmemexp_buf *buf, unsigne
 
 static phys_addr_t vmemexp_extent_phys(const struct vmemexp_buf *buf, unsigned long i)
 {
-	return PFN_PHYS(buf->extents[i].base);
+	return PFN_PHYS(vmemexp_extent_pfn(buf, i));
+}
+
+/* Return the offset of extent @i in the buffer, in bytes. */
+static size_t vmemexp_extent_offset(const struct vmemexp_buf *buf, unsigned long i)
+{
+	return (size_t)buf->extents[i].start << PAGE_SHIFT;
+}
+
+/* Return the offset of the byte behind extent @i, in bytes. */
+static size_t vmemexp_extent_end(const struct vmemexp_buf *buf, unsigned long i)
+{
+	return i + 1 < buf->nr_extents ? vmemexp_extent_offset(buf, i + 1) : vmemexp_size(buf);
+}
+
+static size_t vmemexp_segment_offset(const struct vmemexp_attachment *at, unsigned long i)
+{
+	return (size_t)at->segments[i].start << PAGE_SHIFT;
+}
+
+static size_t vmemexp_segment_end(const struct vmemexp_buf *buf,
+				  const struct vmemexp_attachment *at, unsigned long i)
+{
+	return i + 1 < at->nr_segments ? vmemexp_segment_offset(at, i + 1) : vmemexp_size(buf);
 }
 
 /*
- * Return the index of the extent that holds page @index of the buffer. extents[0].start
- * is 0.
+ * Return which of @nr entries holds page @index of the buffer. Each has the index of its
+ * first page in it, the first one at @starts, and the others each @stride bytes further on.
+ * The first one is 0.
  */
-static unsigned long vmemexp_find_extent(const struct vmemexp_extent *extents, unsigned long nr,
-					 unsigned long index)
+static unsigned long vmemexp_find_entry(const u32 *starts, size_t stride, unsigned long nr,
+					unsigned long index)
 {
 	unsigned long low = 0, high = nr, mid;
 
 	while (high - low > 1) {
 		mid = low + (high - low) / 2;
-		if (extents[mid].start <= index)
+		if (*(const u32 *)((const u8 *)starts + mid * stride) <= index)
 			low = mid;
 		else
 			high = mid;
@@ -502,23 +545,28 @@ static unsigned long vmemexp_find_extent(const struct vmemexp_extent *extents, u
 	return low;
 }
 
-/* Return the offset in the buffer of the byte behind extent @i of @nr, in bytes. */
-static size_t vmemexp_extent_end(const struct vmemexp_buf *buf,
-				 const struct vmemexp_extent *extents, unsigned long nr,
-				 unsigned long i)
+static unsigned long vmemexp_find_extent(const struct vmemexp_buf *buf, unsigned long index)
 {
-	return i + 1 < nr ? vmemexp_extent_offset(&extents[i + 1]) : vmemexp_size(buf);
+	return vmemexp_find_entry(&buf->extents->start, sizeof(*buf->extents), buf->nr_extents,
+				  index);
+}
+
+static unsigned long vmemexp_find_segment(const struct vmemexp_attachment *at, unsigned long index)
+{
+	return vmemexp_find_entry(&at->segments->start, sizeof(*at->segments), at->nr_segments,
+				  index);
 }
 
 /*
- * kmalloc() rounds up to a power of two; this array lives as long as the buffer, so do
- * not waste half of it.
+ * Allocate @nr extents, with room for upper halves behind them if @high. kmalloc() rounds up
+ * to a power of two; this array lives as long as the buffer, so do not waste half of it.
  */
-static struct vmemexp_extent *vmemexp_alloc_extents(struct vmemexp_buf *buf, unsigned long nr)
+static struct vmemexp_extent *vmemexp_alloc_extents(struct vmemexp_buf *buf, unsigned long nr,
+						    bool high)
 {
-	size_t size = array_size(nr, sizeof(struct vmemexp_extent));
+	size_t size = array_size(nr, sizeof(*buf->extents) + (high ? sizeof(*buf->high) : 0));
 
-	if (nr <= ARRAY_SIZE(buf->few_extents))
+	if (nr <= ARRAY_SIZE(buf->few_extents) && !high)
 		return buf->few_extents;
 	if (size > PAGE_SIZE && !is_power_of_2(PAGE_ALIGN(size)))
 		return __vmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
@@ -531,17 +579,26 @@ static void vmemexp_free_extents(struct vmemexp_buf *buf)
 		kvfree(buf->extents);
 }
 
-/* Move the extents to an array of @max entries, at least as many as are in use. */
-static int vmemexp_resize_extents(struct vmemexp_collect *collect, unsigned long max)
+/*
+ * Move the extents to an array of @max entries, at least as many as are in use, with upper
+ * halves if @high.
+ */
+static int vmemexp_resize_extents(struct vmemexp_collect *collect, unsigned long max, bool high)
 {
 	struct vmemexp_buf *buf = collect->buf;
-	struct vmemexp_extent *extents = vmemexp_alloc_extents(buf, max);
+	struct vmemexp_extent *extents = vmemexp_alloc_extents(buf, max, high);
+	u32 *halves = high ? (u32 *)(extents + max) : NULL;
 
 	if (!extents)
 		return -ENOMEM;
 	memcpy(extents, buf->extents, buf->nr_extents * sizeof(*extents));
+	if (buf->high)
+		memcpy(halves, buf->high, buf->nr_extents * sizeof(*halves));
+	else if (halves)
+		memset(halves, 0, buf->nr_extents * sizeof(*halves));
 	vmemexp_free_extents(buf);
 	buf->extents = extents;
+	buf->high = halves;
 	collect->max_extents = max;
 	return 0;
 }
@@ -562,7 +619,15 @@ static int vmemexp_reserve_extents(struct vmemexp_collect *collect, unsigned lon
 	if (collect->nr_pages >= VMEMEXP_BATCH)
 		likely = count + div64_u64((u64)buf->nr_extents * buf->npages, collect->nr_pages);
 	max = max3(max, likely, 2 * collect->max_extents);
-	return vmemexp_resize_extents(collect, min(most, max));
+	return vmemexp_resize_extents(collect, min(most, max), buf->high);
+}
+
+/* Make room for the upper half of @pfn, if it has one. */
+static int vmemexp_reserve_high(struct vmemexp_collect *collect, unsigned long pfn)
+{
+	if (likely(vmemexp_has_room_for(collect->buf, pfn)))
+		return 0;
+	return vmemexp_resize_extents(collect, collect->max_extents, true);
 }
 
 /* Add @pages page frames: to the last extent if they continue it, else as a new one. */
@@ -570,13 +635,9 @@ static void vmemexp_add_extent(struct vmemexp_collect *collect, unsigned long pf
 			       unsigned long pages)
 {
 	struct vmemexp_buf *buf = collect->buf;
-	struct vmemexp_extent *extent;
 
-	if (pfn != collect->next_pfn) {
-		extent = &buf->extents[buf->nr_extents++];
-		extent->base = pfn;
-		extent->start = collect->nr_pages;
-	}
+	if (pfn != collect->next_pfn)
+		vmemexp_set_extent(buf, buf->nr_extents++, pfn, collect->nr_pages);
 	collect->nr_pages += pages;
 	collect->next_pfn = pfn + pages;
 }
@@ -1025,8 +1086,8 @@ static int vmemexp_refuse_kind(u32 kind, unsigned long addr, struct vmemexp_erro
 
 /*
  * Add @pages, of which the first is anonymous and a small folio of its own, and there is
- * room for it. Stop at the first of @count that is of another sort, or if the array is
- * full. Return how many have been added.
+ * room for it. Stop at the first of @count that is of another sort, or that there is no room
+ * for. Return how many have been added.
  *
  * Most pages are of this sort. vmemexp_add_pages() would do the same with each of them;
  * here, what changes with each stays in registers.
@@ -1035,9 +1096,7 @@ static unsigned long vmemexp_add_small_pages(struct vmemexp_collect *collect,
 					     struct page **pages, unsigned long count)
 {
 	struct vmemexp_buf *buf = collect->buf;
-	struct vmemexp_extent *extent = buf->extents + buf->nr_extents;
-	const struct vmemexp_extent *end = buf->extents + collect->max_extents;
-	unsigned long i, pfn, next_pfn = collect->next_pfn;
+	unsigned long i, pfn, nr = buf->nr_extents, next_pfn = collect->next_pfn;
 	struct folio *folio;
 
 	for (i = 0; i < count; i++, next_pfn = pfn + 1) {
@@ -1047,13 +1106,11 @@ static unsigned long vmemexp_add_small_pages(struct vmemexp_collect *collect,
 		pfn = page_to_pfn(pages[i]);
 		if (pfn == next_pfn)
 			continue;
-		if (extent == end)
+		if (nr == collect->max_extents || !vmemexp_has_room_for(buf, pfn))
 			break;
-		extent->base = pfn;
-		extent->start = collect->nr_pages + i;
-		extent++;
+		vmemexp_set_extent(buf, nr++, pfn, collect->nr_pages + i);
 	}
-	buf->nr_extents = extent - buf->extents;
+	buf->nr_extents = nr;
 	collect->nr_pages += i;
 	collect->next_pfn = next_pfn;
 	collect->nr_folio_pages += i;
@@ -1076,8 +1133,8 @@ static int vmemexp_add_pages(struct vmemexp_collect *collect, unsigned long coun
 	u32 kind, allowed = READ_ONCE(vmemexp_allow);
 	struct page **pages = collect->pages;
 	struct vmemexp_buf *buf = collect->buf;
+	unsigned long i, nr, pfn;
 	struct folio *folio;
-	unsigned long i, nr;
 	bool large;
 	int ret;
 
@@ -1099,12 +1156,15 @@ static int vmemexp_add_pages(struct vmemexp_collect *collect, unsigned long coun
 			ret = vmemexp_refuse_kind(kind, addr + (i << PAGE_SHIFT), collect->error);
 			goto err_unpin;
 		}
-		if (buf->nr_extents == collect->max_extents &&
-		    page_to_pfn(pages[i]) != collect->next_pfn) {
+		pfn = page_to_pfn(pages[i]);
+		if (buf->nr_extents == collect->max_extents && pfn != collect->next_pfn) {
 			ret = vmemexp_reserve_extents(collect, count - i);
 			if (ret)
 				goto err_unpin;
 		}
+		ret = vmemexp_reserve_high(collect, pfn);
+		if (ret)
+			goto err_unpin;
 		buf->memory |= kind;
 		collect->in_hugetlb = kind == VMEMEXP_MEMORY_HUGETLB;
 		if (kind == VMEMEXP_MEMORY_ANON && !large) {
@@ -1124,7 +1184,7 @@ static int vmemexp_add_pages(struct vmemexp_collect *collect, unsigned long coun
 		if (kind == VMEMEXP_MEMORY_HUGETLB)
 			nr = vmemexp_add_hugetlb(collect, pages[i], nr, whole);
 		else
-			vmemexp_add_extent(collect, page_to_pfn(pages[i]), nr);
+			vmemexp_add_extent(collect, pfn, nr);
 	}
 	return 0;
 
@@ -1279,18 +1339,16 @@ static void vmemexp_unpin_pages(unsigned long pfn, unsigned long pages, bool dir
 static void vmemexp_unpin(struct vmemexp_buf *buf, unsigned long nr_pages)
 {
 	bool dirty = buf->dirty, hugetlb = buf->memory & VMEMEXP_MEMORY_HUGETLB;
-	const struct vmemexp_extent *extent = buf->extents;
-	const struct vmemexp_extent *end = extent + buf->nr_extents;
-	unsigned long pages, last = 0;
+	unsigned long i, start, end, last = 0, nr = buf->nr_extents;
 
-	for (; extent < end; extent++) {
-		pages = (extent + 1 < end ? extent[1].start : nr_pages) - extent->start;
+	for (i = 0, start = 0; i < nr; i++, start = end) {
+		end = i + 1 < nr ? buf->extents[i + 1].start : nr_pages;
 		if (hugetlb)
-			vmemexp_unpin_hugetlb(extent->base, pages, dirty);
+			vmemexp_unpin_hugetlb(vmemexp_extent_pfn(buf, i), end - start, dirty);
 		else
-			vmemexp_unpin_pages(extent->base, pages, dirty);
-		if (extent->start - last >= VMEMEXP_BATCH) {
-			last = extent->start;
+			vmemexp_unpin_pages(vmemexp_extent_pfn(buf, i), end - start, dirty);
+		if (start - last >= VMEMEXP_BATCH) {
+			last = start;
 			cond_resched();
 		}
 	}
@@ -1342,7 +1400,7 @@ static int vmemexp_check_extents(const struct vmemexp_collect *collect, unsigned
 	for (; !ret && index < collect->nr_pages; i++, index = end) {
 		end = i + 1 < buf->nr_extents ? buf->extents[i + 1].start : collect->nr_pages;
 		skip = index - buf->extents[i].start;
-		ret = vmemexp_check_pfns(buf, buf->extents[i].base + skip, end - index,
+		ret = vmemexp_check_pfns(buf, vmemexp_extent_pfn(buf, i) + skip, end - index,
 					 vmemexp_source_addr(collect->source, index),
 					 collect->error);
 	}
@@ -1428,7 +1486,8 @@ static noinline int vmemexp_walk_on(struct vmemexp_walk *walk, pte_t pte)
 	if (!pte_present(pte))
 		return 1;
 	vmemexp_read_pte(walk->vma, pte, &found);
-	if (found.prot_cache != buf->prot_cache || (buf->writable && !found.writable))
+	if (found.prot_cache != buf->prot_cache || (buf->writable && !found.writable) ||
+	    !vmemexp_has_room_for(buf, found.pfn))
 		return 1;
 	vmemexp_end_run(walk);
 	/* x86 stores the page frame of an entry that allows no access in another way. */
@@ -1465,6 +1524,7 @@ static int vmemexp_collect_table(struct vmemexp_collect *collect, unsigned long 
 	struct vm_area_struct *vma;
 	struct vmemexp_walk walk;
 	struct vmemexp_pfn found;
+	int ret;
 
 	vma = vmemexp_find_pfn(buf, addr, &found, collect->error);
 	if (IS_ERR(vma))
@@ -1473,6 +1533,9 @@ static int vmemexp_collect_table(struct vmemexp_collect *collect, unsigned long 
 		buf->prot_cache = found.prot_cache;
 	if (found.prot_cache != buf->prot_cache)
 		return vmemexp_fail(collect->error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
+	ret = vmemexp_reserve_high(collect, found.pfn);
+	if (ret)
+		return ret;
 
 	end = min(end, vma->vm_end);
 	if (found.size > PAGE_SIZE) {
@@ -1523,7 +1586,7 @@ static bool vmemexp_has_pages(const struct vmemexp_buf *buf)
 	unsigned long i, pfn, end;
 
 	for (i = 0; i < buf->nr_extents; i++) {
-		pfn = buf->extents[i].base;
+		pfn = vmemexp_extent_pfn(buf, i);
 		end = pfn + vmemexp_extent_pages(buf, i);
 		for (; pfn < end; pfn = ALIGN(pfn + 1, VMEMEXP_PFN_BLOCK)) {
 			if (!pfn_valid(pfn))
@@ -1545,7 +1608,8 @@ static int vmemexp_check_placement(struct vmemexp_buf *buf, struct vmemexp_error
 
 	for (i = 0; i < buf->nr_extents; i++) {
 		vmemexp_relax(i);
-		found = vmemexp_is_system_ram(buf->extents[i].base, vmemexp_extent_pages(buf, i));
+		found = vmemexp_is_system_ram(vmemexp_extent_pfn(buf, i),
+					      vmemexp_extent_pages(buf, i));
 		if (!i)
 			first = found;
 		if (found == REGION_MIXED || found != first)
@@ -1627,7 +1691,7 @@ static int vmemexp_survey(struct vmemexp_collect *collect)
 	if (!spans)
 		return -ENOMEM;
 	for (i = 0; i < buf->nr_extents; i++) {
-		spans[i].first = buf->extents[i].base;
+		spans[i].first = vmemexp_extent_pfn(buf, i);
 		spans[i].pages = vmemexp_extent_pages(buf, i);
 		vmemexp_relax(i);
 	}
@@ -1826,7 +1890,7 @@ static void vmemexp_trim_extents(struct vmemexp_collect *collect)
 {
 	if (collect->buf->nr_extents < collect->max_extents &&
 	    collect->buf->extents != collect->buf->few_extents)
-		vmemexp_resize_extents(collect, collect->buf->nr_extents);
+		vmemexp_resize_extents(collect, collect->buf->nr_extents, collect->buf->high);
 }
 
 /* --- windows: kernel addresses of cached memory that the linear map lacks --- */
@@ -2324,16 +2388,16 @@ static bool vmemexp_is_foreign(const struct vmemexp_buf *buf)
 static void vmemexp_clean_caches(const struct vmemexp_buf *buf, size_t offset, size_t length,
 				 bool keep)
 {
-	unsigned long i = vmemexp_find_extent(buf->extents, buf->nr_extents, offset >> PAGE_SHIFT);
+	unsigned long i = vmemexp_find_extent(buf, offset >> PAGE_SHIFT);
 	size_t end, size, skip;
 	phys_addr_t phys;
 	void *va;
 
 	for (; length && !vmemexp_is_foreign(buf); offset += size, length -= size) {
-		end = vmemexp_extent_end(buf, buf->extents, buf->nr_extents, i);
+		end = vmemexp_extent_end(buf, i);
 		size = min(length, end - offset);
 		size = min_t(size_t, size, PAGE_SIZE - offset_in_page(offset));
-		skip = offset - vmemexp_extent_offset(&buf->extents[i]);
+		skip = offset - vmemexp_extent_offset(buf, i);
 		phys = vmemexp_extent_phys(buf, i) + skip;
 		if (buf->is_ram)
 			va = kmap_local_page(pfn_to_page(PHYS_PFN(phys))) + offset_in_page(offset);
@@ -2372,14 +2436,14 @@ static void vmemexp_sync_attachment(const struct vmemexp_buf *buf,
 	if (at->noncoherent && !for_cpu && dir == DMA_FROM_DEVICE)
 		vmemexp_clean_caches(buf, offset, length, true);
 
-	extent = vmemexp_find_extent(buf->extents, buf->nr_extents, first);
-	segment = vmemexp_find_extent(at->segments, at->nr_segments, first);
+	extent = vmemexp_find_extent(buf, first);
+	segment = vmemexp_find_segment(at, first);
 	for (; length && !vmemexp_is_foreign(buf); offset += size, length -= size) {
-		extent_end = vmemexp_extent_end(buf, buf->extents, buf->nr_extents, extent);
-		segment_end = vmemexp_extent_end(buf, at->segments, at->nr_segments, segment);
+		extent_end = vmemexp_extent_end(buf, extent);
+		segment_end = vmemexp_segment_end(buf, at, segment);
 		size = min3(length, extent_end - offset, segment_end - offset);
-		addr = at->segments[segment].base +
-		       (offset - vmemexp_extent_offset(&at->segments[segment]));
+		addr = at->segments[segment].addr +
+		       (offset - vmemexp_segment_offset(at, segment));
 		if (for_cpu)
 			dma_sync_single_for_cpu(at->dev, addr, size, dir);
 		else
@@ -2472,7 +2536,7 @@ static bool vmemexp_has_kernel_addr(const struct vmemexp_buf *buf)
 {
 	return buf->is_ram && buf->nr_extents == 1 &&
 	       vmemexp_cache(buf->prot_cache) == VMEMEXP_CACHE_CACHED &&
-	       !PageHighMem(pfn_to_page(buf->extents[0].base + buf->npages - 1));
+	       !PageHighMem(pfn_to_page(vmemexp_extent_pfn(buf, 0) + buf->npages - 1));
 }
 
 /*
@@ -2594,18 +2658,18 @@ static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 {
 	/* The compiler would read these again for each entry. */
 	bool has_pages = buf->has_pages, persistent = at->persistent;
-	unsigned long i, end, pfn, pages, chunk, max_pages = at->max_pages, nr = buf->nr_extents;
-	const struct vmemexp_extent *extent = buf->extents;
+	unsigned long i, start, end, pfn, pages, chunk, max_pages = at->max_pages;
+	unsigned long nr = buf->nr_extents;
 	unsigned int left = at->nr_entries;
 	struct scatterlist *sg = at->sgt.sgl;
 	u64 offset = at->dma_offset;
 
 	at->sgt.orig_nents = left;
 	at->sgt.nents = left;
-	for (i = 1; i <= nr; i++, extent++) {
-		pfn = extent->base;
-		end = i < nr ? extent[1].start : buf->npages;
-		for (pages = end - extent->start; pages; pages -= chunk, pfn += chunk) {
+	for (i = 0, start = 0; i < nr; i++, start = end) {
+		pfn = vmemexp_extent_pfn(buf, i);
+		end = i + 1 < nr ? buf->extents[i + 1].start : buf->npages;
+		for (pages = end - start; pages; pages -= chunk, pfn += chunk) {
 			chunk = min(pages, max_pages);
 			sg_unmark_end(sg);
 			sg_set_page(sg, has_pages ? pfn_to_page(pfn) : NULL,
@@ -2645,8 +2709,9 @@ static int vmemexp_dma_map_resources(const struct vmemexp_buf *buf, struct vmeme
 	unsigned int i;
 
 	for_each_sgtable_sg(&at->sgt, sg, i) {
-		extent = vmemexp_find_extent(buf->extents, buf->nr_extents, index);
-		phys = PFN_PHYS(buf->extents[extent].base + (index - buf->extents[extent].start));
+		extent = vmemexp_find_extent(buf, index);
+		phys = vmemexp_extent_phys(buf, extent) +
+		       PFN_PHYS(index - buf->extents[extent].start);
 		if (!vmemexp_can_map_resource(at->dev, phys, sg->length))
 			goto err_unmap;
 		addr = dma_map_phys(at->dev, phys, sg->length, dir,
@@ -2762,9 +2827,9 @@ static void vmemexp_restore_sgt(const struct vmemexp_buf *buf, struct vmemexp_at
 			sg = vmemexp_next_entry(sg);
 		sg_unmark_end(sg);
 		if (i < at->nr_segments) {
-			start = vmemexp_extent_offset(&at->segments[i]);
-			end = vmemexp_extent_end(buf, at->segments, at->nr_segments, i);
-			sg_dma_address(sg) = at->segments[i].base;
+			start = vmemexp_segment_offset(at, i);
+			end = vmemexp_segment_end(buf, at, i);
+			sg_dma_address(sg) = at->segments[i].addr;
 			sg_dma_len(sg) = end - start;
 		} else {
 			sg_dma_address(sg) = 0;
@@ -2825,12 +2890,12 @@ static unsigned int vmemexp_count_bounced(const struct vmemexp_buf *buf,
 	if (domain && !buf->overlaps && !vmemexp_may_bounce(buf, at->dev))
 		return 0;
 	for (i = 0; i < at->nr_segments; i++) {
-		start = vmemexp_extent_offset(&at->segments[i]);
-		while (start >= vmemexp_extent_end(buf, buf->extents, buf->nr_extents, extent))
+		start = vmemexp_segment_offset(at, i);
+		while (start >= vmemexp_extent_end(buf, extent))
 			extent++;
 		phys = vmemexp_extent_phys(buf, extent) +
-		       (start - vmemexp_extent_offset(&buf->extents[extent]));
-		bounced += vmemexp_dma_to_phys(at->dev, domain, at->segments[i].base) != phys;
+		       (start - vmemexp_extent_offset(buf, extent));
+		bounced += vmemexp_dma_to_phys(at->dev, domain, at->segments[i].addr) != phys;
 		vmemexp_relax(i);
 	}
 	return bounced;
@@ -2884,7 +2949,7 @@ static int vmemexp_keep_segments(const struct vmemexp_buf *buf, struct vmemexp_a
 	if (!at->segments)
 		return -ENOMEM;
 	for_each_sgtable_dma_sg(&at->sgt, sg, i) {
-		at->segments[i].base = sg_dma_address(sg);
+		at->segments[i].addr = sg_dma_address(sg);
 		at->segments[i].start = index;
 		index += sg_dma_len(sg) >> PAGE_SHIFT;
 		vmemexp_relax(i);
@@ -3149,7 +3214,7 @@ static unsigned long vmemexp_fill_next(struct vmemexp_fill *fill)
 {
 	if (!fill->left) {
 		fill->extent++;
-		fill->pfn = fill->buf->extents[fill->extent].base;
+		fill->pfn = vmemexp_extent_pfn(fill->buf, fill->extent);
 		fill->left = vmemexp_extent_pages(fill->buf, fill->extent);
 	}
 	fill->left--;
@@ -3214,10 +3279,10 @@ static unsigned long vmemexp_pfn_at(const struct vmemexp_buf *buf, struct vm_are
 {
 	unsigned long index = vma->vm_pgoff + ((addr - vma->vm_start) >> PAGE_SHIFT), skip;
 
-	*i = vmemexp_find_extent(buf->extents, buf->nr_extents, index);
+	*i = vmemexp_find_extent(buf, index);
 	skip = index - buf->extents[*i].start;
 	*left = vmemexp_extent_pages(buf, *i) - skip;
-	return buf->extents[*i].base + skip;
+	return vmemexp_extent_pfn(buf, *i) + skip;
 }
 
 static void vmemexp_fill_start(struct vmemexp_fill *fill, unsigned long addr)
@@ -3462,7 +3527,6 @@ static struct page **vmemexp_alloc_vmap_array(const struct vmemexp_buf *buf)
 
 static void *vmemexp_vmap_pages(const struct vmemexp_buf *buf, pgprot_t prot)
 {
-	const struct vmemexp_extent *extent = buf->extents;
 	unsigned long i, pfn, n = 0, end, nr = buf->nr_extents;
 	struct page **pages;
 	void *vaddr;
@@ -3471,9 +3535,9 @@ static void *vmemexp_vmap_pages(const struct vmemexp_buf *buf, pgprot_t prot)
 	if (!pages)
 		return NULL;
 	/* This adds to what vmap() costs for each page. */
-	for (i = 1; i <= nr; i++, extent++) {
-		pfn = extent->base;
-		end = i < nr ? extent[1].start : buf->npages;
+	for (i = 0; i < nr; i++) {
+		pfn = vmemexp_extent_pfn(buf, i);
+		end = i + 1 < nr ? buf->extents[i + 1].start : buf->npages;
 		while (n < end) {
 			pages[n++] = pfn_to_page(pfn++);
 			vmemexp_relax(n);
@@ -3487,7 +3551,7 @@ static void *vmemexp_vmap_pages(const struct vmemexp_buf *buf, pgprot_t prot)
 static void *vmemexp_kernel_map(const struct vmemexp_buf *buf)
 {
 	u32 cache = vmemexp_cache(buf->prot_cache);
-	unsigned long pfn = buf->extents[0].base;
+	unsigned long pfn = vmemexp_extent_pfn(buf, 0);
 
 	if (!buf->has_pages)
 		return vmemexp_remap(PFN_PHYS(pfn), vmemexp_size(buf), cache);
@@ -4520,7 +4584,7 @@ static void vmemexp_measure_extents(struct vmemexp_buf *buf)
 		pages = vmemexp_extent_pages(buf, i);
 		min_pages = min(min_pages, pages);
 		max_pages = max(max_pages, pages);
-		last = max(last, buf->extents[i].base + pages);
+		last = max_t(u64, last, vmemexp_extent_pfn(buf, i) + pages);
 		vmemexp_relax(i);
 	}
 	WRITE_ONCE(buf->min_pages, min_pages);

@@ -19,18 +19,37 @@
 #include <linux/workqueue.h>
 #include <vmemexp/compat.h>
 
+/*
+ * An extent has so many bits of a page frame number. The others, of memory beyond 16 TiB,
+ * have an array of their own, which few machines need. A test may build the module with
+ * less, so that each machine does.
+ */
+#ifndef VMEMEXP_LOW_BITS
+#define VMEMEXP_LOW_BITS	32
+#endif
+
 /**
- * struct vmemexp_extent - consecutive pages of a buffer that are contiguous elsewhere
- * @base: where they are: a page frame number in vmemexp_buf.extents, a DMA address in
- *	vmemexp_attachment.segments. A segment is an extent in DMA addresses.
+ * struct vmemexp_extent - consecutive pages of a buffer that are contiguous in memory
+ * @low: the lower half of the first page frame number; see vmemexp_extent_pfn()
  * @start: index of the first page in the buffer. The extent ends where the next one
  *	starts; the last one ends with the buffer.
  *
- * A buffer may have as many extents as pages, so there is no padding. It has fewer than
- * INT_MAX pages.
+ * A buffer may have as many extents as pages, and has fewer than INT_MAX pages.
  */
 struct vmemexp_extent {
-	u64 base;
+	u32 low;
+	u32 start;
+};
+
+/**
+ * struct vmemexp_segment - consecutive pages of a buffer that are contiguous for a device
+ * @addr: DMA address of the first page
+ * @start: index of the first page in the buffer, as that of an extent
+ *
+ * There may be as many as extents, so there is no padding.
+ */
+struct vmemexp_segment {
+	u64 addr;
 	u32 start;
 } __packed __aligned(4);
 
@@ -106,6 +125,8 @@ struct vmemexp_source {
  * @file: the file that @pfnmap memory was mapped from, held until revoked; may be
  *	NULL. Protected by @lock once exported.
  * @extents: the physically contiguous parts of the buffer, in its order
+ * @high: the upper halves of their page frame numbers, in the same allocation; NULL while
+ *	all are 0
  * @few_extents: they are here if they fit
  * @nr_extents: entries used in @extents
  * @charged: pages charged to the user: if they are pinned, the larger of @npages and
@@ -178,6 +199,7 @@ struct vmemexp_buf {
 	struct file *file;
 
 	struct vmemexp_extent *extents;
+	u32 *high;
 	struct vmemexp_extent few_extents[VMEMEXP_FEW_EXTENTS];
 	unsigned long nr_extents;
 	unsigned long charged;
@@ -294,7 +316,7 @@ struct vmemexp_attachment {
 	bool persistent;
 	u64 dma_offset;
 	bool resource;
-	struct vmemexp_extent *segments;
+	struct vmemexp_segment *segments;
 	unsigned int nr_segments;
 	unsigned int nr_bounced;
 };
