@@ -566,8 +566,8 @@ static struct vmemexp_extent *vmemexp_alloc_extents(struct vmemexp_buf *buf, uns
 {
 	size_t size = array_size(nr, sizeof(*buf->extents) + (high ? sizeof(*buf->high) : 0));
 
-	if (nr <= ARRAY_SIZE(buf->few_extents) && !high)
-		return buf->few_extents;
+	if (nr == 1 && !high)
+		return &buf->one_extent;
 	if (size > PAGE_SIZE && !is_power_of_2(PAGE_ALIGN(size)))
 		return __vmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	return kvmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
@@ -575,7 +575,7 @@ static struct vmemexp_extent *vmemexp_alloc_extents(struct vmemexp_buf *buf, uns
 
 static void vmemexp_free_extents(struct vmemexp_buf *buf)
 {
-	if (buf->extents != buf->few_extents)
+	if (buf->extents != &buf->one_extent)
 		kvfree(buf->extents);
 }
 
@@ -596,7 +596,8 @@ static int vmemexp_resize_extents(struct vmemexp_collect *collect, unsigned long
 		memcpy(halves, buf->high, buf->nr_extents * sizeof(*halves));
 	else if (halves)
 		memset(halves, 0, buf->nr_extents * sizeof(*halves));
-	vmemexp_free_extents(buf);
+	if (buf->extents != collect->few_extents)
+		vmemexp_free_extents(buf);
 	buf->extents = extents;
 	buf->high = halves;
 	collect->max_extents = max;
@@ -1808,7 +1809,7 @@ static int vmemexp_collect(struct vmemexp_collect *collect)
 {
 	const struct vmemexp_buf *buf = collect->buf;
 	unsigned long npages = buf->npages;
-	struct page *few[VMEMEXP_FEW_EXTENTS];
+	struct page *few[VMEMEXP_FEW_PAGES];
 	unsigned int i;
 	int ret = 0;
 
@@ -1883,14 +1884,17 @@ static int vmemexp_charge_folios(struct vmemexp_collect *collect)
 }
 
 /*
- * Give back the entries that are not used. If that fails, too much memory is better
- * than no buffer.
+ * Move the extents to where they stay, with no entry that is not used. If there is no memory
+ * for that, too much of it is better than no buffer; but nothing stays on the stack.
  */
-static void vmemexp_trim_extents(struct vmemexp_collect *collect)
+static int vmemexp_keep_extents(struct vmemexp_collect *collect)
 {
-	if (collect->buf->nr_extents < collect->max_extents &&
-	    collect->buf->extents != collect->buf->few_extents)
-		vmemexp_resize_extents(collect, collect->buf->nr_extents, collect->buf->high);
+	struct vmemexp_buf *buf = collect->buf;
+	int ret = 0;
+
+	if (buf->nr_extents < collect->max_extents || buf->extents == collect->few_extents)
+		ret = vmemexp_resize_extents(collect, buf->nr_extents, buf->high);
+	return buf->extents == collect->few_extents ? ret : 0;
 }
 
 /* --- windows: kernel addresses of cached memory that the linear map lacks --- */
@@ -2323,6 +2327,15 @@ again:
 	return user;
 }
 
+static void vmemexp_free_fences(struct vmemexp_buf *buf)
+{
+	if (!buf->fences)
+		return;
+	dma_resv_fini(buf->fences);
+	kfree(buf->fences);
+	buf->fences = NULL;
+}
+
 /* Give back what the export has got, except for what vmemexp_free() does. */
 static void vmemexp_put_resources(struct vmemexp_buf *buf)
 {
@@ -2330,7 +2343,7 @@ static void vmemexp_put_resources(struct vmemexp_buf *buf)
 
 	vmemexp_put_memory(buf);
 	/* Drop the fences now: their drivers may be unloaded later. */
-	dma_resv_fini(&buf->fences);
+	vmemexp_free_fences(buf);
 	mutex_lock(&buf->lock);
 	file = buf->file;
 	buf->file = NULL;
@@ -3574,26 +3587,34 @@ static void vmemexp_kernel_unmap(const struct vmemexp_buf *buf, void *vaddr)
  */
 static void *vmemexp_vmap_blank(struct vmemexp_buf *buf)
 {
-	struct page **pages;
+	struct page **pages, *blank;
 	void *vaddr = NULL;
 	unsigned long i;
 
 	pages = vmemexp_alloc_vmap_array(buf);
 	if (!pages)
 		return NULL;
-	buf->blank = alloc_page(GFP_KERNEL | __GFP_ZERO);
-	if (!buf->blank)
+	blank = alloc_page(GFP_KERNEL | __GFP_ZERO);
+	if (!blank)
 		goto free_pages;
 	for (i = 0; i < buf->npages; i++)
-		pages[i] = buf->blank;
+		pages[i] = blank;
 	vaddr = vmap(pages, buf->npages, VM_MAP, PAGE_KERNEL);
-	if (!vaddr) {
-		__free_page(buf->blank);
-		buf->blank = NULL;
-	}
+	if (!vaddr)
+		__free_page(blank);
+	buf->blank = vaddr;
 free_pages:
 	kvfree(pages);
 	return vaddr;
+}
+
+static void vmemexp_vunmap_blank(struct vmemexp_buf *buf)
+{
+	struct page *blank = vmalloc_to_page(buf->vaddr);
+
+	vunmap(buf->vaddr);
+	__free_page(blank);
+	buf->blank = false;
 }
 
 /* The core counts the users of the kernel mapping, and calls this for the first one only. */
@@ -3622,13 +3643,10 @@ static void vmemexp_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
 	struct vmemexp_buf *buf = dmabuf->priv;
 
 	mutex_lock(&buf->lock);
-	if (buf->blank) {
-		vunmap(buf->vaddr);
-		__free_page(buf->blank);
-		buf->blank = NULL;
-	} else {
+	if (buf->blank)
+		vmemexp_vunmap_blank(buf);
+	else
 		vmemexp_kernel_unmap(buf, buf->vaddr);
-	}
 	buf->vaddr = NULL;
 	if (buf->revoked)
 		mod_delayed_work(vmemexp_wq, &buf->work, 0);
@@ -3641,8 +3659,11 @@ VMEMEXP_LEGACY_VMAP_OPS(vmemexp_vmap, vmemexp_vunmap);
 
 static void vmemexp_put_buf(struct vmemexp_buf *buf)
 {
-	if (refcount_dec_and_test(&buf->refs))
-		complete(&buf->unreferenced);
+	if (!refcount_dec_and_test(&buf->refs))
+		return;
+	/* Pairs with the barrier in wait_var_event(). The buffer may be gone: only its address. */
+	smp_mb();
+	wake_up_var(&buf->refs);
 }
 
 static void vmemexp_release(struct dma_buf *dmabuf)
@@ -3655,7 +3676,7 @@ static void vmemexp_release(struct dma_buf *dmabuf)
 	mutex_unlock(&vmemexp_buffers_lock);
 	/* Wait for revokes that are at work on the buffer, and for readers of the list. */
 	vmemexp_put_buf(buf);
-	wait_for_completion(&buf->unreferenced);
+	wait_var_event(&buf->refs, !refcount_read(&buf->refs));
 	vmemexp_destroy_later(buf);
 }
 
@@ -3770,6 +3791,23 @@ static int vmemexp_revoke_buf(struct vmemexp_buf *buf, bool interruptible)
 	return 0;
 }
 
+/* Copy the fences that a revoked buffer has. If that fails, the next poll tries again. */
+static void vmemexp_copy_fences(struct vmemexp_buf *buf)
+{
+	struct dma_resv *fences = kmalloc(sizeof(*fences), GFP_KERNEL);
+	int ret;
+
+	if (!fences)
+		return;
+	dma_resv_init(fences);
+	dma_resv_lock(fences, NULL);
+	ret = dma_resv_copy_fences(fences, buf->dmabuf->resv);
+	dma_resv_unlock(fences);
+	buf->fences = fences;
+	if (ret)
+		vmemexp_free_fences(buf);
+}
+
 /*
  * Return true if the devices that unmapped a revoked buffer have finished. Only fences
  * count that are there when the last device unmaps: any program with a descriptor can
@@ -3777,14 +3815,10 @@ static int vmemexp_revoke_buf(struct vmemexp_buf *buf, bool interruptible)
  */
 static bool vmemexp_is_idle(struct vmemexp_buf *buf)
 {
-	int ret = 0;
-
-	dma_resv_lock(&buf->fences, NULL);
-	if (!buf->has_fences)
-		ret = dma_resv_copy_fences(&buf->fences, buf->dmabuf->resv);
-	buf->has_fences = !ret;
-	dma_resv_unlock(&buf->fences);
-	return !ret && dma_resv_wait_timeout(&buf->fences, VMEMEXP_RESV_USAGE_ALL, false, 0) > 0;
+	if (!buf->fences)
+		vmemexp_copy_fences(buf);
+	return buf->fences &&
+	       dma_resv_wait_timeout(buf->fences, VMEMEXP_RESV_USAGE_ALL, false, 0) > 0;
 }
 
 /*
@@ -4076,16 +4110,13 @@ static struct vmemexp_buf *vmemexp_alloc_buf(const struct vmemexp_request *reque
 	buf->writable = vmemexp_wants_write(request);
 	buf->is_ram = true;
 	buf->has_pages = true;
-	buf->extents = buf->few_extents;
 	buf->tgid = task_tgid_nr(current);
 	get_task_comm(buf->comm, current);
 	spin_lock_init(&buf->unmapped_lock);
 	mutex_init(&buf->lock);
 	INIT_LIST_HEAD(&buf->attachments);
 	INIT_DELAYED_WORK(&buf->work, vmemexp_work);
-	dma_resv_init(&buf->fences);
 	refcount_set(&buf->refs, 1);
-	init_completion(&buf->unreferenced);
 	return buf;
 }
 
@@ -4101,7 +4132,7 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_request *request,
 		.buf = buf,
 		.error = error,
 		.contiguous = request->flags & VMEMEXP_EXPORT_CONTIGUOUS,
-		.max_extents = VMEMEXP_FEW_EXTENTS,
+		.max_extents = ARRAY_SIZE(collect.few_extents),
 		/* No extent goes on before there is one. */
 		.next_pfn = ULONG_MAX,
 	};
@@ -4109,6 +4140,7 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_request *request,
 
 	if (!buf)
 		return ERR_PTR(-ENOMEM);
+	buf->extents = collect.few_extents;
 	/* Register before anything is checked, so that no unmapping is missed. */
 	ret = vmemexp_register_notifier(buf, current->mm);
 	if (ret)
@@ -4140,7 +4172,9 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_request *request,
 	ret = vmemexp_charge_folios(&collect);
 	if (ret)
 		goto err_unpin;
-	vmemexp_trim_extents(&collect);
+	ret = vmemexp_keep_extents(&collect);
+	if (ret)
+		goto err_unpin;
 	return buf;
 
 err_unpin:
@@ -4156,7 +4190,8 @@ err_put_file:
 	if (!IS_ERR_OR_NULL(buf->user))
 		vmemexp_put_user(buf->user);
 err_free:
-	dma_resv_fini(&buf->fences);
+	if (buf->extents == collect.few_extents)
+		buf->extents = NULL;
 	vmemexp_free_buf(buf);
 	return ERR_PTR(ret);
 }
@@ -4204,7 +4239,6 @@ static struct dma_buf *vmemexp_create_dmabuf(const struct vmemexp_request *reque
 	/* A revoke empties the inode's mappings, and the file may be gone by then. */
 	buf->inode = file_inode(dmabuf->file);
 	ihold(buf->inode);
-	buf->ino = buf->inode->i_ino;
 	mutex_lock(&buf->lock);
 	buf->dmabuf = dmabuf;
 	mutex_unlock(&buf->lock);
@@ -4724,7 +4758,7 @@ static int vmemexp_buffers_show(struct seq_file *m, void *v)
 	mutex_unlock(&buf->lock);
 	vmemexp_print_memory(memory, sizeof(memory), buf->memory);
 	seq_printf(m, "%lu %zu %s %s %lu %u %u %u %u %s%s %u %d ",
-		   buf->ino, vmemexp_size(buf), buf->writable ? "rw" : "ro", memory,
+		   vmemexp_ino(buf), vmemexp_size(buf), buf->writable ? "rw" : "ro", memory,
 		   buf->nr_extents, now.attachments, now.mappings, now.vmaps,
 		   now.cpu_mappings, vmemexp_state_name(now.state),
 		   now.state & VMEMEXP_STATE_BOUNCED ? ",bounced" : "",
@@ -4769,7 +4803,7 @@ static struct vmemexp_buf *vmemexp_get_buf(u64 ino)
 	mutex_lock(&vmemexp_buffers_lock);
 	for (node = rb_first(&vmemexp_buffers); node; node = rb_next(node)) {
 		buf = rb_entry(node, struct vmemexp_buf, node);
-		if (buf->ino != ino)
+		if (vmemexp_ino(buf) != ino)
 			continue;
 		if (!IS_ERR(found)) {
 			found = ERR_PTR(-ENOTUNIQ);

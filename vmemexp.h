@@ -6,7 +6,6 @@
 #define _VMEMEXP_H
 
 #include <linux/atomic.h>
-#include <linux/completion.h>
 #include <linux/dma-buf.h>
 #include <linux/list.h>
 #include <linux/mm.h>
@@ -53,8 +52,8 @@ struct vmemexp_segment {
 	u32 start;
 } __packed __aligned(4);
 
-/* Buffers of so many pages need no array of their own, neither here nor to pin them. */
-#define VMEMEXP_FEW_EXTENTS	16
+/* Few pages are collected on the stack. */
+#define VMEMEXP_FEW_PAGES	16
 
 /**
  * struct vmemexp_user - a user that has buffers
@@ -95,7 +94,6 @@ struct vmemexp_source {
  * struct vmemexp_buf - one export, the priv of its dma_buf
  * @dmabuf: the owner, without a reference; NULL until exported. Written under @lock.
  * @inode: the dma-buf's inode, held: a revoke empties the mappings of it
- * @ino: the dma-buf's inode number, its name for humans
  * @sources: the source ranges, in the order of the buffer
  * @one_source: the source range is here if there is only one
  * @nr_sources: number of @sources, at least 1
@@ -114,6 +112,8 @@ struct vmemexp_source {
  * @dropped: the memory has been released. Never cleared; protected by @lock.
  * @caching_lost: the kernel could not be told how to cache memory that is not RAM;
  *	protected by @lock
+ * @blank: @vaddr shows a blank page, again and again, instead of the memory of a @revoked
+ *	buffer; protected by @lock
  * @overlaps: some page is in the buffer more than once
  * @pfnmap: the memory is page frames that a driver mapped; nothing is pinned
  * @unlisted: some page frame is in no carve-out that the administrator listed
@@ -127,7 +127,7 @@ struct vmemexp_source {
  * @extents: the physically contiguous parts of the buffer, in its order
  * @high: the upper halves of their page frame numbers, in the same allocation; NULL while
  *	all are 0
- * @few_extents: they are here if they fit
+ * @one_extent: the extent is here if there is only one, and it has no upper half
  * @nr_extents: entries used in @extents
  * @charged: pages charged to the user: if they are pinned, the larger of @npages and
  *	vmemexp_collect.nr_folio_pages, else what the kernel needs to describe them; 0 when
@@ -136,16 +136,14 @@ struct vmemexp_source {
  * @mm: the exporter's mm, held by mmgrab(): pinned_vm is shown there. NULL when it has
  *	ended. Protected by @lock once exported.
  * @notifier: tells when a source range goes away; registered while there is @mm
+ * @refs: one for the dma-buf, and one for each revoke that is at work, and each reader
+ *	of the list that shows the buffer; the release waits until it is 0
  * @unmapped_lock: protects @unmapped; @notifier takes it under locks of mm/
  * @unmapped: for page frames, a bit for each page of the buffer: the page has been
  *	unmapped, and another mapping may be there by now. NULL for pages.
  * @work: does what follows from @taken, @orphaned, and the last use of a @revoked buffer
  * @fences: copy of the fences of a @revoked buffer, made when the last device had
- *	unmapped it
- * @has_fences: the copy has been made; protected by the lock of @fences
- * @refs: one for the dma-buf, and one for each revoke that is at work, and each reader
- *	of the list that shows the buffer
- * @unreferenced: completed when @refs is 0; the release waits for it
+ *	unmapped it; NULL until then. Only @work uses it, and the release after it.
  * @tgid: the exporting process, for the list of buffers
  * @comm: the name of the exporting process
  * @min_pages: pages of the shortest extent, once @address_bits is set
@@ -155,30 +153,29 @@ struct vmemexp_source {
  * @node: entry in vmemexp_buffers, until the release; protected by vmemexp_buffers_lock,
  *	as is @serial
  * @free_node: entry in vmemexp_user.dying, after the release
- * @lock: protects @attachments, what they map, @nr_mapped, @nr_to_sync, @vaddr, @blank
- *	and @windows, and the fields above that say so. Its place in the lock order is at
+ * @lock: protects @attachments, what they map, @nr_mapped, @nr_to_sync, @vaddr and
+ *	@windows, and the fields above that say so. Its place in the lock order is at
  *	the top of vmemexp.c.
  * @attachments: list of vmemexp_attachment
  * @nr_mapped: attachments that importers have mapped
  * @nr_to_sync: those of them that need syncs
  * @vaddr: the kernel mapping while there is one
- * @blank: the page that @vaddr shows instead of the memory of a @revoked buffer
  * @windows: kernel mappings of the extents, for cache maintenance of memory that is not
  *	@is_ram; NULL until needed
  * @cpu_mappings: VMAs that map the dma-buf
  *
- * Fields without a lock are constant once the dma_buf has been exported.
+ * Fields without a lock are constant once the dma_buf has been exported. There is one of
+ * these for each export, so its size matters: kmalloc() has 512 bytes.
  */
 struct vmemexp_buf {
 	struct dma_buf *dmabuf;
 	struct inode *inode;
-	unsigned long ino;
 
 	struct vmemexp_source *sources;
 	struct vmemexp_source one_source;
 	unsigned int nr_sources;
+	u32 offset;
 	unsigned long npages;
-	unsigned long offset;
 	size_t length;
 	bool writable;
 	bool dirty;
@@ -189,6 +186,7 @@ struct vmemexp_buf {
 	bool emptied;
 	bool dropped;
 	bool caching_lost;
+	bool blank;
 	bool overlaps;
 	bool pfnmap;
 	bool unlisted;
@@ -200,7 +198,7 @@ struct vmemexp_buf {
 
 	struct vmemexp_extent *extents;
 	u32 *high;
-	struct vmemexp_extent few_extents[VMEMEXP_FEW_EXTENTS];
+	struct vmemexp_extent one_extent;
 	unsigned long nr_extents;
 	unsigned long charged;
 
@@ -209,13 +207,11 @@ struct vmemexp_buf {
 #ifdef CONFIG_MMU_NOTIFIER
 	struct mmu_interval_notifier notifier;
 #endif
+	refcount_t refs;
 	spinlock_t unmapped_lock;	/* see @unmapped_lock above */
 	unsigned long *unmapped;
 	struct delayed_work work;
-	struct dma_resv fences;
-	bool has_fences;
-	refcount_t refs;
-	struct completion unreferenced;
+	struct dma_resv *fences;
 	pid_t tgid;
 	char comm[TASK_COMM_LEN];
 	u32 min_pages;
@@ -232,10 +228,15 @@ struct vmemexp_buf {
 	unsigned int nr_mapped;
 	unsigned int nr_to_sync;
 	void *vaddr;
-	struct page *blank;
 	void **windows;
 	atomic_t cpu_mappings;
 };
+
+/* The dma-buf's inode number is its name for humans. */
+static inline unsigned long vmemexp_ino(const struct vmemexp_buf *buf)
+{
+	return buf->inode->i_ino;
+}
 
 struct vmemexp_error;
 
@@ -250,6 +251,7 @@ struct vmemexp_error;
  * @pages: scratch array for a batch of pinned pages
  * @nr_pages: pages that the extents describe
  * @max_extents: entries allocated in vmemexp_buf.extents
+ * @few_extents: these are the entries as long as they fit
  * @next_pfn: page frame that would continue the last extent; ULONG_MAX, which is none,
  *	before there is one
  * @nr_folio_pages: pages of the folios that the pinned pages belong to
@@ -269,6 +271,7 @@ struct vmemexp_collect {
 	struct page **pages;
 	unsigned long nr_pages;
 	unsigned long max_extents;
+	struct vmemexp_extent few_extents[VMEMEXP_FEW_PAGES];
 	unsigned long next_pfn;
 	unsigned long nr_folio_pages;
 	const void *last_folio;

@@ -43,7 +43,7 @@ TRACE_EVENT(vmemexp_export,
 		__field(bool, writable)
 	),
 	TP_fast_assign(
-		__entry->ino = buf->ino;
+		__entry->ino = vmemexp_ino(buf);
 		__entry->size = vmemexp_size(buf);
 		__entry->extents = buf->nr_extents;
 		__entry->ranges = buf->nr_sources;
@@ -65,7 +65,7 @@ TRACE_EVENT(vmemexp_release,
 		__field(bool, dirty)
 	),
 	TP_fast_assign(
-		__entry->ino = buf->ino;
+		__entry->ino = vmemexp_ino(buf);
 		__entry->size = vmemexp_size(buf);
 		__entry->dirty = buf->dirty;
 	),
@@ -85,7 +85,7 @@ DECLARE_EVENT_CLASS(vmemexp_mapping,
 		__field(int, dir)
 	),
 	TP_fast_assign(
-		__entry->ino = buf->ino;
+		__entry->ino = vmemexp_ino(buf);
 		vmemexp_assign_str(device, dev_name(at->dev));
 		__entry->entries = at->sgt.orig_nents;
 		__entry->segments = at->nr_segments;
@@ -122,7 +122,7 @@ TRACE_EVENT(vmemexp_sync,
 		__field(unsigned int, devices)
 	),
 	TP_fast_assign(
-		__entry->ino = buf->ino;
+		__entry->ino = vmemexp_ino(buf);
 		__entry->flags = sync->flags;
 		__entry->rows = sync->rows;
 		__entry->offset = sync->offset;
