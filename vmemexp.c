@@ -587,10 +587,12 @@ static int vmemexp_resize_extents(struct vmemexp_collect *collect, unsigned long
 {
 	struct vmemexp_buf *buf = collect->buf;
 	struct vmemexp_extent *extents = vmemexp_alloc_extents(buf, max, high);
-	u32 *halves = high ? (u32 *)(extents + max) : NULL;
+	u32 *halves = NULL;
 
 	if (!extents)
 		return -ENOMEM;
+	if (high)
+		halves = (u32 *)(extents + max);
 	memcpy(extents, buf->extents, buf->nr_extents * sizeof(*extents));
 	if (buf->high)
 		memcpy(halves, buf->high, buf->nr_extents * sizeof(*halves));
