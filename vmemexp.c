@@ -118,6 +118,7 @@
 #include <linux/uaccess.h>
 #include <linux/userfaultfd_k.h>
 #include <linux/vmalloc.h>
+#include <linux/wait_bit.h>
 #include <linux/workqueue.h>
 
 #include "vmemexp.h"
@@ -568,7 +569,8 @@ static struct vmemexp_extent *vmemexp_alloc_extents(struct vmemexp_buf *buf, uns
 
 	if (nr == 1 && !high)
 		return &buf->one_extent;
-	if (size > PAGE_SIZE && !is_power_of_2(PAGE_ALIGN(size)))
+	/* Nor does kvmalloc() allocate more than INT_MAX bytes. */
+	if (size > INT_MAX || (size > PAGE_SIZE && !is_power_of_2(PAGE_ALIGN(size))))
 		return __vmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	return kvmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 }
@@ -631,6 +633,19 @@ static int vmemexp_reserve_high(struct vmemexp_collect *collect, unsigned long p
 	if (likely(vmemexp_has_room_for(collect->buf, pfn)))
 		return 0;
 	return vmemexp_resize_extents(collect, collect->max_extents, true);
+}
+
+/* Make room for an extent at @pfn, if it is a new one, and then for some of @count more. */
+static int vmemexp_reserve_for(struct vmemexp_collect *collect, unsigned long pfn,
+			       unsigned long count)
+{
+	int ret = 0;
+
+	if (pfn == collect->next_pfn)
+		return 0;
+	if (collect->buf->nr_extents == collect->max_extents)
+		ret = vmemexp_reserve_extents(collect, count);
+	return ret ?: vmemexp_reserve_high(collect, pfn);
 }
 
 /* Add @pages page frames: to the last extent if they continue it, else as a new one. */
@@ -862,28 +877,30 @@ static void vmemexp_choose_memory(struct vmemexp_buf *buf, struct vm_area_struct
 }
 
 /*
- * Check all VMAs of a source range, and count them. Return the last one, or an error
- * pointer. One that begins where the last one of the range before did is that one, and is
- * counted: had another mapping taken its place meanwhile, the notifier would have told.
+ * Check all VMAs of a source range, of which @vma is the first, and count them. Return the
+ * last one, or an error pointer. One that begins where the last one of the range before did
+ * is that one, and is counted: had another mapping taken its place meanwhile, the notifier
+ * would have told.
  */
 static struct vm_area_struct *vmemexp_check_source(struct vmemexp_collect *collect,
-						   const struct vmemexp_source *source)
+						   const struct vmemexp_source *source,
+						   struct vm_area_struct *vma)
 {
 	unsigned long addr = source->start, end = vmemexp_source_end(source);
 	struct vmemexp_buf *buf = collect->buf;
-	struct vm_area_struct *vma;
 	int ret;
 
-	do {
-		vma = vma_lookup(buf->mm, addr);
+	for (;;) {
 		ret = vmemexp_check_vma(buf, vma, addr, collect->error);
 		if (ret)
 			return ERR_PTR(ret);
 		collect->nr_vmas += !collect->nr_vmas || vma->vm_start != collect->last_vma;
 		collect->last_vma = vma->vm_start;
 		addr = vma->vm_end;
-	} while (addr < end);
-	return vma;
+		if (addr >= end)
+			return vma;
+		vma = vma_lookup(buf->mm, addr);
+	}
 }
 
 /*
@@ -894,13 +911,12 @@ static int vmemexp_inspect_from(struct vmemexp_collect *collect, unsigned int i)
 {
 	struct vmemexp_buf *buf = collect->buf;
 	const struct vmemexp_source *source = &buf->sources[i];
-	struct vm_area_struct *vma;
+	struct vm_area_struct *vma = vma_lookup(buf->mm, source->start);
 
 	collect->error->range = i;
-	vma = i ? NULL : vma_lookup(buf->mm, source->start);
-	if (vma)
+	if (!i && vma)
 		vmemexp_choose_memory(buf, vma);
-	vma = vmemexp_check_source(collect, source);
+	vma = vmemexp_check_source(collect, source, vma);
 	if (IS_ERR(vma))
 		return PTR_ERR(vma);
 	for (i++, source++; i < buf->nr_sources; i++, source++)
@@ -1160,12 +1176,7 @@ static int vmemexp_add_pages(struct vmemexp_collect *collect, unsigned long coun
 			goto err_unpin;
 		}
 		pfn = page_to_pfn(pages[i]);
-		if (buf->nr_extents == collect->max_extents && pfn != collect->next_pfn) {
-			ret = vmemexp_reserve_extents(collect, count - i);
-			if (ret)
-				goto err_unpin;
-		}
-		ret = vmemexp_reserve_high(collect, pfn);
+		ret = vmemexp_reserve_for(collect, pfn, count - i);
 		if (ret)
 			goto err_unpin;
 		buf->memory |= kind;
@@ -2236,8 +2247,12 @@ static void vmemexp_free_buf(struct vmemexp_buf *buf)
 static void vmemexp_leave_mm_sync(struct vmemexp_buf *buf)
 {
 	vmemexp_leave_mm(buf);
-	/* Without the notifier, nothing queues the work any more. */
-	cancel_delayed_work_sync(&buf->work);
+	/*
+	 * Without the notifier, nothing queues the work any more. Whoever did has set one of
+	 * these before.
+	 */
+	if (vmemexp_is_gone(buf) || READ_ONCE(buf->orphaned))
+		cancel_delayed_work_sync(&buf->work);
 }
 
 /*
@@ -2329,28 +2344,38 @@ again:
 	return user;
 }
 
-static void vmemexp_free_fences(struct vmemexp_buf *buf)
+static struct dma_resv *vmemexp_alloc_fences(void)
 {
-	if (!buf->fences)
-		return;
-	dma_resv_fini(buf->fences);
-	kfree(buf->fences);
-	buf->fences = NULL;
+	struct dma_resv *fences = kmalloc(sizeof(*fences), GFP_KERNEL);
+
+	if (fences)
+		dma_resv_init(fences);
+	return fences;
+}
+
+static void vmemexp_free_fences(struct dma_resv *fences)
+{
+	if (fences)
+		dma_resv_fini(fences);
+	kfree(fences);
 }
 
 /* Give back what the export has got, except for what vmemexp_free() does. */
 static void vmemexp_put_resources(struct vmemexp_buf *buf)
 {
+	struct dma_resv *fences;
 	struct file *file;
 
 	vmemexp_put_memory(buf);
-	/* Drop the fences now: their drivers may be unloaded later. */
-	vmemexp_free_fences(buf);
 	mutex_lock(&buf->lock);
+	fences = buf->fences;
+	buf->fences = NULL;
 	file = buf->file;
 	buf->file = NULL;
 	buf->dmabuf = NULL;
 	mutex_unlock(&buf->lock);
+	/* Drop the fences now: their drivers may be unloaded later. */
+	vmemexp_free_fences(fences);
 	if (file)
 		fput(file);
 }
@@ -3679,6 +3704,8 @@ static void vmemexp_release(struct dma_buf *dmabuf)
 	/* Wait for revokes that are at work on the buffer, and for readers of the list. */
 	vmemexp_put_buf(buf);
 	wait_var_event(&buf->refs, !refcount_read(&buf->refs));
+	/* Pairs with the release in refcount_dec_and_test(). */
+	smp_acquire__after_ctrl_dep();
 	vmemexp_destroy_later(buf);
 }
 
@@ -3793,21 +3820,36 @@ static int vmemexp_revoke_buf(struct vmemexp_buf *buf, bool interruptible)
 	return 0;
 }
 
-/* Copy the fences that a revoked buffer has. If that fails, the next poll tries again. */
+/*
+ * Copy the fences that a revoked buffer has, unless that is done. If memory runs out, the next
+ * poll tries again. A revoke may do this while the work does: the first copy counts.
+ */
 static void vmemexp_copy_fences(struct vmemexp_buf *buf)
 {
-	struct dma_resv *fences = kmalloc(sizeof(*fences), GFP_KERNEL);
+	struct dma_resv *fences = vmemexp_alloc_fences();
 	int ret;
 
 	if (!fences)
 		return;
-	dma_resv_init(fences);
 	dma_resv_lock(fences, NULL);
 	ret = dma_resv_copy_fences(fences, buf->dmabuf->resv);
 	dma_resv_unlock(fences);
-	buf->fences = fences;
-	if (ret)
-		vmemexp_free_fences(buf);
+	mutex_lock(&buf->lock);
+	if (!ret && !buf->fences)
+		swap(buf->fences, fences);
+	mutex_unlock(&buf->lock);
+	vmemexp_free_fences(fences);
+}
+
+/* Return the copy of the fences, which stays until the release, or NULL. */
+static struct dma_resv *vmemexp_get_fences(struct vmemexp_buf *buf)
+{
+	struct dma_resv *fences;
+
+	mutex_lock(&buf->lock);
+	fences = buf->fences;
+	mutex_unlock(&buf->lock);
+	return fences;
 }
 
 /*
@@ -3817,10 +3859,13 @@ static void vmemexp_copy_fences(struct vmemexp_buf *buf)
  */
 static bool vmemexp_is_idle(struct vmemexp_buf *buf)
 {
-	if (!buf->fences)
+	struct dma_resv *fences = vmemexp_get_fences(buf);
+
+	if (!fences) {
 		vmemexp_copy_fences(buf);
-	return buf->fences &&
-	       dma_resv_wait_timeout(buf->fences, VMEMEXP_RESV_USAGE_ALL, false, 0) > 0;
+		fences = vmemexp_get_fences(buf);
+	}
+	return fences && dma_resv_wait_timeout(fences, VMEMEXP_RESV_USAGE_ALL, false, 0) > 0;
 }
 
 /*
@@ -4759,7 +4804,7 @@ static int vmemexp_buffers_show(struct seq_file *m, void *v)
 	vmemexp_query_state(buf, &now);
 	mutex_unlock(&buf->lock);
 	vmemexp_print_memory(memory, sizeof(memory), buf->memory);
-	seq_printf(m, "%lu %zu %s %s %lu %u %u %u %u %s%s %u %d ",
+	seq_printf(m, "%llu %zu %s %s %lu %u %u %u %u %s%s %u %d ",
 		   vmemexp_ino(buf), vmemexp_size(buf), buf->writable ? "rw" : "ro", memory,
 		   buf->nr_extents, now.attachments, now.mappings, now.vmaps,
 		   now.cpu_mappings, vmemexp_state_name(now.state),

@@ -126,7 +126,7 @@ struct vmemexp_source {
  *	NULL. Protected by @lock once exported.
  * @extents: the physically contiguous parts of the buffer, in its order
  * @high: the upper halves of their page frame numbers, in the same allocation; NULL while
- *	all are 0
+ *	no extent begins where there is one
  * @one_extent: the extent is here if there is only one, and it has no upper half
  * @nr_extents: entries used in @extents
  * @charged: pages charged to the user: if they are pinned, the larger of @npages and
@@ -143,7 +143,7 @@ struct vmemexp_source {
  *	unmapped, and another mapping may be there by now. NULL for pages.
  * @work: does what follows from @taken, @orphaned, and the last use of a @revoked buffer
  * @fences: copy of the fences of a @revoked buffer, made when the last device had
- *	unmapped it; NULL until then. Only @work uses it, and the release after it.
+ *	unmapped it; NULL until then. Set once, under @lock; stays until the release.
  * @tgid: the exporting process, for the list of buffers
  * @comm: the name of the exporting process
  * @min_pages: pages of the shortest extent, once @address_bits is set
@@ -165,7 +165,8 @@ struct vmemexp_source {
  * @cpu_mappings: VMAs that map the dma-buf
  *
  * Fields without a lock are constant once the dma_buf has been exported. There is one of
- * these for each export, so its size matters: kmalloc() has 512 bytes.
+ * these for each export, so its size matters: it fits 512 bytes, of which kmalloc() has
+ * objects, on 64-bit kernels without PREEMPT_RT and without checks of locks.
  */
 struct vmemexp_buf {
 	struct dma_buf *dmabuf;
@@ -233,7 +234,7 @@ struct vmemexp_buf {
 };
 
 /* The dma-buf's inode number is its name for humans. */
-static inline unsigned long vmemexp_ino(const struct vmemexp_buf *buf)
+static inline u64 vmemexp_ino(const struct vmemexp_buf *buf)
 {
 	return buf->inode->i_ino;
 }

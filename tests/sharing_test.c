@@ -1002,7 +1002,8 @@ TEST_F(sharing, writes_past_the_write_protection_of_userfaultfd)
 	EXPECT_EQ(pattern(2, PAGE), view[PAGE]);
 	ASSERT_EQ(0, protect(uffd, source, 0));
 	ASSERT_EQ(0, pthread_join(thread, NULL));
-	EXPECT_EQ(0x11, view[PAGE]);
+	/* Before 6c287605fd56 (v5.19) the program gets a copy of the page. */
+	EXPECT_EQ(kernel_at_least(5, 19) ? 0x11 : pattern(2, PAGE), view[PAGE]);
 
 	close(uffd);
 	munmap(view, SMALL);

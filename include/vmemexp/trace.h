@@ -35,7 +35,7 @@ TRACE_EVENT(vmemexp_export,
 	TP_PROTO(const struct vmemexp_buf *buf),
 	TP_ARGS(buf),
 	TP_STRUCT__entry(
-		__field(unsigned long, ino)
+		__field(u64, ino)
 		__field(size_t, size)
 		__field(unsigned long, extents)
 		__field(unsigned int, ranges)
@@ -50,7 +50,7 @@ TRACE_EVENT(vmemexp_export,
 		__entry->memory = buf->memory;
 		__entry->writable = buf->writable;
 	),
-	TP_printk("ino=%lu size=%zu extents=%lu memory=%s access=%s ranges=%u",
+	TP_printk("ino=%llu size=%zu extents=%lu memory=%s access=%s ranges=%u",
 		  __entry->ino, __entry->size, __entry->extents,
 		  vmemexp_show_memory(__entry->memory),
 		  __entry->writable ? "rw" : "ro", __entry->ranges)
@@ -60,7 +60,7 @@ TRACE_EVENT(vmemexp_release,
 	TP_PROTO(const struct vmemexp_buf *buf),
 	TP_ARGS(buf),
 	TP_STRUCT__entry(
-		__field(unsigned long, ino)
+		__field(u64, ino)
 		__field(size_t, size)
 		__field(bool, dirty)
 	),
@@ -69,7 +69,7 @@ TRACE_EVENT(vmemexp_release,
 		__entry->size = vmemexp_size(buf);
 		__entry->dirty = buf->dirty;
 	),
-	TP_printk("ino=%lu size=%zu dirty=%d",
+	TP_printk("ino=%llu size=%zu dirty=%d",
 		  __entry->ino, __entry->size, __entry->dirty)
 );
 
@@ -77,7 +77,7 @@ DECLARE_EVENT_CLASS(vmemexp_mapping,
 	TP_PROTO(const struct vmemexp_buf *buf, const struct vmemexp_attachment *at),
 	TP_ARGS(buf, at),
 	TP_STRUCT__entry(
-		__field(unsigned long, ino)
+		__field(u64, ino)
 		__string(device, dev_name(at->dev))
 		__field(unsigned int, entries)
 		__field(unsigned int, segments)
@@ -92,7 +92,7 @@ DECLARE_EVENT_CLASS(vmemexp_mapping,
 		__entry->bounced = at->nr_bounced;
 		__entry->dir = at->dir;
 	),
-	TP_printk("ino=%lu device=%s entries=%u segments=%u bounced=%u dir=%s",
+	TP_printk("ino=%llu device=%s entries=%u segments=%u bounced=%u dir=%s",
 		  __entry->ino, __get_str(device), __entry->entries,
 		  __entry->segments, __entry->bounced,
 		  vmemexp_show_direction(__entry->dir))
@@ -113,7 +113,7 @@ TRACE_EVENT(vmemexp_sync,
 		 unsigned int devices),
 	TP_ARGS(buf, sync, devices),
 	TP_STRUCT__entry(
-		__field(unsigned long, ino)
+		__field(u64, ino)
 		__field(u32, flags)
 		__field(u32, rows)
 		__field(u64, offset)
@@ -130,7 +130,7 @@ TRACE_EVENT(vmemexp_sync,
 		__entry->stride = sync->stride;
 		__entry->devices = devices;
 	),
-	TP_printk("ino=%lu %s %s offset=%llu length=%llu stride=%llu rows=%u devices=%u",
+	TP_printk("ino=%llu %s %s offset=%llu length=%llu stride=%llu rows=%u devices=%u",
 		  __entry->ino,
 		  __entry->flags & VMEMEXP_SYNC_END ? "end" : "start",
 		  __print_flags(__entry->flags & ~VMEMEXP_SYNC_END, "|",
