@@ -466,29 +466,49 @@ static void vmemexp_relax(unsigned long i)
 		cond_resched();
 }
 
+/*
+ * Return the first page frame of @extent, which is number @i and has its upper half in @high.
+ * Loops over many extents keep both in registers.
+ */
+static unsigned long vmemexp_join_pfn(const struct vmemexp_extent *extent, const u32 *high,
+				      unsigned long i)
+{
+	u64 pfn = extent->low;
+
+	if (unlikely(high))
+		pfn |= (u64)high[i] << VMEMEXP_LOW_BITS;
+	return pfn;
+}
+
 /* Return the first page frame of extent @i. */
 static unsigned long vmemexp_extent_pfn(const struct vmemexp_buf *buf, unsigned long i)
 {
-	u64 pfn = buf->extents[i].low;
+	return vmemexp_join_pfn(&buf->extents[i], buf->high, i);
+}
 
-	if (buf->high)
-		pfn |= (u64)buf->high[i] << VMEMEXP_LOW_BITS;
-	return pfn;
+static u32 vmemexp_lower_half(u64 pfn)
+{
+	return pfn & (BIT_ULL(VMEMEXP_LOW_BITS) - 1);
+}
+
+static u32 vmemexp_upper_half(u64 pfn)
+{
+	return pfn >> VMEMEXP_LOW_BITS;
 }
 
 /* Return true if there is room for @pfn: its upper half may have none. */
 static bool vmemexp_has_room_for(const struct vmemexp_buf *buf, unsigned long pfn)
 {
-	return buf->high || !((u64)pfn >> VMEMEXP_LOW_BITS);
+	return buf->high || !vmemexp_upper_half(pfn);
 }
 
 static void vmemexp_set_extent(struct vmemexp_buf *buf, unsigned long i, unsigned long pfn,
 			       unsigned long start)
 {
-	buf->extents[i].low = pfn & (BIT_ULL(VMEMEXP_LOW_BITS) - 1);
+	buf->extents[i].low = vmemexp_lower_half(pfn);
 	buf->extents[i].start = start;
 	if (buf->high)
-		buf->high[i] = (u64)pfn >> VMEMEXP_LOW_BITS;
+		buf->high[i] = vmemexp_upper_half(pfn);
 }
 
 static unsigned long vmemexp_extent_pages(const struct vmemexp_buf *buf, unsigned long i)
@@ -1115,7 +1135,10 @@ static unsigned long vmemexp_add_small_pages(struct vmemexp_collect *collect,
 					     struct page **pages, unsigned long count)
 {
 	struct vmemexp_buf *buf = collect->buf;
-	unsigned long i, pfn, nr = buf->nr_extents, next_pfn = collect->next_pfn;
+	struct vmemexp_extent *extent = buf->extents + buf->nr_extents;
+	const struct vmemexp_extent *end = buf->extents + collect->max_extents;
+	unsigned long i, pfn, next_pfn = collect->next_pfn;
+	u32 *high = buf->high ? buf->high + buf->nr_extents : NULL;
 	struct folio *folio;
 
 	for (i = 0; i < count; i++, next_pfn = pfn + 1) {
@@ -1125,11 +1148,15 @@ static unsigned long vmemexp_add_small_pages(struct vmemexp_collect *collect,
 		pfn = page_to_pfn(pages[i]);
 		if (pfn == next_pfn)
 			continue;
-		if (nr == collect->max_extents || !vmemexp_has_room_for(buf, pfn))
+		if (extent == end || (!high && vmemexp_upper_half(pfn)))
 			break;
-		vmemexp_set_extent(buf, nr++, pfn, collect->nr_pages + i);
+		if (unlikely(high))
+			*high++ = vmemexp_upper_half(pfn);
+		extent->low = vmemexp_lower_half(pfn);
+		extent->start = collect->nr_pages + i;
+		extent++;
 	}
-	buf->nr_extents = nr;
+	buf->nr_extents = extent - buf->extents;
 	collect->nr_pages += i;
 	collect->next_pfn = next_pfn;
 	collect->nr_folio_pages += i;
@@ -1353,16 +1380,19 @@ static void vmemexp_unpin_pages(unsigned long pfn, unsigned long pages, bool dir
 static void vmemexp_unpin(struct vmemexp_buf *buf, unsigned long nr_pages)
 {
 	bool dirty = buf->dirty, hugetlb = buf->memory & VMEMEXP_MEMORY_HUGETLB;
-	unsigned long i, start, end, last = 0, nr = buf->nr_extents;
+	const struct vmemexp_extent *extent = buf->extents;
+	unsigned long i, pfn, pages, last = 0, nr = buf->nr_extents;
+	const u32 *high = buf->high;
 
-	for (i = 0, start = 0; i < nr; i++, start = end) {
-		end = i + 1 < nr ? buf->extents[i + 1].start : nr_pages;
+	for (i = 0; i < nr; i++, extent++) {
+		pfn = vmemexp_join_pfn(extent, high, i);
+		pages = (i + 1 < nr ? extent[1].start : nr_pages) - extent->start;
 		if (hugetlb)
-			vmemexp_unpin_hugetlb(vmemexp_extent_pfn(buf, i), end - start, dirty);
+			vmemexp_unpin_hugetlb(pfn, pages, dirty);
 		else
-			vmemexp_unpin_pages(vmemexp_extent_pfn(buf, i), end - start, dirty);
-		if (start - last >= VMEMEXP_BATCH) {
-			last = start;
+			vmemexp_unpin_pages(pfn, pages, dirty);
+		if (extent->start - last >= VMEMEXP_BATCH) {
+			last = extent->start;
 			cond_resched();
 		}
 	}
@@ -2698,18 +2728,19 @@ static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 {
 	/* The compiler would read these again for each entry. */
 	bool has_pages = buf->has_pages, persistent = at->persistent;
-	unsigned long i, start, end, pfn, pages, chunk, max_pages = at->max_pages;
-	unsigned long nr = buf->nr_extents;
+	unsigned long i, end, pfn, pages, chunk, max_pages = at->max_pages, nr = buf->nr_extents;
+	const struct vmemexp_extent *extent = buf->extents;
+	const u32 *high = buf->high;
 	unsigned int left = at->nr_entries;
 	struct scatterlist *sg = at->sgt.sgl;
 	u64 offset = at->dma_offset;
 
 	at->sgt.orig_nents = left;
 	at->sgt.nents = left;
-	for (i = 0, start = 0; i < nr; i++, start = end) {
-		pfn = vmemexp_extent_pfn(buf, i);
-		end = i + 1 < nr ? buf->extents[i + 1].start : buf->npages;
-		for (pages = end - start; pages; pages -= chunk, pfn += chunk) {
+	for (i = 0; i < nr; i++, extent++) {
+		pfn = vmemexp_join_pfn(extent, high, i);
+		end = i + 1 < nr ? extent[1].start : buf->npages;
+		for (pages = end - extent->start; pages; pages -= chunk, pfn += chunk) {
 			chunk = min(pages, max_pages);
 			sg_unmark_end(sg);
 			sg_set_page(sg, has_pages ? pfn_to_page(pfn) : NULL,
