@@ -1751,23 +1751,24 @@ static int vmemexp_survey(struct vmemexp_collect *collect)
 }
 
 /*
- * Return true if each source range lies behind the one before, as parts of a frame do, but
- * for one at most, where a ring begins again. Then none has an address of another.
+ * Return true if each source range lies outside of what lies between all before it: so it is
+ * for parts in order, in either direction, and for the two ends of a ring. Then none has an
+ * address of another.
  */
-static bool vmemexp_sources_ascend(const struct vmemexp_buf *buf)
+static bool vmemexp_sources_spread(const struct vmemexp_buf *buf)
 {
-	const struct vmemexp_source *source = buf->sources, *last = source + buf->nr_sources - 1;
-	unsigned long start = source->start;
-	bool wrapped = false;
+	const struct vmemexp_source *source = buf->sources, *end = source + buf->nr_sources;
+	unsigned long low = source->start, high = vmemexp_source_end(source);
 
-	for (; source < last; source++) {
-		if (vmemexp_source_end(source) <= source[1].start)
-			continue;
-		if (wrapped)
+	while (++source < end) {
+		if (source->start >= high)
+			high = vmemexp_source_end(source);
+		else if (vmemexp_source_end(source) <= low)
+			low = source->start;
+		else
 			return false;
-		wrapped = true;
 	}
-	return !wrapped || vmemexp_source_end(last) <= start;
+	return true;
 }
 
 /* Return 1 if some address is in more than one source range, 0 if none is, or an errno. */
@@ -1777,7 +1778,7 @@ static int vmemexp_sources_overlap(const struct vmemexp_buf *buf)
 	unsigned int i;
 	bool overlap;
 
-	if (vmemexp_sources_ascend(buf))
+	if (vmemexp_sources_spread(buf))
 		return 0;
 	spans = vmemexp_alloc_spans(buf->nr_sources);
 	if (!spans)
