@@ -884,9 +884,17 @@ class RunTests(LogCase):
         self.assertEqual(self.run_tests(a_test=":"),
                          ["a_test: end: no case was announced, exit status 0"])
 
-    def test_a_program_that_takes_too_long_has_failed(self) -> None:
+    def test_a_program_that_hangs_has_failed(self) -> None:
         self.assertEqual(self.run_tests(a_test="echo 1..1; exec sleep 60"),
-                         ["a_test: end: 0 of 1 cases reported, exit status 124"])
+                         ["a_test: end: 0 of 1 cases reported, exit status 143"])
+
+    def test_a_program_may_take_long_while_it_prints(self) -> None:
+        self.assertEqual(self.run_tests(
+            a_test="echo 1..5; for i in 1 2 3 4 5; do sleep 1; echo ok $i x.$i; done"), [])
+
+    def test_a_program_can_be_interrupted(self) -> None:
+        self.assertEqual(self.run_tests(
+            a_test="trap 'echo ok 1 x.a; exit' INT; echo 1..1; kill -INT $$; sleep 60"), [])
 
     def test_an_awk_that_ends_early_is_no_pass(self) -> None:
         self.assertIn("a_test: end: awk ended with status 2",
