@@ -3597,25 +3597,30 @@ static struct page **vmemexp_alloc_vmap_array(const struct vmemexp_buf *buf)
 	return kvmalloc_array(buf->npages, sizeof(struct page *), GFP_KERNEL | __GFP_NOWARN);
 }
 
+/* Fill in the pages of the buffer. This adds to what vmap() costs for each page. */
+static void vmemexp_fill_vmap_array(const struct vmemexp_buf *buf, struct page **pages)
+{
+	unsigned long i, pfn = 0, next = 0, extent = 0, npages = buf->npages;
+
+	for (i = 0; i < npages; i++, pfn++) {
+		if (i == next) {
+			pfn = vmemexp_extent_pfn(buf, extent);
+			next += vmemexp_extent_pages(buf, extent++);
+		}
+		pages[i] = pfn_to_page(pfn);
+		vmemexp_relax(i);
+	}
+}
+
 static void *vmemexp_vmap_pages(const struct vmemexp_buf *buf, pgprot_t prot)
 {
-	unsigned long i, pfn, n = 0, end, nr = buf->nr_extents;
-	struct page **pages;
+	struct page **pages = vmemexp_alloc_vmap_array(buf);
 	void *vaddr;
 
-	pages = vmemexp_alloc_vmap_array(buf);
 	if (!pages)
 		return NULL;
-	/* This adds to what vmap() costs for each page. */
-	for (i = 0; i < nr; i++) {
-		pfn = vmemexp_extent_pfn(buf, i);
-		end = i + 1 < nr ? buf->extents[i + 1].start : buf->npages;
-		while (n < end) {
-			pages[n++] = pfn_to_page(pfn++);
-			vmemexp_relax(n);
-		}
-	}
-	vaddr = vmap(pages, n, VM_MAP, prot);
+	vmemexp_fill_vmap_array(buf, pages);
+	vaddr = vmap(pages, buf->npages, VM_MAP, prot);
 	kvfree(pages);
 	return vaddr;
 }
