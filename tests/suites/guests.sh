@@ -68,16 +68,16 @@ guest_row()
 		guest+=(--with encrypted)
 		# No RAM between 256 MiB and 4 GiB: a device with 28 or 32
 		# address bits bounces whatever the tests allocate, into a pool
-		# that it can reach. The first carve-out lies in that hole, and around
-		# 512 MiB, where page frames become long in a debug kernel
-		# (tests/vm/kernel). The second shares 2 MiB, for which there are struct pages, with RAM. The
+		# that it can reach. The first carve-out lies in that hole, and 2 MiB
+		# of it below 512 MiB, where page frames become long in a debug
+		# kernel (tests/vm/kernel). The second shares 2 MiB, for which there are struct pages, with RAM. The
 		# third one is large: it takes a while to unmap it. Two blocks at the
 		# end of RAM, with some RAM in between, are persistent memory.
 		# shellcheck disable=SC2016  # a memory map, not a variable
 		guest+=(--memory 5632 --append 'nokaslr swiotlb=32768 secretmem.enable=1'
 			--append 'memmap=0xb0000000$0x10000000 memmap=1M$0xf900000'
 			--append 'memmap=128M!0x180000000 memmap=128M!0x190000000'
-			--append 'vmemexp_carveout.ranges=0x1fff0000:16M,0xf900000:1M,0x40000000:512M')
+			--append 'vmemexp_carveout.ranges=0x1fe00000:16M,0xf900000:1M,0x40000000:512M')
 		;;
 	armhf | arm64)
 		# The overlay reserves the first three carve-outs, the third as
