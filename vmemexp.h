@@ -125,8 +125,8 @@ struct vmemexp_source {
  * @file: the file that @pfnmap memory was mapped from, held until revoked; may be
  *	NULL. Protected by @lock once exported.
  * @extents: the physically contiguous parts of the buffer, in its order
- * @high: the upper halves of their page frame numbers, in the same allocation; NULL while
- *	no extent begins where there is one
+ * @high: the upper halves of their page frame numbers, in the same allocation; may be NULL
+ *	while all are 0
  * @one_extent: the extent is here if there is only one, and it has no upper half
  * @nr_extents: entries used in @extents
  * @charged: pages charged to the user: if they are pinned, the larger of @npages and

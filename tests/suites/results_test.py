@@ -886,7 +886,22 @@ class RunTests(LogCase):
 
     def test_a_program_that_hangs_has_failed(self) -> None:
         self.assertEqual(self.run_tests(a_test="echo 1..1; exec sleep 60"),
-                         ["a_test: end: 0 of 1 cases reported, exit status 143"])
+                         ["a_test: end: 0 of 1 cases reported, exit status 124"])
+
+    def test_a_program_that_hangs_in_a_child_has_failed(self) -> None:
+        self.assertEqual(self.run_tests(
+            a_test="echo 1..1; echo ok 1 x.a; sh -c 'sleep 60; :' >/dev/null"),
+            ["a_test: end: exit status 124"])
+
+    def test_a_program_that_hangs_and_ends_well_has_failed(self) -> None:
+        self.assertEqual(self.run_tests(a_test="""
+            trap 'kill $!; exit 0' TERM; echo 1..1; echo ok 1 x.a; sleep 60 & wait"""),
+            ["a_test: end: exit status 124"])
+
+    def test_a_program_that_hangs_and_cannot_be_ended_is_killed(self) -> None:
+        self.assertEqual(self.run_tests(
+            a_test="trap '' TERM; echo 1..1; echo ok 1 x.a; while :; do sleep 1; done"),
+            ["a_test: end: exit status 124"])
 
     def test_a_program_may_take_long_while_it_prints(self) -> None:
         self.assertEqual(self.run_tests(
