@@ -6,8 +6,6 @@
  * overlap_test has ranges that show a page twice.
  */
 #include <limits.h>
-#include <sched.h>
-#include <signal.h>
 #include <sys/utsname.h>
 
 #include "lib/vmemexp_memory.h"
@@ -527,61 +525,6 @@ TEST_F(ranges, are_one_buffer)
 	cmd = list_args(self->list, NR, O_RDWR);
 	close(test_export_cmd(&cmd));
 	set_caps(ALL_CAPS);
-}
-
-static uint64_t computed(clockid_t clock)
-{
-	struct timespec now = {};
-
-	clock_gettime(clock, &now);
-	return now.tv_sec * 1000000000ULL + now.tv_nsec;
-}
-
-/*
- * A list may name the same thousands of mappings in each range, and then something that is
- * not mapped. The child that looks for that is killed once it has looked at as many ranges
- * as the first export had. To look at all would take 64 times as long.
- */
-TEST_F(ranges, of_many_mappings_can_be_killed)
-{
-	/* All ranges have no more pages than 32 bits count bytes of. */
-	const unsigned int pages = 1000, some = VMEMEXP_MAX_RANGES / 64;
-	unsigned char *memory = map((pages + 1) * PAGE, PROT_READ, ANON, -1);
-	struct vmemexp_export cmd;
-	uint64_t before, enough;
-	clockid_t clock;
-	pid_t child;
-
-	ASSERT_EQ(0, munmap(memory + pages * PAGE, PAGE));
-	for (unsigned int i = 0; i < pages; i += 2)
-		ASSERT_EQ(0, mprotect(memory + i * PAGE, PAGE, RW));
-	for (unsigned int i = 0; i < VMEMEXP_MAX_RANGES; i++)
-		self->list[i] = range_of(memory, pages * PAGE);
-	self->list[VMEMEXP_MAX_RANGES - 1].length += PAGE;
-
-	cmd = list_args(self->list + VMEMEXP_MAX_RANGES - some, some, O_RDONLY);
-	before = computed(CLOCK_PROCESS_CPUTIME_ID);
-	EXPECT_EQ(-EFAULT, _test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd));
-	enough = computed(CLOCK_PROCESS_CPUTIME_ID) - before;
-	EXPECT_EQ(some - 1, cmd.err_range);
-	EXPECT_EQ(to_u64(memory + pages * PAGE), cmd.err_addr);
-
-	child = fork();
-	ASSERT_LE(0, child);
-	if (!child) {
-		cmd = list_args(self->list, VMEMEXP_MAX_RANGES, O_RDONLY);
-		_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd);
-		pause();
-	}
-	ASSERT_EQ(0, clock_getcpuclockid(child, &clock));
-	while (computed(clock) < enough)
-		sched_yield();
-	ASSERT_EQ(0, kill(child, SIGKILL));
-	/* It is a zombie then, and still has its clock. */
-	ASSERT_EQ(0, waitid(P_PID, child, &(siginfo_t){}, WEXITED | WNOWAIT));
-	EXPECT_LT(computed(clock), 16 * enough);
-	ASSERT_EQ(child, waitpid(child, NULL, 0));
-	munmap(memory, pages * PAGE);
 }
 
 /* ---- when a range goes away ---- */
