@@ -71,10 +71,24 @@ static void stop(void)
 	h = NULL;
 }
 
+/*
+ * Takes the next message of the type, or NULL. The others are dropped here, and not by the
+ * bus: it does so under its lock, which an element takes again that ends with its last
+ * message (1.26).
+ */
+static GstMessage *pop(GstMessageType type)
+{
+	GstMessage *got;
+
+	while ((got = gst_bus_pop(bus)) && GST_MESSAGE_TYPE(got) != type)
+		gst_message_unref(got);
+	return got;
+}
+
 /* Returns the text of the next message of the type, or NULL. */
 static char *message(GstMessageType type)
 {
-	GstMessage *got = gst_bus_pop_filtered(bus, type);
+	GstMessage *got = pop(type);
 	GError *error = NULL;
 	char *text;
 
