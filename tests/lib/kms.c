@@ -3,9 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "kms.h"
@@ -13,6 +17,10 @@
 /* More than any device has. */
 #define MAX_OBJECTS	64
 #define MAX_MODES	256
+#define MAX_PROPERTIES	64
+
+/* An emulated CPU composes a picture of 640x480 in less than a second. */
+#define WRITE_BACK_MS	60000
 
 static int drm_ioctl(struct kms *kms, unsigned long request, void *argument)
 {
@@ -107,6 +115,30 @@ int kms_open(struct kms *kms, const char *path, unsigned int width,
 	return ret;
 }
 
+static bool is_driver(const char *path, const char *driver)
+{
+	char name[32] = "";
+	struct drm_version version = { .name = name, .name_len = sizeof(name) - 1 };
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	bool is = !ioctl(fd, DRM_IOCTL_VERSION, &version) && !strcmp(name, driver);
+
+	close(fd);
+	return is;
+}
+
+int kms_open_driver(struct kms *kms, const char *driver, unsigned int width,
+		    unsigned int height)
+{
+	char path[32];
+
+	for (int i = 0; i < 16; i++) {
+		snprintf(path, sizeof(path), "/dev/dri/card%d", i);
+		if (is_driver(path, driver))
+			return kms_open(kms, path, width, height);
+	}
+	return -ENODEV;
+}
+
 void kms_close(struct kms *kms)
 {
 	close(kms->fd);
@@ -129,22 +161,43 @@ int kms_drop(struct kms *kms, uint32_t handle)
 	return drm_ioctl(kms, DRM_IOCTL_GEM_CLOSE, &drop);
 }
 
+static int add_framebuffer(struct kms *kms, struct drm_mode_fb_cmd2 *framebuffer,
+			   uint32_t *frame)
+{
+	int ret;
+
+	framebuffer->width = kms->mode.hdisplay;
+	framebuffer->height = kms->mode.vdisplay;
+	ret = drm_ioctl(kms, DRM_IOCTL_MODE_ADDFB2, framebuffer);
+	if (!ret)
+		*frame = framebuffer->fb_id;
+	return ret;
+}
+
 int kms_add_frame(struct kms *kms, uint32_t handle, size_t offset, unsigned int stride,
 		  uint32_t *frame)
 {
 	struct drm_mode_fb_cmd2 framebuffer = {
-		.width = kms->mode.hdisplay,
-		.height = kms->mode.vdisplay,
 		.pixel_format = DRM_FORMAT_XRGB8888,
 		.handles = { handle },
 		.offsets = { offset },
 		.pitches = { stride },
 	};
-	int ret = drm_ioctl(kms, DRM_IOCTL_MODE_ADDFB2, &framebuffer);
 
-	if (!ret)
-		*frame = framebuffer.fb_id;
-	return ret;
+	return add_framebuffer(kms, &framebuffer, frame);
+}
+
+int kms_add_nv12(struct kms *kms, uint32_t handle, size_t chroma, unsigned int stride,
+		 uint32_t *frame)
+{
+	struct drm_mode_fb_cmd2 framebuffer = {
+		.pixel_format = DRM_FORMAT_NV12,
+		.handles = { handle, handle },
+		.offsets = { 0, chroma },
+		.pitches = { stride, stride },
+	};
+
+	return add_framebuffer(kms, &framebuffer, frame);
 }
 
 int kms_remove_frame(struct kms *kms, uint32_t frame)
@@ -183,6 +236,185 @@ int kms_flip(struct kms *kms, uint32_t frame, struct drm_event_vblank *event)
 	    event->base.type != DRM_EVENT_FLIP_COMPLETE)
 		return -EIO;
 	return 0;
+}
+
+/* --- writeback --- */
+
+/* The mode of the first CRTC in use. */
+static int find_crtc_in_use(struct kms *kms, const struct drm_mode_card_res *resources)
+{
+	const uint32_t *crtcs = (void *)(uintptr_t)resources->crtc_id_ptr;
+	struct drm_mode_crtc crtc;
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; !ret && i < resources->count_crtcs && !kms->crtc_id; i++) {
+		crtc = (struct drm_mode_crtc) { .crtc_id = crtcs[i] };
+		ret = drm_ioctl(kms, DRM_IOCTL_MODE_GETCRTC, &crtc);
+		if (!ret && crtc.mode_valid) {
+			kms->crtc_id = crtcs[i];
+			kms->mode = crtc.mode;
+		}
+	}
+	return ret;
+}
+
+static int find_writeback(struct kms *kms, const struct drm_mode_card_res *resources)
+{
+	const uint32_t *connectors = (void *)(uintptr_t)resources->connector_id_ptr;
+	struct drm_mode_get_connector connector;
+	struct drm_mode_modeinfo mode;
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; !ret && i < resources->count_connectors && !kms->connector_id; i++) {
+		/* With room for a mode, DRM does not look for a monitor. */
+		connector = (struct drm_mode_get_connector) {
+			.connector_id = connectors[i],
+			.modes_ptr = (uintptr_t)&mode,
+			.count_modes = 1,
+		};
+		ret = drm_ioctl(kms, DRM_IOCTL_MODE_GETCONNECTOR, &connector);
+		if (!ret && connector.connector_type == DRM_MODE_CONNECTOR_WRITEBACK)
+			kms->connector_id = connectors[i];
+	}
+	return ret;
+}
+
+/* Sets connector, CRTC and mode for the connector that writes back. */
+static int find_screen_to_write(struct kms *kms)
+{
+	uint32_t connectors[MAX_OBJECTS];
+	uint32_t crtcs[MAX_OBJECTS];
+	struct drm_mode_card_res resources = {
+		.connector_id_ptr = (uintptr_t)connectors,
+		.count_connectors = MAX_OBJECTS,
+		.crtc_id_ptr = (uintptr_t)crtcs,
+		.count_crtcs = MAX_OBJECTS,
+	};
+	struct drm_set_client_cap atomic = { DRM_CLIENT_CAP_ATOMIC, 1 };
+	struct drm_set_client_cap writeback = { DRM_CLIENT_CAP_WRITEBACK_CONNECTORS, 1 };
+	int ret;
+
+	if ((ret = drm_ioctl(kms, DRM_IOCTL_SET_CLIENT_CAP, &atomic)) ||
+	    (ret = drm_ioctl(kms, DRM_IOCTL_SET_CLIENT_CAP, &writeback)) ||
+	    (ret = drm_ioctl(kms, DRM_IOCTL_MODE_GETRESOURCES, &resources)) ||
+	    (ret = find_crtc_in_use(kms, &resources)) ||
+	    (ret = find_writeback(kms, &resources)))
+		return ret;
+	return kms->crtc_id && kms->connector_id ? 0 : -ENODEV;
+}
+
+/* The number of the connector's property of that name; 0: it has none. */
+static uint32_t find_property(struct kms *kms, const char *name)
+{
+	uint32_t ids[MAX_PROPERTIES];
+	uint64_t values[MAX_PROPERTIES];
+	struct drm_mode_obj_get_properties properties = {
+		.props_ptr = (uintptr_t)ids,
+		.prop_values_ptr = (uintptr_t)values,
+		.count_props = MAX_PROPERTIES,
+		.obj_id = kms->connector_id,
+		.obj_type = DRM_MODE_OBJECT_CONNECTOR,
+	};
+	unsigned int i;
+
+	if (drm_ioctl(kms, DRM_IOCTL_MODE_OBJ_GETPROPERTIES, &properties) ||
+	    properties.count_props > MAX_PROPERTIES)
+		return 0;
+	for (i = 0; i < properties.count_props; i++) {
+		struct drm_mode_get_property property = { .prop_id = ids[i] };
+
+		if (!drm_ioctl(kms, DRM_IOCTL_MODE_GETPROPERTY, &property) &&
+		    !strcmp(property.name, name))
+			return ids[i];
+	}
+	return 0;
+}
+
+/* Sets the connector's @nr properties @names to @values, all at once. */
+static int set_properties(struct kms *kms, const char *const *names, const uint64_t *values,
+			  uint32_t nr)
+{
+	uint32_t ids[MAX_PROPERTIES];
+	struct drm_mode_atomic commit = {
+		.flags = DRM_MODE_ATOMIC_ALLOW_MODESET,
+		.count_objs = 1,
+		.objs_ptr = (uintptr_t)&kms->connector_id,
+		.count_props_ptr = (uintptr_t)&nr,
+		.props_ptr = (uintptr_t)ids,
+		.prop_values_ptr = (uintptr_t)values,
+	};
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		if (!(ids[i] = find_property(kms, names[i])))
+			return -ENODEV;
+	return drm_ioctl(kms, DRM_IOCTL_MODE_ATOMIC, &commit);
+}
+
+/* Returns when the display has written into the frame. */
+static int write_to_frame(struct kms *kms, uint32_t frame)
+{
+	static const char *const names[] = {
+		"CRTC_ID", "WRITEBACK_FB_ID", "WRITEBACK_OUT_FENCE_PTR",
+	};
+	int32_t fence = -1;
+	uint64_t values[] = { kms->crtc_id, frame, (uintptr_t)&fence };
+	uint64_t none = 0;
+	struct pollfd done = { .events = POLLIN };
+	int ret = set_properties(kms, names, values, 3);
+
+	if (ret)
+		return ret;
+	done.fd = fence;
+	if (poll(&done, 1, WRITE_BACK_MS) != 1)
+		ret = -ETIMEDOUT;
+	close(fence);
+	/* The connector belongs to nobody again. */
+	return set_properties(kms, names, &none, 1) ?: ret;
+}
+
+int kms_write_back(int fd, uint32_t **pixels, unsigned int *width, unsigned int *height)
+{
+	struct kms kms = { .fd = fd };
+	struct drm_mode_create_dumb dumb = { .bpp = 32 };
+	struct drm_mode_map_dumb place = { 0 };
+	struct drm_mode_destroy_dumb destroy;
+	uint32_t frame, *seen = MAP_FAILED;
+	unsigned int row;
+	int ret = find_screen_to_write(&kms);
+
+	if (ret)
+		return ret;
+	*width = dumb.width = kms.mode.hdisplay;
+	*height = dumb.height = kms.mode.vdisplay;
+	ret = drm_ioctl(&kms, DRM_IOCTL_MODE_CREATE_DUMB, &dumb);
+	if (ret)
+		return ret;
+	place.handle = destroy.handle = dumb.handle;
+	*pixels = malloc(*width * *height * sizeof(**pixels));
+	ret = *pixels ? kms_add_frame(&kms, dumb.handle, 0, dumb.pitch, &frame) : -ENOMEM;
+	if (!ret) {
+		ret = write_to_frame(&kms, frame);
+		kms_remove_frame(&kms, frame);
+	}
+	if (!ret)
+		ret = drm_ioctl(&kms, DRM_IOCTL_MODE_MAP_DUMB, &place);
+	if (!ret) {
+		seen = mmap(NULL, dumb.size, PROT_READ, MAP_SHARED, fd, place.offset);
+		ret = seen == MAP_FAILED ? -errno : 0;
+	}
+	for (row = 0; !ret && row < *height; row++)
+		memcpy(*pixels + row * *width, seen + row * (dumb.pitch / 4), *width * 4);
+	if (seen != MAP_FAILED)
+		munmap(seen, dumb.size);
+	drm_ioctl(&kms, DRM_IOCTL_MODE_DESTROY_DUMB, &destroy);
+	if (ret) {
+		free(*pixels);
+		*pixels = NULL;
+	}
+	return ret;
 }
 
 int pl111_base(uint32_t *address)

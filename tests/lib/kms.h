@@ -30,6 +30,10 @@ struct kms {
 /* ENODEV: it has no screen of that size. */
 int kms_open(struct kms *kms, const char *path, unsigned int width, unsigned int height);
 
+/* The same with the first device of that driver; ENODEV if there is none. */
+int kms_open_driver(struct kms *kms, const char *driver, unsigned int width,
+		    unsigned int height);
+
 /* The kernel removes what was added, and turns the screen off if need be. */
 void kms_close(struct kms *kms);
 
@@ -43,6 +47,10 @@ int kms_drop(struct kms *kms, uint32_t handle);
 int kms_add_frame(struct kms *kms, uint32_t handle, size_t offset, unsigned int stride,
 		  uint32_t *frame);
 
+/* The same of NV12: luma at the start, chroma behind it at @chroma. */
+int kms_add_nv12(struct kms *kms, uint32_t handle, size_t chroma, unsigned int stride,
+		 uint32_t *frame);
+
 /* One that is shown goes from the screen. */
 int kms_remove_frame(struct kms *kms, uint32_t frame);
 
@@ -54,6 +62,13 @@ int kms_show(struct kms *kms, uint32_t frame);
  * scanned out any more; @event tells when that was.
  */
 int kms_flip(struct kms *kms, uint32_t frame, struct drm_event_vblank *event);
+
+/*
+ * Has the display write into memory what it shows, once, where its driver can: rows of
+ * XRGB8888 of the mode that the first CRTC in use has. @fd is its master's. @pixels is to be
+ * freed; its size is that of the mode, @width by @height.
+ */
+int kms_write_back(int fd, uint32_t **pixels, unsigned int *width, unsigned int *height);
 
 /* Where the display controller PL111 fetches its frame from: the register, by debugfs. */
 int pl111_base(uint32_t *address);

@@ -52,23 +52,32 @@ class Vivid(Example):
 
     width, height = 320, 180
     pixelformat, bits = "YUYV", 16
+    # Of the module, what both are set to, and how they are connected.
+    options = ("input_types=2", "num_outputs=1")
+    timing = "--set-standard=ntsc"
+    plug = "S-Video"
 
     def setUp(self):
         super().setUp()
-        self.passes("modprobe", "vivid", "node_types=0x101", "input_types=2", "num_outputs=1")
+        # A program that has ended may have left it: v4l2sink keeps the device open.
+        run("rmmod", "vivid")
+        self.passes("modprobe", "vivid", "node_types=0x101", *self.options)
         self.addCleanup(run, "rmmod", "vivid")
         nodes = {}
         for node in sorted(Path("/sys/class/video4linux").glob("video*")):
             nodes["out" if "out" in (node / "name").read_text() else "cap"] = f"/dev/{node.name}"
         self.output, self.input = nodes["out"], nodes["cap"]
-        self.passes("v4l2-ctl", "-d", self.output, "--set-standard=ntsc",
+        for node in nodes.values():
+            self.passes("v4l2-ctl", "-d", node, self.timing)
+        self.passes("v4l2-ctl", "-d", self.output,
                     f"--set-fmt-video-out=width={self.width},height={self.height},pixelformat={self.pixelformat}")
-        self.passes("v4l2-ctl", "-d", self.input, "--set-standard=ntsc",
+        self.passes("v4l2-ctl", "-d", self.input,
                     f"--set-fmt-video=width={self.width},height={self.height},pixelformat={self.pixelformat}")
         # What the output shows is what the input sees, with nothing written over it.
         self.passes("v4l2-ctl", "-d", self.input, "-c", "osd_text_mode=2")
         menu = self.passes("v4l2-ctl", "-d", self.input, "--list-ctrls-menus").decode()
-        entry = re.search(r"(?s)(\w*s_video\w*connected\w*) .*?(\d+): Output S-Video", menu)
+        control = rf"\w*{self.plug.lower().replace('-', '_')}\w*connected\w*"
+        entry = re.search(rf"(?s)({control}) .*?(\d+): Output {self.plug}", menu)
         self.assertIsNotNone(entry, menu)
         self.passes("v4l2-ctl", "-d", self.input, "-c", f"{entry[1]}={entry[2]}")
 

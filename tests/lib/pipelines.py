@@ -10,17 +10,21 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import gi
 
-from partners import BUFFERS, Example, run
+from partners import BUFFERS, Example, Vivid, run
 
 PLUGIN = "/gstreamer/libgstvmemexp.so"
 # Those that the tests use; to look at all of them takes an emulated CPU a minute.
-USED = ("app coreelements coretracers kms ogg playback rawparse shm theora typefindfunctions "
-        "unixfd video4linux2 videoconvert videoconvertscale videorate videotestsrc waylandsink").split()
+USED = ("app coreelements coretracers kms matroska ogg playback rawparse shm theora "
+        "typefindfunctions unixfd video4linux2 videoconvert videoconvertscale videorate "
+        "videotestsrc vpx waylandsink").split()
 LOG = Path("/tmp/gstreamer.log")
+# A source whose memory is from malloc(), as a decoder's with a pool of its own.
+OWN_MEMORY = "identity drop-allocation=true"
 # The words of each element that copies a frame.
 COPIES = re.compile(r"GST_PERFORMANCE.*(frame copy|copying|copy video|slow copy)")
 
@@ -38,8 +42,8 @@ def prepare():
         # Elements for devices are in it as well, which differ between programs.
         GST_PLUGIN_SYSTEM_PATH_1_0=str(plugins), GST_REGISTRY=f"/tmp/registry-{Path(sys.argv[0]).name}",
         GST_REGISTRY_FORK="no", GST_DEBUG_NO_COLOR="1", GST_DEBUG_FILE=str(LOG),
-        GST_DEBUG="GST_PERFORMANCE:5,vmemexpupload:4", XDG_RUNTIME_DIR="/tmp",
-        LIBGL_ALWAYS_SOFTWARE="1")
+        GST_DEBUG="GST_PERFORMANCE:5,vmemexpupload:4,GST_TRACER:7", XDG_RUNTIME_DIR="/tmp",
+        LIBGL_ALWAYS_SOFTWARE="1", GST_TRACERS="leaks")
 
 
 prepare()
@@ -59,6 +63,27 @@ def pinned():
     Path("/proc/sys/vm/stat_refresh").read_bytes()
     stat = dict(line.split() for line in Path("/proc/vmstat").read_text("ascii").splitlines())
     return int(stat["nr_foll_pin_acquired"]) - int(stat["nr_foll_pin_released"])
+
+
+def resident():
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * 4096
+
+
+def told_since(at):
+    """What GStreamer has logged behind that place in the log."""
+    with open(LOG, encoding="utf-8", errors="replace") as log:
+        log.seek(at)
+        return log.read()
+
+
+def alive():
+    """How many objects of each type there are, as GStreamer's own tracer sees it."""
+    gc.collect()
+    tracer, = Gst.tracing_get_active_tracers()
+    at = LOG.stat().st_size if LOG.exists() else 0
+    tracer.emit("log-live-objects")
+    return Counter(re.findall(r":: object-alive, type-name=\(string\)(\w+)", told_since(at)))
 
 
 def visible(data, form, width, height):
@@ -157,18 +182,19 @@ class Pipeline:
 
     def copies(self):
         """How often a frame was copied since it was made, as GStreamer tells."""
-        with open(LOG, encoding="utf-8", errors="replace") as log:
-            log.seek(self.log)
-            return sum(bool(COPIES.search(line)) for line in log)
+        return sum(bool(COPIES.search(line)) for line in told_since(self.log).splitlines())
 
 
 class Pipelines(Example):
-    """Each test leaves as many pages pinned, and dma-bufs open, as there were."""
+    """Each test leaves as many pages pinned, dma-bufs open and objects alive as there were."""
+
+    # What a sink leaves behind, also where the element is not in the pipeline.
+    leaky = Counter()
 
     def setUp(self):
         super().setUp()
         self.pipelines = []
-        gc.collect()
+        self.alive = alive()
         self.before = pinned(), self.descriptors()
 
     def tearDown(self):
@@ -177,6 +203,7 @@ class Pipelines(Example):
         self.assertEqual([], exports())
         super().tearDown()
         self.assertEqual(self.before, (pinned(), self.descriptors()))
+        self.assertEqual(Counter(), alive() - self.alive - self.leaky)
 
     @staticmethod
     def descriptors():
@@ -248,10 +275,54 @@ class Screen(Pipelines):
         path.write_bytes(b"".join(data))
         return path, data
 
-    def parse(self, path):
+    def parse(self, path, rate=30):
         """The beginning of a pipeline that reads such a file."""
         return (f"filesrc location={path} ! rawvideoparse width={self.width} height={self.height} "
-                "format=bgrx framerate=30/1")
+                f"format=bgrx framerate={rate}/1")
+
+
+class Output(Pipelines, Vivid):
+    """v4l2sink io-mode=dmabuf-import, with vivid."""
+
+    leaky = Counter("GstV4l2Sink GstV4l2BufferPool GstV4l2Allocator GstPad GstCaps".split())
+
+    def source(self, frames):
+        """Frames that differ, with what vivid's S-Video is particular about."""
+        return (f"videotestsrc num-buffers={frames} pattern=ball ! video/x-raw,format=YUY2,"
+                f"width={self.width},height={self.height},framerate=30000/1001,"
+                "pixel-aspect-ratio=11/10,colorimetry=bt601,interlace-mode=interleaved")
+
+    def sink(self):
+        """The end of the pipeline."""
+        # The driver sets the pace; on a busy machine the clock would have most frames dropped.
+        return f"v4l2sink device={self.output} io-mode=dmabuf-import sync=false"
+
+    def captured(self):
+        """Six frames that the input sees."""
+        path, size = self.dir / "captured", self.width * self.height * self.bits // 8
+        self.passes("v4l2-ctl", "-d", self.input, "--stream-mmap", "--stream-skip=5",
+                    "--stream-count=6", f"--stream-to={path}", timeout=120)
+        data = path.read_bytes()
+        self.assertEqual(6 * size, len(data))
+        return [data[at:at + size] for at in range(0, len(data), size)]
+
+    def input_sees(self, elements):
+        """It gets frames that the source has drawn; what was exported then, and the pipeline."""
+        size = self.width * self.height * self.bits // 8
+        drawn = self.file_of(self.source(100))
+        known = {drawn[at:at + size] for at in range(0, len(drawn), size)}
+        playing = self.pipeline(f"{self.source(-1)} ! {elements} ! {self.sink()}").play()
+        playing.wait_state()
+        # On a busy machine, the input may see one frame six times.
+        for _ in range(30):
+            seen = self.captured()
+            if len(set(seen)) > 1:
+                break
+        self.assertGreater(len(set(seen)), 1)
+        held = exports()
+        playing.end()
+        self.assertEqual([True] * 6, [frame in known for frame in seen], seen[0][:32].hex())
+        return held, playing
 
 
 def start(*command, **options):

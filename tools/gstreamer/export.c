@@ -392,6 +392,23 @@ static void count_use(struct exporter *exporter, const struct vmemexp_query *que
 	g_mutex_unlock(&cache_lock);
 }
 
+gboolean exporter_has_no_import(struct exporter *exporter, GstMemory *dmabuf, guint64 *nr_extents)
+{
+	struct export *export = export_of(dmabuf);
+	struct vmemexp_query query;
+	gboolean none;
+
+	query.size = sizeof(query);
+	if (!export || vmemexp_buf_query(export->buf, &query))
+		return FALSE;
+	count_use(exporter, &query);
+	*nr_extents = query.nr_extents;
+	g_mutex_lock(&cache_lock);
+	none = exporter->idle >= 0;
+	g_mutex_unlock(&cache_lock);
+	return none;
+}
+
 /*
  * Gives devices what the CPU has written since. Return false if the address leads to other
  * memory by now, or if the dma-buf is another driver's, which cannot tell.
@@ -614,6 +631,30 @@ static GstMemory *export_memories(struct exporter *exporter, GstMemory *const *m
 	return dmabuf;
 }
 
+/*
+ * A source that allocates each frame has no export found again. The one that has been there
+ * for longest is with the sink, if any is.
+ */
+static void look_at_oldest(struct exporter *exporter)
+{
+	struct vmemexp_query query;
+	GstMemory *oldest = NULL;
+
+	g_mutex_lock(&cache_lock);
+	if (exporter->idle >= 0 && exporter->entries.head) {
+		struct entry *entry = exporter->entries.head->data;
+
+		oldest = gst_memory_ref(entry->dmabuf);
+	}
+	g_mutex_unlock(&cache_lock);
+	if (!oldest)
+		return;
+	query.size = sizeof(query);
+	if (!vmemexp_buf_query(export_of(oldest)->buf, &query))
+		count_use(exporter, &query);
+	gst_memory_unref(oldest);
+}
+
 GstMemory *exporter_get(struct exporter *exporter, GstMemory *const *mems, guint nr,
 			enum outcome *outcome, struct failure *failure)
 {
@@ -627,6 +668,7 @@ GstMemory *exporter_get(struct exporter *exporter, GstMemory *const *mems, guint
 		drop(exporter, mems, nr, dmabuf);
 		gst_memory_unref(dmabuf);
 	}
+	look_at_oldest(exporter);
 	*outcome = OUTCOME_EXPORTED;
 	dmabuf = export_memories(exporter, mems, nr, failure);
 	if (dmabuf)

@@ -58,6 +58,12 @@ guint64 exporter_pinned(struct exporter *exporter);
 gboolean exporter_is_unused(struct exporter *exporter, guint64 *nr_extents);
 
 /*
+ * True if no device has imported @dmabuf, or has ever been seen to import one. @nr_extents
+ * gets the number of its pieces.
+ */
+gboolean exporter_has_no_import(struct exporter *exporter, GstMemory *dmabuf, guint64 *nr_extents);
+
+/*
  * A dma-buf with the bytes of the @nr memories, one after the other, for the caller to unref,
  * or NULL with @failure. It is kept with the memories, or what they are parts of, until the
  * first of them is freed.

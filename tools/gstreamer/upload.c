@@ -46,9 +46,14 @@ enum { PROP_0, PROP_DEVICE, PROP_UNALIGNED, PROP_FALLBACK, PROP_CONTIGUOUS, PROP
 
 #define DEFAULT_DEVICE		"/dev/vmemexp"
 
+#define PIECES								\
+	"The last one is in %" G_GUINT64_FORMAT " pieces; a device without an IOMMU wants one, "	\
+	"which contiguous=true may give"
 #define NO_IMPORT							\
 	"No device has imported a dma-buf so far: the sink may copy it, or work with the CPU. "	\
-	"The last one is in %" G_GUINT64_FORMAT " pieces; a device without an IOMMU wants one"
+	PIECES
+#define SINK_FAILED							\
+	"The sink failed, and no device has imported a dma-buf so far. " PIECES
 
 /**
  * struct stats - frames since the element was started, protected by the object's lock
@@ -73,6 +78,8 @@ struct stats {
  * @offered: the pool that downstream has offered for the current caps, or NULL; by the
  *	object's lock
  * @is_warned: a warning has been on the bus since it was started
+ * @handed_on: the first dma-buf of the frame that is on its way downstream, or NULL
+ * @chain: the base class's function for what comes in
  * @stats: see there
  */
 struct _VmemexpUpload {
@@ -91,6 +98,8 @@ struct _VmemexpUpload {
 	gboolean only_dmabuf;
 	GstBufferPool *offered;
 	gboolean is_warned;
+	GstMemory *handed_on;
+	GstPadChainFunction chain;
 	struct stats stats;
 };
 
@@ -125,12 +134,17 @@ static void warn(VmemexpUpload *self, const char *what, struct failure *failure)
 	g_clear_pointer(&failure->text, g_free);
 }
 
-static void stop_with_error(VmemexpUpload *self, struct failure *failure)
+static void set_last_error(VmemexpUpload *self, const char *text)
 {
 	GST_OBJECT_LOCK(self);
 	g_free(self->stats.last_error);
-	self->stats.last_error = g_strdup(failure->text);
+	self->stats.last_error = g_strdup(text);
 	GST_OBJECT_UNLOCK(self);
+}
+
+static void stop_with_error(VmemexpUpload *self, struct failure *failure)
+{
+	set_last_error(self, failure->text);
 	gst_element_message_full(GST_ELEMENT(self), GST_MESSAGE_ERROR, GST_RESOURCE_ERROR,
 				 failure->code, g_steal_pointer(&failure->text), NULL, __FILE__,
 				 GST_FUNCTION, __LINE__);
@@ -143,14 +157,32 @@ static void count(VmemexpUpload *self, guint64 *counter)
 	GST_OBJECT_UNLOCK(self);
 }
 
-/* A refused import is seen by nobody but the sink, which may copy without a word. */
+/*
+ * A refused import is seen by nobody but the sink, which may copy without a word. gst-launch
+ * shows the second of the two texts.
+ */
 static void tell_of_no_import(VmemexpUpload *self)
 {
 	guint64 nr_extents;
 
 	if (exporter_is_unused(self->exporter, &nr_extents))
 		GST_ELEMENT_INFO(self, RESOURCE, FAILED,
-				 (NO_IMPORT, nr_extents), (NULL));
+				 (NO_IMPORT, nr_extents), (NO_IMPORT, nr_extents));
+}
+
+/* Or it may fail without a word, as v4l2sink does. */
+static void tell_of_failed_sink(VmemexpUpload *self, GstMemory *dmabuf)
+{
+	guint64 nr_extents;
+	char *text;
+
+	if (!exporter_has_no_import(self->exporter, dmabuf, &nr_extents))
+		return;
+	text = g_strdup_printf(SINK_FAILED, nr_extents);
+	set_last_error(self, text);
+	gst_element_message_full(GST_ELEMENT(self), GST_MESSAGE_WARNING, GST_RESOURCE_ERROR,
+				 GST_RESOURCE_ERROR_FAILED, text, NULL, __FILE__, GST_FUNCTION,
+				 __LINE__);
 }
 
 /* --- start and stop --- */
@@ -170,6 +202,7 @@ static gboolean start(GstBaseTransform *base)
 		flags |= VMEMEXP_CONTIGUOUS;
 	if (self->unaligned == UNALIGNED_WRAP)
 		flags |= VMEMEXP_ROUND;
+	page_allocator_set_contiguous(self->copier.allocator, self->contiguous);
 	self->exporter = exporter_new(self->device, flags, self->max_bytes, &failure);
 	gst_base_transform_set_passthrough(base, !self->exporter);
 	if (self->exporter)
@@ -717,9 +750,25 @@ static GstFlowReturn generate_output(GstBaseTransform *base, GstBuffer **out)
 		return GST_FLOW_OK;
 	}
 	*out = upload(self, in);
+	if (*out && *out != in)
+		self->handed_on = gst_memory_ref(gst_buffer_peek_memory(*out, 0));
 	gst_buffer_unref(in);
 	tell_of_no_import(self);
 	return *out ? GST_FLOW_OK : GST_FLOW_ERROR;
+}
+
+/* The base class has generate_output() called, and hands on what that gives. */
+static GstFlowReturn chain(GstPad *pad, GstObject *parent, GstBuffer *in)
+{
+	VmemexpUpload *self = VMEMEXP_UPLOAD(parent);
+	GstFlowReturn ret = self->chain(pad, parent, in);
+	GstMemory *dmabuf = g_steal_pointer(&self->handed_on);
+
+	if (dmabuf && ret == GST_FLOW_ERROR)
+		tell_of_failed_sink(self, dmabuf);
+	if (dmabuf)
+		gst_memory_unref(dmabuf);
+	return ret;
 }
 
 /* --- properties --- */
@@ -930,6 +979,8 @@ static void vmemexp_upload_init(VmemexpUpload *self)
 	self->device = g_strdup(DEFAULT_DEVICE);
 	self->copier.allocator = page_allocator_new();
 	gst_video_info_init(&self->info);
+	self->chain = GST_PAD_CHAINFUNC(GST_BASE_TRANSFORM(self)->sinkpad);
+	gst_pad_set_chain_function(GST_BASE_TRANSFORM(self)->sinkpad, chain);
 	/* The base class takes an element without transform() for one that changes nothing. */
 	gst_base_transform_set_in_place(GST_BASE_TRANSFORM(self), FALSE);
 	gst_base_transform_set_passthrough(GST_BASE_TRANSFORM(self), FALSE);

@@ -71,10 +71,24 @@ static void stop(void)
 	h = NULL;
 }
 
+/*
+ * Takes the next message of the type, or NULL. The others are dropped here, and not by the
+ * bus: it does so under its lock, which an element takes again that ends with its last
+ * message (1.26).
+ */
+static GstMessage *pop(GstMessageType type)
+{
+	GstMessage *got;
+
+	while ((got = gst_bus_pop(bus)) && GST_MESSAGE_TYPE(got) != type)
+		gst_message_unref(got);
+	return got;
+}
+
 /* Returns the text of the next message of the type, or NULL. */
 static char *message(GstMessageType type)
 {
-	GstMessage *got = gst_bus_pop_filtered(bus, type);
+	GstMessage *got = pop(type);
 	GError *error = NULL;
 	char *text;
 
@@ -1201,6 +1215,74 @@ static void it_tells_once_that_nobody_imports(void)
 	gst_memory_unref(mem);
 }
 
+/* As from a source that has no pool, to a sink that holds the last frame. */
+static void push_often_anew(void)
+{
+	GstBuffer *last = NULL;
+	GstMemory *mem;
+	int i;
+
+	for (i = 0; i < 30; i++) {
+		GstBuffer *out;
+
+		mem = memory(YUY2_PAGES, 0, YUY2_SIZE);
+		out = push_memory(mem);
+		gst_clear_buffer(&last);
+		last = out;
+		gst_memory_unref(mem);
+	}
+	gst_buffer_unref(last);
+}
+
+static void it_tells_that_nobody_imports_what_is_always_new(void)
+{
+	START(YUY2, NULL);
+	push_often_anew();
+	expect_stats(30, 0, 0, 0);
+	expect_message(GST_MESSAGE_INFO, "No device has imported");
+	fake.attachments = 1;
+	START(YUY2, NULL);
+	push_often_anew();
+	EXPECT(!message(GST_MESSAGE_INFO));
+}
+
+static GstFlowReturn fail_chain(GstPad *pad, GstObject *parent, GstBuffer *buffer)
+{
+	(void)pad;
+	(void)parent;
+	gst_buffer_unref(buffer);
+	return GST_FLOW_ERROR;
+}
+
+static void push_to_failing_sink(GstMemory *mem)
+{
+	gst_pad_set_chain_function(h->sinkpad, fail_chain);
+	EXPECT(gst_harness_push(h, frame_of(mem)) == GST_FLOW_ERROR);
+}
+
+/* As v4l2sink, which says nothing, or as one that fails for a reason of its own. */
+static void it_says_what_a_sink_that_fails_may_have_refused(void)
+{
+	GstMemory *mem = memory(YUY2_PAGES, 0, YUY2_SIZE);
+
+	START(YUY2, NULL);
+	push_to_failing_sink(mem);
+	expect_message(GST_MESSAGE_WARNING, "The sink failed, and no device has imported a dma-buf");
+	START(YUY2, NULL);
+	gst_buffer_unref(push_memory(mem));
+	fake.attachments = 1;
+	gst_buffer_unref(push_memory(mem));
+	push_to_failing_sink(mem);
+	expect_no_messages();
+	fake.attachments = 0;
+	fail_next(FAKE_OPEN, 1, ENOENT, 0);
+	START(YUY2, NULL);
+	expect_message(GST_MESSAGE_WARNING, "cannot open");
+	push_to_failing_sink(mem);
+	expect_no_messages();
+	gst_memory_unref(mem);
+}
+
 /* --- caps and allocation --- */
 
 static void frames_of_another_size_are_their_own(void)
@@ -1222,6 +1304,20 @@ static void frames_of_another_size_are_their_own(void)
 	expect_stats(0, 0, 3, 0);
 	gst_memory_unref(mem);
 	gst_memory_unref(small);
+}
+
+#define HUGE_PAGE	((gsize)2 << 20)
+
+/* Of that size, as on amd64; other machines have others. */
+static gboolean has_huge_pages(void)
+{
+	char *text = NULL;
+	gboolean has;
+
+	has = g_file_get_contents("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", &text,
+				  NULL, NULL) && strtoull(text, NULL, 10) == HUGE_PAGE;
+	g_free(text);
+	return has;
 }
 
 /* The element's answer to upstream. */
@@ -1284,6 +1380,31 @@ static void upstream_is_offered_whole_pages(void)
 	gst_buffer_unref(out);
 	expect_stats(1, 0, 0, 0);
 	free_pool(pool);
+	gst_query_unref(query);
+}
+
+/* Guests show that it is one. Here it begins where one begins. */
+static void memory_of_one_piece_is_in_a_huge_page(void)
+{
+	GstAllocationParams params;
+	GstAllocator *allocator;
+	GstQuery *query;
+	GstMemory *mem;
+	gsize sizes[] = { 100, HUGE_PAGE, HUGE_PAGE + 1 };
+	guint i;
+
+	if (!has_huge_pages())
+		return;
+	START(YUY2, "contiguous", TRUE);
+	query = ask(TRUE);
+	gst_query_parse_nth_allocation_param(query, 0, &allocator, &params);
+	for (i = 0; i < G_N_ELEMENTS(sizes); i++) {
+		mem = gst_allocator_alloc(allocator, sizes[i], &params);
+		EXPECT(mem->size == sizes[i] && mem->maxsize - sizes[i] < PAGE);
+		EXPECT(i == 2 || !((uintptr_t)address_of(mem) % HUGE_PAGE));
+		gst_memory_unref(mem);
+	}
+	gst_object_unref(allocator);
 	gst_query_unref(query);
 }
 
@@ -1560,8 +1681,11 @@ static const struct {
 	TEST(max_bytes_has_the_oldest_export_forgotten),
 	TEST(max_bytes_bounds_what_a_sink_holds),
 	TEST(it_tells_once_that_nobody_imports),
+	TEST(it_tells_that_nobody_imports_what_is_always_new),
+	TEST(it_says_what_a_sink_that_fails_may_have_refused),
 	TEST(frames_of_another_size_are_their_own),
 	TEST(upstream_is_offered_whole_pages),
+	TEST(memory_of_one_piece_is_in_a_huge_page),
 	TEST(strides_are_the_usual_ones_for_who_knows_no_others),
 	TEST(a_pool_of_ordinary_memory_is_replaced),
 	TEST(strides_are_the_usual_ones_for_a_size_without_a_pool),
