@@ -1905,7 +1905,7 @@ static uint64_t __kill_in_list(struct __test_metadata *_metadata, int fd,
 		pause();
 	}
 	ASSERT_EQ(0, clock_getcpuclockid(child, &clock));
-	/* What it took to get there does not count. */
+	/* The time until there does not count. */
 	ASSERT_EQ(1, read(ready[0], &byte, 1));
 	begin = computed(clock);
 	while (computed(clock) - begin < all / 16)

@@ -136,7 +136,7 @@ TEST_F(nv12, planes_of_two_mallocs_are_on_the_screen)
 	/* Another picture is another one in nearly all pixels. */
 	EXPECT_LT(LUMA / 2, wrong_on_screen(3));
 
-	/* What is drawn later is shown as well; the display reads with the CPU. */
+	/* The display shows later drawings as well: it reads with the CPU. */
 	test_dmabuf_sync(cmd.fd, DMA_BUF_SYNC_START | DMA_BUF_SYNC_WRITE);
 	paint(self->luma, self->chroma, 3);
 	test_dmabuf_sync(cmd.fd, DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE);

@@ -435,7 +435,7 @@ TEST_F(list, is_written_by_nobody_if_it_is_read_only)
 
 		EXPECT_EQ(-1, mprotect(page, PAGE, RW));
 		EXPECT_EQ(EACCES, errno);
-		/* What the program writes is seen all the same. */
+		/* The dma-buf shows what the program writes, all the same. */
 		fill(address(&self->list[i]), PAGE, i);
 		EXPECT_SAME((unsigned char *)address(&self->list[i]), page, PAGE);
 	}
