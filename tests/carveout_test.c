@@ -978,7 +978,8 @@ TEST_F(touched, in_turn_is_exported_in_order)
 
 	for (size_t i = 0; i < ARRAY_SIZE(accesses); i++) {
 		for_each_start(skip) {
-			unsigned char *addr = __map_touched(_metadata, self->file, variant->first), *view;
+			unsigned char *addr = __map_touched(_metadata, self->file, variant->first);
+			unsigned char *view;
 			struct vmemexp_export cmd = export_args(addr + skip, FEW - skip,
 								accesses[i]);
 			int dmabuf = test_export_cmd(&cmd);

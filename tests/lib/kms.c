@@ -294,13 +294,17 @@ static int find_screen_to_write(struct kms *kms)
 	};
 	struct drm_set_client_cap atomic = { DRM_CLIENT_CAP_ATOMIC, 1 };
 	struct drm_set_client_cap writeback = { DRM_CLIENT_CAP_WRITEBACK_CONNECTORS, 1 };
-	int ret;
+	int ret = drm_ioctl(kms, DRM_IOCTL_SET_CLIENT_CAP, &atomic);
 
-	if ((ret = drm_ioctl(kms, DRM_IOCTL_SET_CLIENT_CAP, &atomic)) ||
-	    (ret = drm_ioctl(kms, DRM_IOCTL_SET_CLIENT_CAP, &writeback)) ||
-	    (ret = drm_ioctl(kms, DRM_IOCTL_MODE_GETRESOURCES, &resources)) ||
-	    (ret = find_crtc_in_use(kms, &resources)) ||
-	    (ret = find_writeback(kms, &resources)))
+	if (!ret)
+		ret = drm_ioctl(kms, DRM_IOCTL_SET_CLIENT_CAP, &writeback);
+	if (!ret)
+		ret = drm_ioctl(kms, DRM_IOCTL_MODE_GETRESOURCES, &resources);
+	if (!ret)
+		ret = find_crtc_in_use(kms, &resources);
+	if (!ret)
+		ret = find_writeback(kms, &resources);
+	if (ret)
 		return ret;
 	return kms->crtc_id && kms->connector_id ? 0 : -ENODEV;
 }
@@ -347,9 +351,11 @@ static int set_properties(struct kms *kms, const char *const *names, const uint6
 	};
 	unsigned int i;
 
-	for (i = 0; i < nr; i++)
-		if (!(ids[i] = find_property(kms, names[i])))
+	for (i = 0; i < nr; i++) {
+		ids[i] = find_property(kms, names[i]);
+		if (!ids[i])
 			return -ENODEV;
+	}
 	return drm_ioctl(kms, DRM_IOCTL_MODE_ATOMIC, &commit);
 }
 
@@ -392,7 +398,8 @@ int kms_write_back(int fd, uint32_t **pixels, unsigned int *width, unsigned int 
 	ret = drm_ioctl(&kms, DRM_IOCTL_MODE_CREATE_DUMB, &dumb);
 	if (ret)
 		return ret;
-	place.handle = destroy.handle = dumb.handle;
+	place.handle = dumb.handle;
+	destroy.handle = dumb.handle;
 	*pixels = malloc(*width * *height * sizeof(**pixels));
 	ret = *pixels ? kms_add_frame(&kms, dumb.handle, 0, dumb.pitch, &frame) : -ENOMEM;
 	if (!ret) {

@@ -14,6 +14,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -844,6 +845,8 @@ class RunTests(LogCase):
         self.ran = subprocess.run(
             ["sh", str(board / "run_tests"), *programs], stdout=subprocess.PIPE, text=True,
             stderr=subprocess.STDOUT, env={**os.environ, "PATH": path, "KMSG": "/dev/null"},
+            # Who runs this in the background may ignore it, and then no child can else.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # pylint: disable=subprocess-popen-preexec-fn
             check=False)
         return self.failures(f"# programs: {' '.join(programs)}\n# may skip: .*: has none\n"
                              f"{self.ran.stdout}# guest ended with status {self.ran.returncode}\n")

@@ -94,7 +94,19 @@ struct _VmemexpPages {
 	gint contiguous;
 };
 
+static GstMemory *alloc(GstAllocator *allocator, gsize size, GstAllocationParams *params);
+
 G_DEFINE_TYPE(VmemexpPages, vmemexp_pages, GST_TYPE_ALLOCATOR)
+
+static void vmemexp_pages_class_init(VmemexpPagesClass *class)
+{
+	GST_ALLOCATOR_CLASS(class)->alloc = alloc;
+}
+
+static void vmemexp_pages_init(VmemexpPages *self)
+{
+	GST_ALLOCATOR(self)->mem_type = GST_ALLOCATOR_SYSMEM;
+}
 
 /* It is system memory for all that look at it, and freed by that allocator. */
 static GstMemory *alloc(GstAllocator *allocator, gsize size, GstAllocationParams *params)
@@ -116,16 +128,6 @@ static GstMemory *alloc(GstAllocator *allocator, gsize size, GstAllocationParams
 				     free_mapping);
 	mem->align = page_size() - 1;
 	return mem;
-}
-
-static void vmemexp_pages_class_init(VmemexpPagesClass *class)
-{
-	GST_ALLOCATOR_CLASS(class)->alloc = alloc;
-}
-
-static void vmemexp_pages_init(VmemexpPages *self)
-{
-	GST_ALLOCATOR(self)->mem_type = GST_ALLOCATOR_SYSMEM;
 }
 
 GstAllocator *page_allocator_new(void)

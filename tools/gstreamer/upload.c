@@ -47,8 +47,8 @@ enum { PROP_0, PROP_DEVICE, PROP_UNALIGNED, PROP_FALLBACK, PROP_CONTIGUOUS, PROP
 #define DEFAULT_DEVICE		"/dev/vmemexp"
 
 #define PIECES								\
-	"The last one is in %" G_GUINT64_FORMAT " pieces; a device without an IOMMU wants one, "	\
-	"which contiguous=true may give"
+	"The last one is in %" G_GUINT64_FORMAT " pieces; a device without an "	\
+	"IOMMU wants one, which contiguous=true may give"
 #define NO_IMPORT							\
 	"No device has imported a dma-buf so far: the sink may copy it, or work with the CPU. "	\
 	PIECES

@@ -1267,7 +1267,8 @@ static void it_says_what_a_sink_that_fails_may_have_refused(void)
 
 	START(YUY2, NULL);
 	push_to_failing_sink(mem);
-	expect_message(GST_MESSAGE_WARNING, "The sink failed, and no device has imported a dma-buf");
+	expect_message(GST_MESSAGE_WARNING,
+		       "The sink failed, and no device has imported a dma-buf");
 	START(YUY2, NULL);
 	gst_buffer_unref(push_memory(mem));
 	fake.attachments = 1;
