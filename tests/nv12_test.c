@@ -113,22 +113,34 @@ static size_t __wrong_on_screen(struct __test_metadata *_metadata, struct kms *k
 
 #define wrong_on_screen(seed) __wrong_on_screen(_metadata, &self->kms, seed)
 
+/* Exports the two ranges as one dma-buf, returns that, and shows it. */
+static int __show_planes(struct __test_metadata *_metadata, int fd, struct kms *kms,
+			 const struct vmemexp_range *planes)
+{
+	struct vmemexp_export cmd = list_args(planes, 2, O_RDWR | O_CLOEXEC);
+	uint32_t handle, frame;
+
+	__test_export(_metadata, fd, &cmd);
+	ASSERT_EQ(0, kms_import(kms, cmd.fd, &handle));
+	ASSERT_EQ(0, kms_add_nv12(kms, handle, LUMA, WIDTH, &frame));
+	ASSERT_EQ(0, kms_show(kms, frame));
+	return cmd.fd;
+}
+
+#define show_planes(planes) __show_planes(_metadata, self->fd, &self->kms, planes)
+
 TEST_F(nv12, planes_of_two_mallocs_are_on_the_screen)
 {
 	struct vmemexp_range planes[] = {
 		range_of(self->luma, LUMA),
 		range_of(self->chroma, CHROMA_PAGES),
 	};
-	struct vmemexp_export cmd = list_args(planes, 2, O_RDWR | O_CLOEXEC);
 	struct vmemexp_query query;
-	uint32_t handle, frame;
+	int dmabuf;
 
 	paint(self->luma, self->chroma, 1);
-	test_export_cmd(&cmd);
-	ASSERT_EQ(0, kms_import(&self->kms, cmd.fd, &handle));
-	ASSERT_EQ(0, kms_add_nv12(&self->kms, handle, LUMA, WIDTH, &frame));
-	ASSERT_EQ(0, kms_show(&self->kms, frame));
-	query = test_query(cmd.fd);
+	dmabuf = show_planes(planes);
+	query = test_query(dmabuf);
 	EXPECT_EQ(2, query.nr_ranges);
 	/* It maps each plane by itself. */
 	EXPECT_EQ(2, query.vmaps);
@@ -137,11 +149,11 @@ TEST_F(nv12, planes_of_two_mallocs_are_on_the_screen)
 	EXPECT_LT(LUMA / 2, wrong_on_screen(3));
 
 	/* The display shows later drawings as well: it reads with the CPU. */
-	test_dmabuf_sync(cmd.fd, DMA_BUF_SYNC_START | DMA_BUF_SYNC_WRITE);
+	test_dmabuf_sync(dmabuf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_WRITE);
 	paint(self->luma, self->chroma, 3);
-	test_dmabuf_sync(cmd.fd, DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE);
+	test_dmabuf_sync(dmabuf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE);
 	EXPECT_EQ(0, wrong_on_screen(3));
-	close(cmd.fd);
+	close(dmabuf);
 }
 
 TEST_F(nv12, planes_in_the_other_order_are_another_picture)
@@ -150,17 +162,13 @@ TEST_F(nv12, planes_in_the_other_order_are_another_picture)
 		range_of(self->chroma, CHROMA_PAGES),
 		range_of(self->luma, LUMA),
 	};
-	struct vmemexp_export cmd = list_args(planes, 2, O_RDWR | O_CLOEXEC);
-	uint32_t handle, frame;
+	int dmabuf;
 
 	paint(self->luma, self->chroma, 1);
-	test_export_cmd(&cmd);
-	ASSERT_EQ(0, kms_import(&self->kms, cmd.fd, &handle));
 	/* With the offset of luma, the bytes of the same picture are found in neither. */
-	ASSERT_EQ(0, kms_add_nv12(&self->kms, handle, LUMA, WIDTH, &frame));
-	ASSERT_EQ(0, kms_show(&self->kms, frame));
+	dmabuf = show_planes(planes);
 	EXPECT_LT(LUMA / 2, wrong_on_screen(1));
-	close(cmd.fd);
+	close(dmabuf);
 }
 
 TEST_HARNESS_MAIN
