@@ -86,17 +86,33 @@ static int try_connector(struct kms *kms, uint32_t connector_id,
 	return ret;
 }
 
+/* The connectors and the CRTCs of a device. */
+struct objects {
+	uint32_t connectors[MAX_OBJECTS];
+	uint32_t crtcs[MAX_OBJECTS];
+	unsigned int nr_connectors;
+	unsigned int nr_crtcs;
+};
+
+static int get_objects(struct kms *kms, struct objects *objects)
+{
+	struct drm_mode_card_res resources = {
+		.connector_id_ptr = (uintptr_t)objects->connectors,
+		.count_connectors = MAX_OBJECTS,
+		.crtc_id_ptr = (uintptr_t)objects->crtcs,
+		.count_crtcs = MAX_OBJECTS,
+	};
+	int ret = drm_ioctl(kms, DRM_IOCTL_MODE_GETRESOURCES, &resources);
+
+	objects->nr_connectors = resources.count_connectors;
+	objects->nr_crtcs = resources.count_crtcs;
+	return ret;
+}
+
 int kms_open(struct kms *kms, const char *path, unsigned int width,
 	     unsigned int height)
 {
-	uint32_t connectors[MAX_OBJECTS];
-	uint32_t crtcs[MAX_OBJECTS];
-	struct drm_mode_card_res resources = {
-		.connector_id_ptr = (uintptr_t)connectors,
-		.count_connectors = MAX_OBJECTS,
-		.crtc_id_ptr = (uintptr_t)crtcs,
-		.count_crtcs = MAX_OBJECTS,
-	};
+	struct objects objects;
 	unsigned int i;
 	int ret;
 
@@ -104,10 +120,10 @@ int kms_open(struct kms *kms, const char *path, unsigned int width,
 	kms->fd = open(path, O_RDWR | O_CLOEXEC);
 	if (kms->fd < 0)
 		return -errno;
-	ret = drm_ioctl(kms, DRM_IOCTL_MODE_GETRESOURCES, &resources);
-	for (i = 0; !ret && i < resources.count_connectors && !kms->crtc_id; i++)
-		ret = try_connector(kms, connectors[i], width, height, crtcs,
-				    resources.count_crtcs);
+	ret = get_objects(kms, &objects);
+	for (i = 0; !ret && i < objects.nr_connectors && !kms->crtc_id; i++)
+		ret = try_connector(kms, objects.connectors[i], width, height, objects.crtcs,
+				    objects.nr_crtcs);
 	if (!ret && !kms->crtc_id)
 		ret = -ENODEV;
 	if (ret)
@@ -241,42 +257,40 @@ int kms_flip(struct kms *kms, uint32_t frame, struct drm_event_vblank *event)
 /* --- writeback --- */
 
 /* The mode of the first CRTC in use. */
-static int find_crtc_in_use(struct kms *kms, const struct drm_mode_card_res *resources)
+static int find_crtc_in_use(struct kms *kms, const struct objects *objects)
 {
-	const uint32_t *crtcs = (void *)(uintptr_t)resources->crtc_id_ptr;
 	struct drm_mode_crtc crtc;
 	unsigned int i;
 	int ret = 0;
 
-	for (i = 0; !ret && i < resources->count_crtcs && !kms->crtc_id; i++) {
-		crtc = (struct drm_mode_crtc) { .crtc_id = crtcs[i] };
+	for (i = 0; !ret && i < objects->nr_crtcs && !kms->crtc_id; i++) {
+		crtc = (struct drm_mode_crtc) { .crtc_id = objects->crtcs[i] };
 		ret = drm_ioctl(kms, DRM_IOCTL_MODE_GETCRTC, &crtc);
 		if (!ret && crtc.mode_valid) {
-			kms->crtc_id = crtcs[i];
+			kms->crtc_id = objects->crtcs[i];
 			kms->mode = crtc.mode;
 		}
 	}
 	return ret;
 }
 
-static int find_writeback(struct kms *kms, const struct drm_mode_card_res *resources)
+static int find_writeback(struct kms *kms, const struct objects *objects)
 {
-	const uint32_t *connectors = (void *)(uintptr_t)resources->connector_id_ptr;
 	struct drm_mode_get_connector connector;
 	struct drm_mode_modeinfo mode;
 	unsigned int i;
 	int ret = 0;
 
-	for (i = 0; !ret && i < resources->count_connectors && !kms->connector_id; i++) {
+	for (i = 0; !ret && i < objects->nr_connectors && !kms->connector_id; i++) {
 		/* With room for a mode, DRM does not look for a monitor. */
 		connector = (struct drm_mode_get_connector) {
-			.connector_id = connectors[i],
+			.connector_id = objects->connectors[i],
 			.modes_ptr = (uintptr_t)&mode,
 			.count_modes = 1,
 		};
 		ret = drm_ioctl(kms, DRM_IOCTL_MODE_GETCONNECTOR, &connector);
 		if (!ret && connector.connector_type == DRM_MODE_CONNECTOR_WRITEBACK)
-			kms->connector_id = connectors[i];
+			kms->connector_id = objects->connectors[i];
 	}
 	return ret;
 }
@@ -284,14 +298,7 @@ static int find_writeback(struct kms *kms, const struct drm_mode_card_res *resou
 /* Sets connector, CRTC and mode for the connector that writes back. */
 static int find_screen_to_write(struct kms *kms)
 {
-	uint32_t connectors[MAX_OBJECTS];
-	uint32_t crtcs[MAX_OBJECTS];
-	struct drm_mode_card_res resources = {
-		.connector_id_ptr = (uintptr_t)connectors,
-		.count_connectors = MAX_OBJECTS,
-		.crtc_id_ptr = (uintptr_t)crtcs,
-		.count_crtcs = MAX_OBJECTS,
-	};
+	struct objects objects;
 	struct drm_set_client_cap atomic = { DRM_CLIENT_CAP_ATOMIC, 1 };
 	struct drm_set_client_cap writeback = { DRM_CLIENT_CAP_WRITEBACK_CONNECTORS, 1 };
 	int ret = drm_ioctl(kms, DRM_IOCTL_SET_CLIENT_CAP, &atomic);
@@ -299,11 +306,11 @@ static int find_screen_to_write(struct kms *kms)
 	if (!ret)
 		ret = drm_ioctl(kms, DRM_IOCTL_SET_CLIENT_CAP, &writeback);
 	if (!ret)
-		ret = drm_ioctl(kms, DRM_IOCTL_MODE_GETRESOURCES, &resources);
+		ret = get_objects(kms, &objects);
 	if (!ret)
-		ret = find_crtc_in_use(kms, &resources);
+		ret = find_crtc_in_use(kms, &objects);
 	if (!ret)
-		ret = find_writeback(kms, &resources);
+		ret = find_writeback(kms, &objects);
 	if (ret)
 		return ret;
 	return kms->crtc_id && kms->connector_id ? 0 : -ENODEV;
