@@ -239,6 +239,10 @@ machine_row()
 		bus_options='VIRTIO_PCI SERIAL_8250_CONSOLE'
 		console=ttyS0
 		device_tree=
+		# Where QEMU gets too little of a CPU, its timer may be silent for ten
+		# ticks, after which the kernel panics at boot. KVM's guests do not
+		# look either.
+		machine_arguments=' no_timer_check'
 		;;
 	amd64/q35)
 		machine_row pc amd64
