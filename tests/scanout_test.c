@@ -272,21 +272,54 @@ TEST_F(scanout, program_for_ti_shows_a_carveout)
 
 /* --- memory that it cannot show --- */
 
+/*
+ * A frame in two huge pages that are no neighbours, both within reach: the copies of what
+ * the display does not reach may well be in one piece, and so may small pages that move
+ * when they are pinned. Returns the pages.
+ */
+static unsigned char *__make_broken_frame(struct __test_metadata *_metadata, struct view *view)
+{
+	unsigned int nr = atoi(NR_HUGE_PAGES), first, second = 0;
+	unsigned char *pages;
+	uint64_t *at = calloc(nr, sizeof(*at));
+	int file = memfd_create("frame", MFD_CLOEXEC | MFD_HUGETLB);
+
+	ASSERT_EQ(0, set_knob(HUGE_PAGES, NR_HUGE_PAGES));
+	ASSERT_EQ(0, ftruncate(file, nr * HUGE_PAGE));
+	pages = mmap(NULL, nr * HUGE_PAGE, RW, MAP_SHARED, file, 0);
+	ASSERT_NE(MAP_FAILED, (void *)pages);
+	for (unsigned int i = 0; i < nr; i++) {
+		pages[i * HUGE_PAGE] = 0;
+		at[i] = __address_of(_metadata, pages + i * HUGE_PAGE);
+	}
+	for (first = 0; first < nr && !second; first += !second)
+		for (unsigned int i = nr - 1; i > first && !second; i--)
+			if (at[first] < REACH && at[i] < REACH && at[i] != at[first] + HUGE_PAGE)
+				second = i;
+	ASSERT_NE(0, second);
+	ASSERT_EQ(0, munmap(pages + 2 * HUGE_PAGE, (nr - 2) * HUGE_PAGE));
+	ASSERT_NE(MAP_FAILED, mmap(pages, HUGE_PAGE, RW, MAP_SHARED | MAP_FIXED, file,
+				   first * HUGE_PAGE));
+	ASSERT_NE(MAP_FAILED, mmap(pages + HUGE_PAGE, HUGE_PAGE, RW, MAP_SHARED | MAP_FIXED, file,
+				   second * HUGE_PAGE));
+	close(file);
+	free(at);
+	view->frame = (uint32_t *)(pages + HUGE_PAGE - SIZE / 2);
+	paint(view->frame, 1);
+	return pages;
+}
+
 TEST_F(scanout, scattered_memory_is_refused_and_left_alone)
 {
 	struct vmemexp_export cmd;
 	struct vmemexp_query query;
+	unsigned char *pages;
 	uint32_t handle = 0;
 	int dmabuf;
 
-	self->view.frame = map_anon(SIZE);
-	ASSERT_NE(MAP_FAILED, (void *)self->view.frame);
-	self->view.mapped = SIZE;
-	ASSERT_EQ(0, forbid_thp(self->view.frame, SIZE));
-	touch_scattered((unsigned char *)self->view.frame);
-	paint(self->view.frame, 1);
+	pages = __make_broken_frame(_metadata, &self->view);
 	dmabuf = test_export(self->view.frame, SIZE, O_RDWR | O_CLOEXEC);
-	EXPECT_LT(1, test_query(dmabuf).nr_extents);
+	EXPECT_EQ(2, test_query(dmabuf).nr_extents);
 	EXPECT_EQ(-EINVAL, kms_import(&self->view.kms, dmabuf, &handle));
 	query = test_query(dmabuf);
 	EXPECT_EQ(0, query.attachments);
@@ -301,6 +334,7 @@ TEST_F(scanout, scattered_memory_is_refused_and_left_alone)
 	test_err_export_cmd(ERANGE, VMEMEXP_REASON_NOT_CONTIGUOUS,
 			    to_u64(self->view.frame) +
 			    physical_runs((unsigned char *)self->view.frame, SIZE).second, &cmd);
+	munmap(pages, 2 * HUGE_PAGE);
 }
 
 /* The driver behind it has no idea: the display fetches from a bounce buffer. */
