@@ -106,6 +106,7 @@
 #include <linux/magic.h>
 #include <linux/math64.h>
 #include <linux/miscdevice.h>
+#include <linux/mmu_context.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
@@ -179,8 +180,8 @@ DEFINE_STATIC_SRCU(vmemexp_faults);
 
 /*
  * vmemexp_wq runs vmemexp_buf.work, and vmemexp_free_wq runs vmemexp_user.free_work.
- * The latter can take long: a user's processes can delay it by what they do to their
- * address spaces.
+ * The latter can take long, and so can one of the former for each user: a user's processes
+ * can delay them by what they do to their address spaces.
  */
 static struct workqueue_struct *vmemexp_wq;
 static struct workqueue_struct *vmemexp_free_wq;
@@ -375,14 +376,44 @@ static bool vmemexp_is_carveout(unsigned long pfn, unsigned long *pages)
 	return found;
 }
 
-/*
- * Return REGION_INTERSECTS if all of it is System RAM, REGION_DISJOINT if none is, else
- * REGION_MIXED.
- */
-static int vmemexp_is_system_ram(unsigned long pfn, unsigned long pages)
+/* System RAM: @end is where it ends that begins where the walk does, @next where more begins. */
+struct vmemexp_ram {
+	u64 end;
+	u64 next;
+};
+
+static int vmemexp_walk_ram(struct resource *res, void *data)
 {
-	return region_intersects(PFN_PHYS(pfn), pages << PAGE_SHIFT, IORESOURCE_SYSTEM_RAM,
-				 IORES_DESC_NONE);
+	struct vmemexp_ram *ram = data;
+
+	if (res->start != ram->end) {
+		ram->next = res->start;
+		return 1;
+	}
+	ram->end = res->end + 1;
+	return 0;
+}
+
+/*
+ * Return true if page frame @pfn is System RAM, or a part of it is. Reduce @pages to those of
+ * which the same is true. region_intersects() would not do: it takes RAM with a hole behind
+ * it for RAM, and on arm memory with no-map is such a hole.
+ */
+static bool vmemexp_is_system_ram(unsigned long pfn, unsigned long *pages)
+{
+	u64 start = PFN_PHYS(pfn), end = start + ((u64)*pages << PAGE_SHIFT);
+	struct vmemexp_ram ram = { .end = start, .next = end };
+
+	walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_SYSTEM_RAM, start, end - 1, &ram,
+			    vmemexp_walk_ram);
+	if (ram.next - start < PAGE_SIZE)
+		ram.end = ram.next;
+	if (ram.end > start) {
+		*pages = PFN_UP(ram.end - start);
+		return true;
+	}
+	*pages = PFN_DOWN(ram.next - start);
+	return false;
 }
 
 /* --- errors: what an export that fails reports --- */
@@ -766,14 +797,20 @@ static void vmemexp_uncharge(struct vmemexp_buf *buf)
 /*
  * Page frames are reserved already: do not charge them. Charge what describes them: the
  * bit for each page (vmemexp_buf.unmapped), for each extent the entries and the kernel
- * addresses that it may need, and the source ranges if they are many.
+ * addresses that it may need, and the source ranges if they are many. If page frames are
+ * in the buffer again and again, charge the page table of a mapping as well: it may be
+ * larger than all there is of them.
  */
 static int vmemexp_charge_extents(struct vmemexp_buf *buf, struct vmemexp_error *error)
 {
 	unsigned long bytes = buf->nr_extents * VMEMEXP_EXTENT_COST +
 			      buf->npages / BITS_PER_BYTE +
 			      (buf->nr_sources - 1) * sizeof(struct vmemexp_source);
-	unsigned long cost = bytes >> PAGE_SHIFT;
+	unsigned long cost;
+
+	if (buf->overlaps)
+		bytes += buf->npages * sizeof(pte_t);
+	cost = bytes >> PAGE_SHIFT;
 
 	if (cost > buf->charged && vmemexp_charge(buf, cost - buf->charged))
 		return vmemexp_fail_whole(buf, error, VMEMEXP_REASON_LIMIT, -ENOMEM);
@@ -795,7 +832,7 @@ static int vmemexp_charge_range(struct vmemexp_buf *buf, struct vmemexp_error *e
 
 /* --- mappings: refuse early what will not work, and say why --- */
 
-static int vmemexp_check_access(const struct vm_area_struct *vma, bool write, unsigned long addr,
+static int vmemexp_check_access(struct vm_area_struct *vma, bool write, unsigned long addr,
 				struct vmemexp_error *error)
 {
 	if (!vma)
@@ -804,6 +841,11 @@ static int vmemexp_check_access(const struct vm_area_struct *vma, bool write, un
 	if (!(vma->vm_flags & VM_READ))
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_READABLE, addr, -EFAULT);
 	if (write && !(vma->vm_flags & VM_WRITE))
+		return vmemexp_fail(error, VMEMEXP_REASON_NOT_WRITABLE, addr, -EACCES);
+	/* The thread may have no right by a protection key. GUP looks as well, for pages. */
+	if (!arch_vma_access_permitted(vma, false, false, false))
+		return vmemexp_fail(error, VMEMEXP_REASON_NOT_READABLE, addr, -EFAULT);
+	if (write && !arch_vma_access_permitted(vma, true, false, false))
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_WRITABLE, addr, -EACCES);
 	return 0;
 }
@@ -916,6 +958,7 @@ static struct vm_area_struct *vmemexp_check_source(struct vmemexp_collect *colle
 			return ERR_PTR(ret);
 		collect->nr_vmas += !collect->nr_vmas || vma->vm_start != collect->last_vma;
 		collect->last_vma = vma->vm_start;
+		collect->mixed |= !!(vma->vm_flags & VM_MIXEDMAP);
 		addr = vma->vm_end;
 		if (addr >= end)
 			return vma;
@@ -1270,6 +1313,12 @@ static unsigned int vmemexp_gup_flags(struct vmemexp_buf *buf, unsigned long add
 	return vmemexp_gup_read_flags(buf->mm, addr, count);
 }
 
+/* Return true if GUP could not migrate a page, or memory is short. */
+static bool vmemexp_is_temporary(int ret)
+{
+	return ret == -EAGAIN || ret == -EBUSY || ret == -ENOMEM;
+}
+
 /*
  * Pin at most @count pages from @addr on. Return how many there are, or an errno. Try again
  * while pages cannot be migrated or memory is short.
@@ -1288,7 +1337,7 @@ static int vmemexp_pin_batch(struct vmemexp_collect *collect, unsigned long addr
 		ret = vmemexp_pin_user_pages(addr, count, flags, collect->pages);
 		if (ret > 0 || fatal_signal_pending(current) || tries == VMEMEXP_PIN_TRIES)
 			break;
-		if (ret != -EAGAIN && ret != -EBUSY && ret != -ENOMEM)
+		if (!vmemexp_is_temporary(ret))
 			break;
 		if (!my_turn)
 			my_turn = vmemexp_take_turn(collect, turn);
@@ -1335,7 +1384,19 @@ static int vmemexp_collect_pages(struct vmemexp_collect *collect, unsigned long 
 	/* After a hugetlb page comes another one, in most cases. One pin holds all of it. */
 	if (collect->in_hugetlb && vmemexp_pin_hugetlb(collect, addr))
 		return vmemexp_add_pages(collect, 1, true, addr);
+	if (collect->one_by_one) {
+		collect->one_by_one--;
+		count = 1;
+	}
 	ret = vmemexp_pin_batch(collect, addr, count);
+	/*
+	 * Without GUP-fast, GUP pins none of the pages if it cannot migrate one. Find that
+	 * one.
+	 */
+	if (vmemexp_is_temporary(ret) && count > 1) {
+		collect->one_by_one = count;
+		return 0;
+	}
 	if (ret < 0)
 		return vmemexp_pin_failed(collect->buf, addr, ret, collect->error);
 	return vmemexp_add_pages(collect, ret, false, addr);
@@ -1369,7 +1430,8 @@ static void vmemexp_unpin_pages(unsigned long pfn, unsigned long pages, bool dir
 		return;
 	}
 	for (; pages; pages -= nr, pfn += nr) {
-		nr = min_t(unsigned long, pages, VMEMEXP_UNPIN_STEP);
+		nr = min_t(unsigned long, pages, VMEMEXP_PAGE_ROOM(pfn));
+		nr = min_t(unsigned long, nr, VMEMEXP_UNPIN_STEP);
 		unpin_user_page_range_dirty_lock(pfn_to_page(pfn), nr, dirty);
 		if (pages > nr)
 			cond_resched();
@@ -1408,23 +1470,16 @@ static int vmemexp_check_pfns(struct vmemexp_buf *buf, unsigned long pfn, unsign
 			      unsigned long addr, struct vmemexp_error *error)
 {
 	unsigned long nr;
-	int found;
 
 	for (; pages; pages -= nr, pfn += nr, addr += nr << PAGE_SHIFT) {
 		nr = pages;
 		if (vmemexp_is_carveout(pfn, &nr))
 			continue;
-		found = vmemexp_is_system_ram(pfn, nr);
-		/* Name the first page that is System RAM. */
-		if (found == REGION_MIXED) {
-			nr = 1;
-			found = vmemexp_is_system_ram(pfn, nr);
-		}
 		/*
 		 * Nothing would tell the driver that the kernel has given this memory to
 		 * another user.
 		 */
-		if (found != REGION_DISJOINT)
+		if (vmemexp_is_system_ram(pfn, &nr))
 			return vmemexp_fail(error, VMEMEXP_REASON_RAM, addr, -EPERM);
 		if (!capable(CAP_SYS_RAWIO))
 			return vmemexp_fail(error, VMEMEXP_REASON_PFNMAP, addr, -EPERM);
@@ -1647,20 +1702,24 @@ static bool vmemexp_has_pages(const struct vmemexp_buf *buf)
  */
 static int vmemexp_check_placement(struct vmemexp_buf *buf, struct vmemexp_error *error)
 {
-	int found, first = REGION_INTERSECTS;
-	unsigned long i;
+	unsigned long i, pages, nr;
+	bool is_ram;
 
 	for (i = 0; i < buf->nr_extents; i++) {
 		vmemexp_relax(i);
-		found = vmemexp_is_system_ram(vmemexp_extent_pfn(buf, i),
-					      vmemexp_extent_pages(buf, i));
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		nr = vmemexp_extent_pages(buf, i);
+		pages = nr;
+		is_ram = vmemexp_is_system_ram(vmemexp_extent_pfn(buf, i), &pages);
 		if (!i)
-			first = found;
-		if (found == REGION_MIXED || found != first)
-			return vmemexp_fail_at(buf, buf->extents[i].start, error,
+			buf->is_ram = is_ram;
+		if (is_ram != buf->is_ram)
+			pages = 0;
+		if (pages < nr)
+			return vmemexp_fail_at(buf, buf->extents[i].start + pages, error,
 					       VMEMEXP_REASON_MIXED, -EINVAL);
 	}
-	buf->is_ram = first == REGION_INTERSECTS;
 	buf->has_pages = buf->is_ram || vmemexp_has_pages(buf);
 	return 0;
 }
@@ -1806,7 +1865,7 @@ static int vmemexp_may_overlap(const struct vmemexp_collect *collect)
 	if (buf->nr_extents == 1)
 		return 0;
 	if (!IS_ENABLED(CONFIG_MMU_NOTIFIER) || READ_ONCE(buf->stale) ||
-	    buf->memory & (VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP))
+	    buf->memory & (VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP) || collect->mixed)
 		return 1;
 	if (collect->nr_vmas > 1 && buf->memory != VMEMEXP_MEMORY_ANON)
 		return 1;
@@ -1908,9 +1967,10 @@ static int vmemexp_check_collected(const struct vmemexp_collect *collect)
 
 /*
  * vmemexp_charge_range() has charged each page. But a pin keeps all of a large folio,
- * also if the program unmaps the rest, so charge the rest of each folio.
+ * also if the program unmaps the rest, so charge the rest of each folio; and page frames
+ * may be in the buffer more than once.
  */
-static int vmemexp_charge_folios(struct vmemexp_collect *collect)
+static int vmemexp_charge_rest(struct vmemexp_collect *collect)
 {
 	struct vmemexp_buf *buf = collect->buf;
 	int ret = 1;
@@ -1921,6 +1981,8 @@ static int vmemexp_charge_folios(struct vmemexp_collect *collect)
 		ret = vmemexp_survey(collect);
 	if (ret)
 		return ret;
+	if (buf->pfnmap && buf->overlaps)
+		return vmemexp_charge_extents(buf, collect->error);
 	if (collect->nr_folio_pages > buf->npages &&
 	    vmemexp_charge(buf, collect->nr_folio_pages - buf->npages))
 		return vmemexp_fail_whole(buf, collect->error, VMEMEXP_REASON_LIMIT, -ENOMEM);
@@ -2627,11 +2689,12 @@ static bool vmemexp_has_vmap(const struct vmemexp_buf *buf)
 	if (vmemexp_has_kernel_addr(buf))
 		return true;
 	/*
-	 * A 32-bit kernel has few addresses for mappings, and no kernel allocates a
-	 * larger array of pages.
+	 * A 32-bit kernel has few addresses for mappings, no kernel allocates a larger
+	 * array of pages, and vmap() takes no more pages than there are in RAM.
 	 */
 	return vmemexp_size(buf) <= VMALLOC_TOTAL / 4 &&
-	       buf->npages <= INT_MAX / sizeof(struct page *);
+	       buf->npages <= INT_MAX / sizeof(struct page *) &&
+	       (!buf->has_pages || buf->npages <= totalram_pages());
 }
 
 /*
@@ -3661,8 +3724,10 @@ static void *vmemexp_vmap_blank(struct vmemexp_buf *buf)
 	blank = alloc_page(GFP_KERNEL | __GFP_ZERO);
 	if (!blank)
 		goto free_pages;
-	for (i = 0; i < buf->npages; i++)
+	for (i = 0; i < buf->npages; i++) {
 		pages[i] = blank;
+		vmemexp_relax(i);
+	}
 	vaddr = vmap(pages, buf->npages, VM_MAP, PAGE_KERNEL);
 	if (!vaddr)
 		__free_page(blank);
@@ -3929,29 +3994,49 @@ static bool vmemexp_put_unused_memory(struct vmemexp_buf *buf)
 	return true;
 }
 
-/* Do what cannot be done where it becomes due: in the notifier, and under locks. */
+/*
+ * Leave an address space that has ended, or still ends: then this waits. So only one buffer
+ * of each user does that at a time, or one process with many of them would occupy all that
+ * vmemexp_wq runs at once. Return false if this has to be tried again.
+ */
+static bool vmemexp_try_leave_mm(struct vmemexp_buf *buf)
+{
+	if (!READ_ONCE(buf->mm))
+		return true;
+	if (test_and_set_bit_lock(0, &buf->user->leaving))
+		return false;
+	vmemexp_leave_mm(buf);
+	clear_bit_unlock(0, &buf->user->leaving);
+	return true;
+}
+
+/*
+ * Do what cannot be done where it becomes due: in the notifier, and under locks. What may
+ * wait comes last, and holds no reference for which a release would wait. It needs none:
+ * the buffer is not freed before its work has ended.
+ */
 static void vmemexp_work(struct work_struct *work)
 {
 	struct vmemexp_buf *buf = container_of(to_delayed_work(work), struct vmemexp_buf, work);
-	bool exported;
-
-	if (READ_ONCE(buf->orphaned))
-		vmemexp_leave_mm(buf);
+	bool exported, done = true;
 
 	mutex_lock(&buf->lock);
 	exported = buf->dmabuf && refcount_inc_not_zero(&buf->refs);
 	mutex_unlock(&buf->lock);
 	/*
 	 * If there is no dma-buf yet, the export sees the flags itself. If there is
-	 * none any more, nothing is to be done.
+	 * none any more, there is nothing to revoke.
 	 */
-	if (!exported)
-		return;
-	if (vmemexp_is_gone(buf))
-		vmemexp_revoke_buf(buf, false);
-	if (!vmemexp_put_unused_memory(buf))
+	if (exported) {
+		if (vmemexp_is_gone(buf))
+			vmemexp_revoke_buf(buf, false);
+		done = vmemexp_put_unused_memory(buf);
+		vmemexp_put_buf(buf);
+	}
+	if (READ_ONCE(buf->orphaned) && !vmemexp_try_leave_mm(buf))
+		done = false;
+	if (!done)
 		queue_delayed_work(vmemexp_wq, &buf->work, VMEMEXP_FENCE_INTERVAL);
-	vmemexp_put_buf(buf);
 }
 
 /* --- the state of a buffer, as ioctls report it --- */
@@ -4253,7 +4338,7 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_request *request,
 	ret = vmemexp_check_collected(&collect);
 	if (ret)
 		goto err_unpin;
-	ret = vmemexp_charge_folios(&collect);
+	ret = vmemexp_charge_rest(&collect);
 	if (ret)
 		goto err_unpin;
 	ret = vmemexp_keep_extents(&collect);
@@ -4985,7 +5070,8 @@ static long vmemexp_ioctl_revoke(void __user *uarg, size_t usize, void *karg)
 	 */
 	vmemexp_put_buf(buf);
 
-	if (!ret && names && copy_to_user(u64_to_user_ptr(arg->names), names, names_size))
+	if (!ret && names && (arg->names != (uintptr_t)arg->names ||
+			      copy_to_user(u64_to_user_ptr(arg->names), names, names_size)))
 		ret = -EFAULT;
 	kvfree(names);
 	if (!ret && copy_to_user(uarg, arg, min(usize, sizeof(*arg))))

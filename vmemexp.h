@@ -63,8 +63,10 @@ struct vmemexp_segment {
  * @buffers: number of buffers; the last one frees the entry
  * @dying: buffers that have been released and not yet freed
  * @free_work: frees the buffers in @dying, one after the other
+ * @leaving: bit 0 is set while the work of one of the buffers leaves its mm
  *
- * Protected by vmemexp_users_lock, but for @user and @cred, which are constant.
+ * Protected by vmemexp_users_lock, but for @user and @cred, which are constant, and
+ * @leaving, of which the bit is a lock.
  */
 struct vmemexp_user {
 	struct list_head node;
@@ -73,6 +75,7 @@ struct vmemexp_user {
 	unsigned int buffers;
 	struct list_head dying;
 	struct work_struct free_work;
+	unsigned long leaving;
 };
 
 /**
@@ -249,6 +252,7 @@ struct vmemexp_error;
  * @source: the source range that is being collected
  * @nr_vmas: VMAs that the source ranges had when they were checked
  * @last_vma: where the last of them begins
+ * @mixed: in one of them a driver may have put pages, and the same page twice
  * @pages: scratch array for a batch of pinned pages
  * @nr_pages: pages that the extents describe
  * @max_extents: entries allocated in vmemexp_buf.extents
@@ -258,6 +262,7 @@ struct vmemexp_error;
  * @nr_folio_pages: pages of the folios that the pinned pages belong to
  * @last_folio: the folio of the last page pinned, for comparison only
  * @in_hugetlb: the last page pinned belongs to a hugetlb page
+ * @one_by_one: next pages to be pinned each alone, since one of them could not be pinned
  * @waited: how long the export has waited for its turn, in jiffies
  *
  * Lives on the stack of vmemexp_create(). No other thread knows it, so it has no lock.
@@ -269,6 +274,7 @@ struct vmemexp_collect {
 	const struct vmemexp_source *source;
 	unsigned long nr_vmas;
 	unsigned long last_vma;
+	bool mixed;
 	struct page **pages;
 	unsigned long nr_pages;
 	unsigned long max_extents;
@@ -277,6 +283,7 @@ struct vmemexp_collect {
 	unsigned long nr_folio_pages;
 	const void *last_folio;
 	bool in_hugetlb;
+	unsigned long one_by_one;
 	unsigned long waited;
 };
 

@@ -947,7 +947,8 @@ static unsigned int __check_regions(struct __test_metadata *_metadata,
 	unsigned int checked = 0;
 
 	for (unsigned int i = 0; !_test_carveout_info(i, &info); i++) {
-		if (!!(info.flags & CARVEOUT_INFO_RAM) != is_ram)
+		if (!!(info.flags & CARVEOUT_INFO_RAM) != is_ram ||
+		    info.flags & CARVEOUT_INFO_MIXED)
 			continue;
 		__check_region(_metadata, self, &info, cache);
 		checked++;

@@ -154,6 +154,15 @@ static bool find_region(unsigned int sort, struct carveout_info *region)
 	return !_test_carveout_info(RAM, region) && region->flags == sort;
 }
 
+/* Finds the region that is System RAM from @base on, and then is not. */
+static bool find_border(uint64_t base, struct carveout_info *region)
+{
+	for (unsigned int i = 0; !_test_carveout_info(i, region); i++)
+		if (region->base == base && region->flags & CARVEOUT_INFO_MIXED)
+			return true;
+	return false;
+}
+
 /* Why memory of the region is refused that is not listed. */
 static unsigned int not_listed(const struct carveout_info *region)
 {
@@ -620,6 +629,66 @@ TEST_F(pfnmap, holds_the_file_of_its_mapping)
 	     read_number(STAND_IN_USERS) == users; ms += 10)
 		sleep_ms(10);
 	EXPECT_EQ(users - 1, read_number(STAND_IN_USERS));
+}
+
+/* ---- one mapping of what is System RAM and of what lies behind it ---- */
+
+FIXTURE(border)
+{
+	int fd;
+	struct test_state before;
+	struct old_list old;
+	int file;
+	unsigned char *addr;	/* SIZE bytes */
+	unsigned char *other;	/* where in them other memory begins */
+};
+
+FIXTURE_SETUP(border)
+{
+	struct carveout_info ram, both;
+
+	skip_without_carveout();
+	if (!find_region(SYSTEM_RAM, &ram) || ram.region == RAM ||
+	    !find_border(ram.base, &both))
+		SKIP(return, "vmemexp_carveout has no range that leads out of System RAM");
+	test_setup();
+	save_list();
+	list(both.base, both.size);
+	self->file = open_stand_in(both.region, CARVEOUT_CACHED, CARVEOUT_HOW_REMAP);
+	self->addr = map_file(NULL, SIZE, MAP_SHARED, self->file, ram.size - HALF);
+	self->other = self->addr + HALF;
+}
+
+FIXTURE_TEARDOWN(border)
+{
+	restore_list();
+	munmap(self->addr, SIZE);
+	close(self->file);
+	test_teardown();
+}
+
+TEST_F(border, is_found_to_the_page)
+{
+	for (size_t before = PAGE; before <= HALF; before += PAGE)
+		for (size_t behind = PAGE; behind <= HALF; behind *= 2)
+			test_err_export(EINVAL, VMEMEXP_REASON_MIXED, self->other,
+					self->other - before, before + behind, O_RDWR);
+	close(test_export(self->addr, HALF, O_RDWR));
+	close(test_export(self->other, HALF, O_RDWR));
+}
+
+/* Where both are neighbours in memory, whatever their addresses. */
+TEST_F(border, is_found_between_ranges)
+{
+	struct vmemexp_range ranges[] = {
+		{ to_u64(self->other - 2 * PAGE), 2 * PAGE }, { to_u64(self->other), PAGE },
+	};
+	struct vmemexp_range back[] = { ranges[1], ranges[0] };
+	struct vmemexp_export cmd = list_args(ranges, 2, O_RDWR);
+
+	test_err_list_cmd(EINVAL, VMEMEXP_REASON_MIXED, 1, to_u64(self->other), &cmd);
+	cmd = list_args(back, 2, O_RDWR);
+	test_err_list_cmd(EINVAL, VMEMEXP_REASON_MIXED, 1, ranges[0].vaddr, &cmd);
 }
 
 /* ---- drivers that do not give what the mapping promises ---- */

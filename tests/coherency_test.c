@@ -766,7 +766,7 @@ TEST_F(reach, of_a_device_decides_and_nothing_is_said)
 				       (info.base + info.size - 1) >> bits == 0;
 
 			/* Reserved or not, RAM may bounce. */
-			if (info.flags & CARVEOUT_INFO_RAM)
+			if (info.flags & (CARVEOUT_INFO_RAM | CARVEOUT_INFO_MIXED))
 				continue;
 			/* The emulated device has no more address lines. */
 			if (coherency_mode() == MODE_NARROW && bits != FEW_BITS)

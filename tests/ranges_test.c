@@ -738,6 +738,106 @@ TEST_F(frames, count_by_their_ranges_against_the_limit)
 	       list_args(self->list, self->nr, O_RDWR));
 }
 
+/* --- the same page frames again and again: more than there are --- */
+
+#define AGAIN		(16UL << 20)
+
+FIXTURE(again)
+{
+	int fd;
+	struct test_state before;
+	struct carveout_info region;
+	int file;
+	unsigned char *area;	/* the carve-out, again and again */
+	unsigned int nr;
+	struct vmemexp_range list[VMEMEXP_MAX_RANGES];
+};
+
+FIXTURE_SETUP(again)
+{
+	skip_without_carveout();
+	skip_without_importer();
+	test_setup();
+	ASSERT_TRUE(find_carveout(FRAMES_WITH_PAGES, &self->region));
+	list_carveout(self->region.size);
+	self->file = open_frames(self->region.region);
+	ASSERT_LE(0, self->file);
+	ASSERT_EQ(0, AGAIN % self->region.size);
+	self->area = map(AGAIN, PROT_NONE, ANON, -1);
+	for (size_t at = 0; at < AGAIN; at += self->region.size)
+		ASSERT_NE(MAP_FAILED, mmap(self->area + at, self->region.size, RW,
+					   MAP_SHARED | MAP_FIXED, self->file, 0));
+	/* 32 bits cannot count them all. */
+	self->nr = sizeof(long) == 8 ? VMEMEXP_MAX_RANGES : 32;
+	for (unsigned int i = 0; i < self->nr; i++)
+		self->list[i] = range_of(self->area, AGAIN);
+}
+
+FIXTURE_TEARDOWN(again)
+{
+	munmap(self->area, AGAIN);
+	close(self->file);
+	test_teardown();
+	restore_system();
+}
+
+/* vmap() refuses it, of which the core of dma-buf would make a warning. */
+TEST_F(again, are_not_mapped_by_the_kernel_if_they_are_more_than_ram)
+{
+	uint64_t ram = sysconf(_SC_PHYS_PAGES) * (uint64_t)PAGE;
+	unsigned int few = ram / AGAIN / 2;
+	int session = test_importer_open();
+	struct vmemexp_export cmd;
+
+	if (self->nr * (uint64_t)AGAIN > ram) {
+		cmd = list_args(self->list, self->nr, O_RDWR);
+		test_export_cmd(&cmd);
+		EXPECT_NE(0, cmd.state & VMEMEXP_STATE_NO_VMAP);
+		test_importer_attach(session, cmd.fd, IMPORTER_DEV_COHERENT);
+		EXPECT_EQ(-EINVAL, _test_ioctl(session, IMPORTER_IOC_VMAP, NULL));
+		test_importer_detach(session);
+		close(cmd.fd);
+	} else {
+		EXPECT_EQ(4, sizeof(long));
+	}
+	if (few > self->nr)
+		few = 2;
+	cmd = list_args(self->list, few, O_RDWR);
+	test_export_cmd(&cmd);
+	EXPECT_EQ(0, cmd.state & VMEMEXP_STATE_NO_VMAP);
+	close(cmd.fd);
+	close(session);
+}
+
+/* One mapping may have a page table that is larger than the memory which it shows. */
+TEST_F(again, are_charged_as_the_page_table_of_a_mapping)
+{
+	long before = accounted_pages(), charge;
+	struct vmemexp_export cmd;
+	long table = self->nr * (AGAIN / PAGE) * sizeof(long) / PAGE;
+	struct vmemexp_range once = range_of(self->area, self->region.size);
+
+	cmd = list_args(&once, 1, O_RDWR);
+	test_export_cmd(&cmd);
+	EXPECT_EQ(before, accounted_pages());
+	close(cmd.fd);
+
+	cmd = list_args(self->list, self->nr, O_RDWR);
+	test_export_cmd(&cmd);
+	charge = accounted_pages() - before;
+	EXPECT_LE(table, charge);
+	close(cmd.fd);
+	EXPECT_SOON(before, accounted_pages());
+
+	limit_memlock(charge * PAGE);
+	cmd = list_args(self->list, self->nr, O_RDWR);
+	close(test_export_cmd(&cmd));
+	EXPECT_SOON(before, accounted_pages());
+	limit_memlock((charge - 1) * PAGE);
+	refuse(ENOMEM, VMEMEXP_REASON_LIMIT, 0, self->list[0].vaddr,
+	       list_args(self->list, self->nr, O_RDWR));
+}
+
 /* --- when the driver takes frames away --- */
 
 #define test_gone(dmabuf) \

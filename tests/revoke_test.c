@@ -11,6 +11,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "lib/vmemexp_frames.h"
 
@@ -818,8 +819,10 @@ TEST_F(names, are_not_looked_at_if_there_is_no_room)
 TEST_F(names, that_cannot_be_written_are_efault_and_it_is_revoked)
 {
 	char *page = guard_start(PAGE);
+	/* The upper half of an address is no less a part of it where none needs one. */
 	const uint64_t addresses[] = {
-		0, 1, ~0ULL, 1ULL << 63, to_u64(page) - 1, to_u64(page) + PAGE - 3,
+		0, 1, ~0ULL, 1ULL << 63, to_u64(self->all) ^ 1ULL << 32, to_u64(page) - 1,
+		to_u64(page) + PAGE - 3,
 	};
 
 	page[PAGE - 3] = 'x';
@@ -838,7 +841,7 @@ TEST_F(names, that_cannot_be_written_are_efault_and_it_is_revoked)
 		struct vmemexp_revoke cmd = self->cmd;
 
 		cmd.names = addresses[i];
-		EXPECT_EQ(i < 5 ? -EFAULT : 0, _test_ioctl(self->fd, VMEMEXP_IOC_REVOKE, &cmd));
+		EXPECT_EQ(i < 6 ? -EFAULT : 0, _test_ioctl(self->fd, VMEMEXP_IOC_REVOKE, &cmd));
 	}
 	EXPECT_EQ('\0', page[PAGE - 3]);
 	guard_free(page, PAGE);
@@ -1236,6 +1239,104 @@ TEST_F(race, is_won_by_the_revoke)
 		EXPECT_EQ(0, test_query(dmabuf).mappings);
 		close(dmabuf);
 	}
+}
+
+/* ---- while an address space ends ---- */
+
+/* More than a workqueue serves at a time. */
+#define MANY_BUFFERS	1500
+
+/*
+ * Exports so many buffers, which stay open in the parent, and ends. The end waits where the
+ * address space is torn down, as it would for long if that was large.
+ */
+static void __attribute__((noreturn)) export_many_and_end(int fd, int session)
+{
+	unsigned char *page = mmap(NULL, PAGE, RW, ANON, -1, 0);
+
+	CHECK(page != MAP_FAILED);
+	for (int i = 0; i < MANY_BUFFERS; i++) {
+		struct vmemexp_export cmd = export_args(page, PAGE, O_RDWR);
+
+		CHECK(!_test_ioctl(fd, VMEMEXP_IOC_EXPORT, &cmd));
+	}
+	CHECK(!_test_ioctl(session, IMPORTER_IOC_HOLD_MM, NULL));
+	_exit(0);
+}
+
+/* Returns how many there were. */
+static int close_dmabufs(void)
+{
+	int nr = 0;
+
+	for (int fd = 3; fd < 2 * MANY_BUFFERS; fd++) {
+		char path[32], name[32] = "";
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		if (readlink(path, name, sizeof(name) - 1) > 0 && strstr(name, "dmabuf"))
+			nr += !close(fd);
+	}
+	return nr;
+}
+
+FIXTURE(ending)
+{
+	int fd;
+	struct test_state before;
+	int session;
+	pid_t child;
+};
+
+FIXTURE_SETUP(ending)
+{
+	struct rlimit files = { 2 * MANY_BUFFERS, 2 * MANY_BUFFERS };
+
+	skip_without_importer();
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &files));
+	test_setup();
+	self->session = test_importer_open();
+	self->child = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+	ASSERT_LE(0, self->child);
+	if (!self->child)
+		export_many_and_end(self->fd, self->session);
+	/* It has come to its end, and stays there. */
+	ASSERT_EQ(0, _test_ioctl(self->session, IMPORTER_IOC_AWAIT_END, NULL));
+}
+
+FIXTURE_TEARDOWN(ending)
+{
+	int status;
+
+	ASSERT_EQ(0, _test_ioctl(self->session, IMPORTER_IOC_LET_END, NULL));
+	ASSERT_EQ(self->child, waitpid(self->child, &status, 0));
+	EXPECT_EQ(0, status);
+	close(self->session);
+	close_dmabufs();
+	test_teardown();
+}
+
+TEST_F(ending, of_an_exporter_with_many_buffers_keeps_no_other_waiting)
+{
+	int session = test_importer_open();
+	unsigned char *own = map_anon(SMALL);
+	int dmabuf = test_export(own, SMALL, O_RDWR);
+	long pins = pinned_pages();
+
+	test_importer_attach(session, dmabuf, IMPORTER_DEV_COHERENT);
+	test_importer_map(session, IMPORTER_BIDIRECTIONAL);
+	EXPECT_EQ(1, test_revoke(dmabuf).mappings);
+	EXPECT_EQ(pins, pinned_pages());
+	test_importer_unmap(session);
+	EXPECT_SOON(pins - (long)(SMALL / PAGE), pinned_pages());
+	close(session);
+	close(dmabuf);
+	munmap(own, SMALL);
+}
+
+/* Nor who has got one of the buffers. */
+TEST_F(ending, of_the_exporter_keeps_no_close_waiting)
+{
+	EXPECT_EQ(MANY_BUFFERS, close_dmabufs());
 }
 
 /* ---- at the same time as its end, or as another revoke ---- */

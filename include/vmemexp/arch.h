@@ -102,6 +102,16 @@ static inline void vmemexp_set_pte(struct vm_area_struct *vma, unsigned long add
 #endif
 
 /*
+ * The page frames from @pfn on whose struct pages certainly follow one another. Without
+ * VMEMMAP, each section has an array of its own.
+ */
+#if defined(CONFIG_SPARSEMEM) && !defined(CONFIG_SPARSEMEM_VMEMMAP)
+#define VMEMEXP_PAGE_ROOM(pfn)		(PAGES_PER_SECTION - (pfn) % PAGES_PER_SECTION)
+#else
+#define VMEMEXP_PAGE_ROOM(pfn)		ULONG_MAX
+#endif
+
+/*
  * How the kernel maps uncached memory. On arm and arm64, user space's uncached memory
  * is device memory, where the unaligned accesses of an importer's memcpy() fault.
  * Write-combined is uncached as well, and normal memory.

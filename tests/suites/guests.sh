@@ -81,14 +81,15 @@ guest_row()
 		;;
 	armhf | arm64)
 		# The overlay reserves the first three carve-outs, the third as
-		# System RAM. The last begins where the kernel's RAM ends by
-		# mem=, so there is no struct page for it.
+		# System RAM, and what is behind it: the last is both. The fourth
+		# begins where the kernel's RAM ends by mem=, so there is no struct
+		# page for it.
 		guest+=(--noncoherent --overlay tests/modules/carveout/reserved-memory.dts)
 		ranges=0x60000000:16M,0x62000000:1M,0x64000000:4M
 		# RAM from 1 to 5.5 GiB, some of it out of reach for a device with
 		# 32 address bits; on arm, nothing that a program gets is within.
 		guest+=(--memory 5120
-			--append "mem=4608M vmemexp_carveout.ranges=$ranges,0x160000000:16M")
+			--append "mem=4608M vmemexp_carveout.ranges=$ranges,0x160000000:16M,0x64000000:5M")
 		[[ $1 == arm64 ]] || guest+=(--overlay tests/vm/high-memory.dts)
 		;;
 	esac

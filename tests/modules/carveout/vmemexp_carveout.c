@@ -83,6 +83,7 @@ struct carveout_region {
 	size_t size;
 	bool has_pages;			/* struct page for every page frame */
 	bool is_ram;			/* System RAM for the kernel */
+	bool is_mixed;			/* a part of it is */
 	struct mutex lock;		/* protects all that follows */
 	unsigned int nr_users;
 	u32 cache;			/* CARVEOUT_*, of the users */
@@ -475,6 +476,8 @@ static int carveout_info(void __user *argp)
 		info.flags |= CARVEOUT_INFO_PAGES;
 	if (region->is_ram)
 		info.flags |= CARVEOUT_INFO_RAM;
+	if (region->is_mixed)
+		info.flags |= CARVEOUT_INFO_MIXED;
 	info.base = region->base;
 	info.size = region->size;
 	return copy_to_user(argp, &info, sizeof(info)) ? -EFAULT : 0;
@@ -622,22 +625,28 @@ static struct miscdevice carveout_misc = {
 static int carveout_init_region(struct carveout_region *region, u64 base,
 				u64 size)
 {
-	unsigned long pfn, end = PHYS_PFN(base + size - 1) + 1;
-	bool all_reserved = true;
+	unsigned long pfn, end = PHYS_PFN(base + size - 1) + 1, nr_ram = 0;
+	bool all_reserved = true, any_ram;
 
 	mutex_init(&region->lock);
 	region->base = base;
 	region->size = size;
-	region->is_ram = region_intersects(base, size, IORESOURCE_SYSTEM_RAM,
-					   IORES_DESC_NONE) != REGION_DISJOINT;
+	any_ram = region_intersects(base, size, IORESOURCE_SYSTEM_RAM,
+				    IORES_DESC_NONE) != REGION_DISJOINT;
 	region->has_pages = true;
 	for (pfn = PHYS_PFN(base); pfn < end; pfn++) {
+		/* Of RAM with a hole behind it, it would say that all is RAM. */
+		nr_ram += any_ram && region_intersects(PFN_PHYS(pfn), PAGE_SIZE,
+						       IORESOURCE_SYSTEM_RAM,
+						       IORES_DESC_NONE) != REGION_DISJOINT;
 		if (!pfn_valid(pfn))
 			region->has_pages = false;
 		else if (!PageReserved(pfn_to_page(pfn)))
 			all_reserved = false;
 	}
-	if (region->is_ram && !(region->has_pages && all_reserved))
+	region->is_ram = nr_ram == size >> PAGE_SHIFT;
+	region->is_mixed = nr_ram && !region->is_ram;
+	if ((nr_ram && !all_reserved) || (region->is_ram && !region->has_pages))
 		return -EBUSY;
 	return 0;
 }

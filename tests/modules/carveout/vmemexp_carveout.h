@@ -106,6 +106,8 @@ struct carveout_info {
 #define CARVEOUT_INFO_PAGES	0x1
 /* It lies in what the kernel calls System RAM. */
 #define CARVEOUT_INFO_RAM	0x2
+/* A part of it does. */
+#define CARVEOUT_INFO_MIXED	0x4
 
 /**
  * struct carveout_transfer - argument of CARVEOUT_IOC_READ and _WRITE

@@ -29,6 +29,7 @@
  * plays the device goes past its caches there, as the device would.
  */
 
+#include <linux/completion.h>
 #include <linux/device.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-direct.h>
@@ -41,10 +42,12 @@
 #include <linux/list.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
+#include <linux/mmu_notifier.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/platform_device.h>
 #include <linux/scatterlist.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
@@ -306,6 +309,12 @@ struct importer_session {
 	bool lets_go;			/* when it is told */
 	struct work_struct let_go;
 	struct iosys_map map;		/* not set if not vmapped */
+#ifdef CONFIG_MMU_NOTIFIER
+	struct mmu_interval_notifier notifier;
+#endif
+	struct mm_struct *mm;		/* NULL if none is watched; not under lock */
+	struct completion ending;	/* it has come to its end */
+	struct completion may_end;	/* and may go on */
 };
 
 /* --- memory by physical address --- */
@@ -1418,6 +1427,66 @@ static int importer_dir_step(struct importer_session *s, void __user *argp,
 	return ret;
 }
 
+/* --- an address space that takes long to end --- */
+
+#ifdef CONFIG_MMU_NOTIFIER
+static bool importer_invalidate(struct mmu_interval_notifier *notifier,
+				const struct mmu_notifier_range *range, unsigned long seq)
+{
+	struct importer_session *s = container_of(notifier, struct importer_session, notifier);
+
+	mmu_interval_set_seq(notifier, seq);
+	if (range->event == MMU_NOTIFY_UNMAP && !range->start && range->end == ULONG_MAX) {
+		complete_all(&s->ending);
+		wait_for_completion(&s->may_end);
+	}
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops importer_notifier_ops = {
+	.invalidate = importer_invalidate,
+};
+
+/* Not under the session's lock, which importer_mmap() takes inside of the mmap_lock. */
+static int importer_hold_mm(struct importer_session *s)
+{
+	int ret;
+
+	if (cmpxchg(&s->mm, NULL, current->mm))
+		return -EBUSY;
+	ret = mmu_interval_notifier_insert(&s->notifier, current->mm, 0, ULONG_MAX,
+					   &importer_notifier_ops);
+	if (ret)
+		s->mm = NULL;
+	else
+		mmgrab(s->mm);
+	return ret;
+}
+
+static void importer_drop_mm(struct importer_session *s)
+{
+	if (!s->mm)
+		return;
+	mmu_interval_notifier_remove(&s->notifier);
+	mmdrop(s->mm);
+}
+#else
+static int importer_hold_mm(struct importer_session *s)
+{
+	return -EOPNOTSUPP;
+}
+
+static void importer_drop_mm(struct importer_session *s)
+{
+}
+#endif
+
+/* Not under the lock: another process has to make it happen. */
+static int importer_await_end(struct importer_session *s)
+{
+	return wait_for_completion_interruptible(&s->ending) ? -EINTR : 0;
+}
+
 static long importer_ioctl(struct file *file, unsigned int cmd,
 			   unsigned long arg)
 {
@@ -1455,6 +1524,13 @@ static long importer_ioctl(struct file *file, unsigned int cmd,
 		return importer_cache(s, argp);
 	case IMPORTER_IOC_EDIT:
 		return importer_edit(s, argp);
+	case IMPORTER_IOC_HOLD_MM:
+		return importer_hold_mm(s);
+	case IMPORTER_IOC_AWAIT_END:
+		return importer_await_end(s);
+	case IMPORTER_IOC_LET_END:
+		complete_all(&s->may_end);
+		return 0;
 	default:
 		return -ENOTTY;
 	}
@@ -1489,6 +1565,8 @@ static int importer_open(struct inode *inode, struct file *file)
 		return -ENOMEM;
 	mutex_init(&s->lock);
 	INIT_WORK(&s->let_go, importer_let_go);
+	init_completion(&s->ending);
+	init_completion(&s->may_end);
 	file->private_data = s;
 	return nonseekable_open(inode, file);
 }
@@ -1503,6 +1581,8 @@ static int importer_release(struct inode *inode, struct file *file)
 	importer_detach(s);
 	/* Nobody can tell any more. */
 	cancel_work_sync(&s->let_go);
+	complete_all(&s->may_end);
+	importer_drop_mm(s);
 	kfree(s);
 	return 0;
 }
