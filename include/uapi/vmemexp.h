@@ -62,8 +62,8 @@
  * which is what the administrator promises by listing them in the module
  * parameter ``carveouts=``; the driver that mapped them is held by its file until
  * the dma-buf is gone or revoked. They do not count against %RLIMIT_MEMLOCK; what
- * the kernel needs to describe them does, in whole pages, where they are many or
- * scattered. When the driver takes away what the exporter has still mapped, and has
+ * the kernel needs to describe them does, in whole pages, where they are many,
+ * scattered, or in the dma-buf more than once. When the driver takes away what the exporter has still mapped, and has
  * never unmapped or moved since, the dma-buf is revoked.
  *
  * A range that is a mapping of a dma-buf (%VMEMEXP_MEMORY_DMABUF) gives a further
@@ -136,9 +136,11 @@
  * ALIGNMENT:      EINVAL, not page aligned; the end that is not.
  * LIMIT:          ENOMEM, would exceed RLIMIT_MEMLOCK; vaddr.
  * NOT_MAPPED:     EFAULT, nothing is mapped there; the first such page.
- * NOT_READABLE:   EFAULT, mapped without PROT_READ; the first such page.
- * NOT_WRITABLE:   EACCES, O_RDWR of a read-only mapping, or of a page that its
- *                 driver mapped read-only; the first such page.
+ * NOT_READABLE:   EFAULT, mapped without PROT_READ, or with a protection key that
+ *                 keeps the thread from reading; the first such page.
+ * NOT_WRITABLE:   EACCES, O_RDWR of a read-only mapping, of a page that its driver
+ *                 mapped read-only, or of one with a protection key that keeps the
+ *                 thread from writing; the first such page.
  * KIND:           EPERM, a kind of memory that may not be exported, or not for
  *                 writing; the first such page.
  * PFNMAP:         EPERM, a page frame outside of System RAM that is in no
@@ -230,7 +232,8 @@
  *           is mapped.
  * NO_VMAP:  the dma-buf has no kernel mapping (vmap): it is read-only, page frames
  *           that are not listed in carveouts=, scattered memory without struct
- *           page, or too large for a 32-bit kernel. It can be mapped for devices
+ *           page, too large for a 32-bit kernel, or of more pages than there are in
+ *           RAM, with page frames that repeat. It can be mapped for devices
  *           only by callers with CAP_SYS_RAWIO (EPERM to others), unless the
  *           administrator sets the module parameter map_without_vmap=1: some
  *           drivers crash the kernel when they meet such a buffer.
