@@ -631,6 +631,28 @@ TEST_F(pfnmap, holds_the_file_of_its_mapping)
 	EXPECT_EQ(users - 1, read_number(STAND_IN_USERS));
 }
 
+/* The right to a mapping may be the thread's, and not the mapping's. */
+TEST_F(pfnmap, with_a_protection_key_is_exported_as_the_thread_may_access_it)
+{
+	int key = pkey_alloc(0, 0);
+
+	if (key < 0)
+		SKIP(return, "the CPU has no protection keys");
+	ASSERT_EQ(0, pkey_mprotect(self->addr, SIZE, RW, key));
+	close(test_export(self->addr, SIZE, O_RDWR));
+
+	ASSERT_EQ(0, pkey_set(key, PKEY_DISABLE_WRITE));
+	test_err_export(EACCES, VMEMEXP_REASON_NOT_WRITABLE, self->addr, self->addr, SIZE,
+			O_RDWR);
+	close(test_export(self->addr, SIZE, O_RDONLY));
+
+	ASSERT_EQ(0, pkey_set(key, PKEY_DISABLE_ACCESS));
+	test_err_export(EFAULT, VMEMEXP_REASON_NOT_READABLE, self->addr, self->addr, SIZE,
+			O_RDONLY);
+	ASSERT_EQ(0, pkey_set(key, 0));
+	ASSERT_EQ(0, pkey_free(key));
+}
+
 /* ---- one mapping of what is System RAM and of what lies behind it ---- */
 
 FIXTURE(border)

@@ -232,10 +232,10 @@ machine_row()
 	amd64/pc)
 		qemu=qemu-system-x86_64
 		qemu_machine=pc
-		cpu=Haswell-noTSX,-pcid,-x2apic,-tsc-deadline,-invpcid,-fma
+		cpu=Haswell-noTSX,-pcid,-x2apic,-tsc-deadline,-invpcid,-fma,+pku
 		# QEMU counts each turn of a string instruction, which should not move
-		# less than the CPU can.
-		icount_cpu=,-erms
+		# less than the CPU can. Few CPUs have protection keys.
+		icount_cpu=,-erms,-pku
 		bus_options='VIRTIO_PCI SERIAL_8250_CONSOLE'
 		console=ttyS0
 		device_tree=
