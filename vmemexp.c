@@ -141,8 +141,8 @@
 
 /*
  * A page that GUP must migrate first may be in use for a moment. An export tries again
- * VMEMEXP_PIN_TRIES times, with pauses of up to VMEMEXP_PIN_PAUSE: for a second, or
- * longer on a busy machine. It waits no longer than VMEMEXP_TURN_TIMEOUT, in all, for
+ * VMEMEXP_PIN_TRIES times, with pauses of up to VMEMEXP_PIN_PAUSE: for a second, twice if
+ * it has to find the page among others, or longer on a busy machine. It waits no longer than VMEMEXP_TURN_TIMEOUT, in all, for
  * other exports that try again as well.
  */
 #define VMEMEXP_PIN_TRIES	20
@@ -180,8 +180,8 @@ DEFINE_STATIC_SRCU(vmemexp_faults);
 
 /*
  * vmemexp_wq runs vmemexp_buf.work, and vmemexp_free_wq runs vmemexp_user.free_work.
- * The latter can take long, and so can one of the former for each user: a user's processes
- * can delay them by what they do to their address spaces.
+ * The latter can take long: a user's processes can delay it by what they do to their
+ * address spaces. So nothing that revokes waits for an address space.
  */
 static struct workqueue_struct *vmemexp_wq;
 static struct workqueue_struct *vmemexp_free_wq;
@@ -390,7 +390,7 @@ static int vmemexp_walk_ram(struct resource *res, void *data)
 		ram->next = res->start;
 		return 1;
 	}
-	ram->end = res->end + 1;
+	ram->end = (u64)res->end + 1;
 	return 0;
 }
 
@@ -746,17 +746,26 @@ MODULE_PARM_DESC(max_buffers,
 static LIST_HEAD(vmemexp_users);
 static DEFINE_SPINLOCK(vmemexp_users_lock);
 
-static void vmemexp_put_user(struct vmemexp_user *user)
+/* Count down what keeps the entry. */
+static void vmemexp_put_user_counts(struct vmemexp_user *user, unsigned int buffers,
+				    unsigned int orphans)
 {
 	bool last;
 
 	spin_lock(&vmemexp_users_lock);
-	last = !--user->buffers;
+	user->buffers -= buffers;
+	user->orphans -= orphans;
+	last = !user->buffers && !user->orphans;
 	if (last)
 		list_del(&user->node);
 	spin_unlock(&vmemexp_users_lock);
 	if (last)
 		vmemexp_free_user(user);
+}
+
+static void vmemexp_put_user(struct vmemexp_user *user)
+{
+	vmemexp_put_user_counts(user, 1, 0);
 }
 
 static int vmemexp_charge(struct vmemexp_buf *buf, unsigned long pages)
@@ -842,10 +851,14 @@ static int vmemexp_check_access(struct vm_area_struct *vma, bool write, unsigned
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_READABLE, addr, -EFAULT);
 	if (write && !(vma->vm_flags & VM_WRITE))
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_WRITABLE, addr, -EACCES);
-	/* The thread may have no right by a protection key. GUP looks as well, for pages. */
-	if (!arch_vma_access_permitted(vma, false, false, false))
+	/*
+	 * The thread may have no right by a protection key. GUP looks as well, and modules
+	 * cannot everywhere.
+	 */
+	if (VMEMEXP_PROT_CACHE_MASK && !arch_vma_access_permitted(vma, false, false, false))
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_READABLE, addr, -EFAULT);
-	if (write && !arch_vma_access_permitted(vma, true, false, false))
+	if (VMEMEXP_PROT_CACHE_MASK && write &&
+	    !arch_vma_access_permitted(vma, true, false, false))
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_WRITABLE, addr, -EACCES);
 	return 0;
 }
@@ -2360,27 +2373,88 @@ static void vmemexp_free(struct vmemexp_buf *buf)
 	vmemexp_free_buf(buf);
 }
 
+/* Return the oldest buffer in the list whose serial number is @serial or more, or NULL. */
+static struct vmemexp_buf *vmemexp_find_buf_from(u64 serial)
+{
+	struct rb_node *node = vmemexp_buffers.rb_node;
+	struct vmemexp_buf *buf, *found = NULL;
+
+	lockdep_assert_held(&vmemexp_buffers_lock);
+
+	while (node) {
+		buf = rb_entry(node, struct vmemexp_buf, node);
+		if (buf->serial >= serial) {
+			found = buf;
+			node = node->rb_left;
+		} else {
+			node = node->rb_right;
+		}
+	}
+	return found;
+}
+
+/*
+ * Have the buffers of @user leave address spaces that have ended, or still end: for these it
+ * waits. Without the lock a buffer may be released, and is not freed: see vmemexp_free_work().
+ */
+static void vmemexp_leave_ended_mms(struct vmemexp_user *user)
+{
+	struct vmemexp_buf *buf;
+	u64 serial = 0;
+	bool leaves;
+
+	do {
+		mutex_lock(&vmemexp_buffers_lock);
+		buf = vmemexp_find_buf_from(serial);
+		leaves = buf && buf->user == user && READ_ONCE(buf->orphaned);
+		if (buf)
+			serial = buf->serial + 1;
+		mutex_unlock(&vmemexp_buffers_lock);
+		if (leaves)
+			vmemexp_leave_mm(buf);
+		cond_resched();
+	} while (buf);
+}
+
 /*
  * Free one buffer, then let other users have their turn: what a process does to its own
- * mm, perhaps without end, must keep no other user waiting.
+ * mm, perhaps without end, must keep no other user waiting. When there is none to be freed,
+ * leave address spaces that have ended.
  */
 static void vmemexp_free_work(struct work_struct *work)
 {
 	struct vmemexp_user *user = container_of(work, struct vmemexp_user, free_work);
 	struct vmemexp_buf *buf;
+	unsigned int orphans;
 
 	spin_lock(&vmemexp_users_lock);
-	buf = list_first_entry(&user->dying, struct vmemexp_buf, free_node);
-	list_del(&buf->free_node);
-	/*
-	 * vmemexp_destroy_later() adds and queues under this lock, too: so each run
-	 * finds a buffer.
-	 */
-	if (!list_empty(&user->dying))
-		queue_work(vmemexp_free_wq, work);
+	buf = list_first_entry_or_null(&user->dying, struct vmemexp_buf, free_node);
+	orphans = user->orphans;
+	if (buf) {
+		list_del(&buf->free_node);
+		/*
+		 * Whoever adds to either queues under this lock, too: so each run finds
+		 * something.
+		 */
+		if (!list_empty(&user->dying) || orphans)
+			queue_work(vmemexp_free_wq, work);
+	}
 	spin_unlock(&vmemexp_users_lock);
-	/* The last buffer frees @user. */
-	vmemexp_free(buf);
+	/* The last of either frees @user. */
+	if (buf) {
+		vmemexp_free(buf);
+	} else {
+		vmemexp_leave_ended_mms(user);
+		vmemexp_put_user_counts(user, 0, orphans);
+	}
+}
+
+static void vmemexp_leave_mm_later(struct vmemexp_user *user)
+{
+	spin_lock(&vmemexp_users_lock);
+	user->orphans++;
+	queue_work(vmemexp_free_wq, &user->free_work);
+	spin_unlock(&vmemexp_users_lock);
 }
 
 static struct vmemexp_user *vmemexp_find_user(const struct user_struct *user)
@@ -2416,7 +2490,9 @@ again:
 	}
 	full = user->buffers >= READ_ONCE(vmemexp_max_buffers) && !unlimited;
 	dying = !list_empty(&user->dying) || work_busy(&user->free_work);
-	if (!full && !user->buffers++)
+	if (!full)
+		user->buffers++;
+	if (!full && user == new)
 		list_add(&user->node, &vmemexp_users);
 	spin_unlock(&vmemexp_users_lock);
 
@@ -2674,9 +2750,10 @@ static bool vmemexp_has_kernel_addr(const struct vmemexp_buf *buf)
 
 /*
  * Return true if the kernel can map the buffer. If not, the dma-buf has the table of
- * operations without vmap, since the core warns about a vmap that fails.
+ * operations without vmap, since the core warns about a vmap that fails. The answer is kept
+ * in vmemexp_buf.has_vmap: there may be more RAM later, or less.
  */
-static bool vmemexp_has_vmap(const struct vmemexp_buf *buf)
+static bool vmemexp_can_vmap(const struct vmemexp_buf *buf)
 {
 	/* A kernel mapping would be writable. */
 	if (!buf->writable)
@@ -2730,7 +2807,7 @@ static int vmemexp_alloc_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
  */
 static bool vmemexp_is_expected(const struct vmemexp_buf *buf)
 {
-	return (vmemexp_has_vmap(buf) || READ_ONCE(vmemexp_map_without_vmap)) &&
+	return (buf->has_vmap || READ_ONCE(vmemexp_map_without_vmap)) &&
 	       (buf->has_pages || READ_ONCE(vmemexp_map_without_pages));
 }
 
@@ -3994,49 +4071,30 @@ static bool vmemexp_put_unused_memory(struct vmemexp_buf *buf)
 	return true;
 }
 
-/*
- * Leave an address space that has ended, or still ends: then this waits. So only one buffer
- * of each user does that at a time, or one process with many of them would occupy all that
- * vmemexp_wq runs at once. Return false if this has to be tried again.
- */
-static bool vmemexp_try_leave_mm(struct vmemexp_buf *buf)
-{
-	if (!READ_ONCE(buf->mm))
-		return true;
-	if (test_and_set_bit_lock(0, &buf->user->leaving))
-		return false;
-	vmemexp_leave_mm(buf);
-	clear_bit_unlock(0, &buf->user->leaving);
-	return true;
-}
-
-/*
- * Do what cannot be done where it becomes due: in the notifier, and under locks. What may
- * wait comes last, and holds no reference for which a release would wait. It needs none:
- * the buffer is not freed before its work has ended.
- */
+/* Do what cannot be done where it becomes due: in the notifier, and under locks. */
 static void vmemexp_work(struct work_struct *work)
 {
 	struct vmemexp_buf *buf = container_of(to_delayed_work(work), struct vmemexp_buf, work);
-	bool exported, done = true;
+	bool exported;
+
+	/* This may wait for long, and nothing waits for it. */
+	if (READ_ONCE(buf->orphaned) && READ_ONCE(buf->mm))
+		vmemexp_leave_mm_later(buf->user);
 
 	mutex_lock(&buf->lock);
 	exported = buf->dmabuf && refcount_inc_not_zero(&buf->refs);
 	mutex_unlock(&buf->lock);
 	/*
 	 * If there is no dma-buf yet, the export sees the flags itself. If there is
-	 * none any more, there is nothing to revoke.
+	 * none any more, nothing is to be done.
 	 */
-	if (exported) {
-		if (vmemexp_is_gone(buf))
-			vmemexp_revoke_buf(buf, false);
-		done = vmemexp_put_unused_memory(buf);
-		vmemexp_put_buf(buf);
-	}
-	if (READ_ONCE(buf->orphaned) && !vmemexp_try_leave_mm(buf))
-		done = false;
-	if (!done)
+	if (!exported)
+		return;
+	if (vmemexp_is_gone(buf))
+		vmemexp_revoke_buf(buf, false);
+	if (!vmemexp_put_unused_memory(buf))
 		queue_delayed_work(vmemexp_wq, &buf->work, VMEMEXP_FENCE_INTERVAL);
+	vmemexp_put_buf(buf);
 }
 
 /* --- the state of a buffer, as ioctls report it --- */
@@ -4048,7 +4106,7 @@ static u32 vmemexp_state(const struct vmemexp_buf *buf)
 
 	if (READ_ONCE(buf->stale))
 		state |= VMEMEXP_STATE_STALE;
-	if (!vmemexp_has_vmap(buf))
+	if (!buf->has_vmap)
 		state |= VMEMEXP_STATE_NO_VMAP;
 	if (!buf->has_pages)
 		state |= VMEMEXP_STATE_NO_PAGES;
@@ -4394,7 +4452,8 @@ static struct dma_buf *vmemexp_create_dmabuf(const struct vmemexp_request *reque
 		return ERR_CAST(buf);
 
 	/* The core warns about a vmap that fails, so leave it out where it would. */
-	info.ops = vmemexp_has_vmap(buf) ? &vmemexp_dma_buf_ops : &vmemexp_no_vmap_dma_buf_ops;
+	buf->has_vmap = vmemexp_can_vmap(buf);
+	info.ops = buf->has_vmap ? &vmemexp_dma_buf_ops : &vmemexp_no_vmap_dma_buf_ops;
 	info.size = vmemexp_size(buf);
 	info.flags = request->fd_flags & O_ACCMODE;
 	info.priv = buf;
@@ -4855,20 +4914,10 @@ static const char *vmemexp_state_name(u32 state)
  */
 static struct vmemexp_buf *vmemexp_get_buf_from(u64 serial, u64 last)
 {
-	struct vmemexp_buf *buf, *found = NULL;
-	struct rb_node *node;
+	struct vmemexp_buf *found;
 
 	mutex_lock(&vmemexp_buffers_lock);
-	node = vmemexp_buffers.rb_node;
-	while (node) {
-		buf = rb_entry(node, struct vmemexp_buf, node);
-		if (buf->serial >= serial) {
-			found = buf;
-			node = node->rb_left;
-		} else {
-			node = node->rb_right;
-		}
-	}
+	found = vmemexp_find_buf_from(serial);
 	if (found && found->serial > last)
 		found = NULL;
 	if (found)

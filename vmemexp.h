@@ -60,13 +60,13 @@ struct vmemexp_segment {
  * @node: entry in vmemexp_users
  * @user: the user that pays for pinned pages, held; one for all namespaces
  * @cred: holds @user on kernels that let modules hold nothing smaller
- * @buffers: number of buffers; the last one frees the entry
+ * @buffers: number of buffers; the entry is freed when there are none, and no @orphans
  * @dying: buffers that have been released and not yet freed
- * @free_work: frees the buffers in @dying, one after the other
- * @leaving: bit 0 is set while the work of one of the buffers leaves its mm
+ * @orphans: how often a buffer has asked to leave an mm that ends, and was not served yet
+ * @free_work: frees the buffers in @dying, one after the other, and serves @orphans. So no
+ *	buffer ends while it does that.
  *
- * Protected by vmemexp_users_lock, but for @user and @cred, which are constant, and
- * @leaving, of which the bit is a lock.
+ * Protected by vmemexp_users_lock, but for @user and @cred, which are constant.
  */
 struct vmemexp_user {
 	struct list_head node;
@@ -74,8 +74,8 @@ struct vmemexp_user {
 	struct cred *cred;
 	unsigned int buffers;
 	struct list_head dying;
+	unsigned int orphans;
 	struct work_struct free_work;
-	unsigned long leaving;
 };
 
 /**
@@ -122,6 +122,7 @@ struct vmemexp_source {
  * @unlisted: some page frame is in no carve-out that the administrator listed
  * @is_ram: all of the memory is System RAM, which the kernel can reach; else none is
  * @has_pages: every page frame has a struct page; always so if @is_ram
+ * @has_vmap: the dma-buf has the operations vmap and vunmap
  * @memory: VMEMEXP_MEMORY_* bits of the pages
  * @prot_cache: the bits of the source's page protection that say how it is
  *	cached (vmemexp_prot_cache())
@@ -196,6 +197,7 @@ struct vmemexp_buf {
 	bool unlisted;
 	bool is_ram;
 	bool has_pages;
+	bool has_vmap;
 	u32 memory;
 	u64 prot_cache;
 	struct file *file;

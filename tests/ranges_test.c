@@ -785,11 +785,16 @@ FIXTURE_TEARDOWN(again)
 TEST_F(again, are_not_mapped_by_the_kernel_if_they_are_more_than_ram)
 {
 	uint64_t ram = sysconf(_SC_PHYS_PAGES) * (uint64_t)PAGE;
+	bool more = self->nr * (uint64_t)AGAIN > ram;
 	unsigned int few = ram / AGAIN / 2;
 	int session = test_importer_open();
 	struct vmemexp_export cmd;
 
-	if (self->nr * (uint64_t)AGAIN > ram) {
+	if (sizeof(long) == 8)
+		ASSERT_TRUE(more) {
+			TH_LOG("the machine has too much memory for this test");
+		}
+	if (more) {
 		cmd = list_args(self->list, self->nr, O_RDWR);
 		test_export_cmd(&cmd);
 		EXPECT_NE(0, cmd.state & VMEMEXP_STATE_NO_VMAP);
@@ -797,10 +802,9 @@ TEST_F(again, are_not_mapped_by_the_kernel_if_they_are_more_than_ram)
 		EXPECT_EQ(-EINVAL, _test_ioctl(session, IMPORTER_IOC_VMAP, NULL));
 		test_importer_detach(session);
 		close(cmd.fd);
-	} else {
-		EXPECT_EQ(4, sizeof(long));
 	}
-	if (few > self->nr)
+	/* A 32-bit kernel maps no more than a part of its few addresses. */
+	if (sizeof(long) == 4)
 		few = 2;
 	cmd = list_args(self->list, few, O_RDWR);
 	test_export_cmd(&cmd);
