@@ -6,6 +6,7 @@ Import it before gi.repository.Gst: it says where plugins are.
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 import re
 import subprocess
@@ -22,7 +23,8 @@ PLUGIN = "/gstreamer/libgstvmemexp.so"
 USED = ("app coreelements coretracers kms matroska ogg playback rawparse shm theora "
         "typefindfunctions unixfd video4linux2 videoconvert videoconvertscale videorate "
         "videotestsrc vpx waylandsink").split()
-LOG = Path("/tmp/gstreamer.log")
+# A process that another test has started has its own.
+LOG = Path(os.environ.get("GST_DEBUG_FILE", "/tmp/gstreamer.log"))
 # A source whose memory is from malloc(), as a decoder's with a pool of its own.
 OWN_MEMORY = "identity drop-allocation=true"
 # The words of each element that copies a frame.
@@ -42,7 +44,8 @@ def prepare():
         # Elements for devices are in it as well, which differ between programs.
         GST_PLUGIN_SYSTEM_PATH_1_0=str(plugins), GST_REGISTRY=f"/tmp/registry-{Path(sys.argv[0]).name}",
         GST_REGISTRY_FORK="no", GST_DEBUG_NO_COLOR="1", GST_DEBUG_FILE=str(LOG),
-        GST_DEBUG="GST_PERFORMANCE:5,vmemexpupload:4,GST_TRACER:7", XDG_RUNTIME_DIR="/tmp",
+        GST_DEBUG="GST_PERFORMANCE:5,vmemexpupload:4,GST_TRACER:7,wl_dmabuf:1,wldisplay:1",
+        XDG_RUNTIME_DIR="/tmp",
         LIBGL_ALWAYS_SOFTWARE="1", GST_TRACERS="leaks")
 
 
@@ -103,6 +106,18 @@ def visible(data, form, width, height):
             at += stride * count
     assert at == len(data), (at, len(data), form, width, height)
     return b"".join(rows)
+
+
+def buffer_of(data, number=1, prefix=0):
+    """A frame in so many memories, each of which begins so many bytes behind the begin of a page."""
+    params = Gst.AllocationParams()
+    params.align = mmap.PAGESIZE - 1
+    params.prefix = prefix
+    buffer = Gst.Buffer()
+    for _ in range(number):
+        buffer.append_memory(Gst.Allocator.find("SystemMemory").alloc(len(data) // number, params))
+    buffer.fill(0, data)
+    return buffer
 
 
 def exports():
@@ -180,9 +195,13 @@ class Pipeline:
         gc.collect()
         return self
 
+    def said(self):
+        """What GStreamer has logged since it was made."""
+        return told_since(self.log)
+
     def copies(self):
         """How often a frame was copied since it was made, as GStreamer tells."""
-        return sum(bool(COPIES.search(line)) for line in told_since(self.log).splitlines())
+        return sum(bool(COPIES.search(line)) for line in self.said().splitlines())
 
 
 class Pipelines(Example):
