@@ -26,6 +26,7 @@ USED = ("app coreelements coretracers kms matroska ogg playback rawparse shm the
         "videotestsrc vpx waylandsink").split()
 # A process that another test has started has its own.
 LOG = Path(os.environ.get("GST_DEBUG_FILE", "/tmp/gstreamer.log"))
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 # A source whose memory is from malloc(), as a decoder's with a pool of its own.
 OWN_MEMORY = "identity drop-allocation=true"
 # The words of each element that copies a frame.
@@ -70,9 +71,10 @@ def pinned():
 
 
 def resident():
-    """Bytes of this process in memory, without what was freed and malloc() has kept."""
+    """Bytes of memory of this process's own, without what was freed and malloc() has kept."""
     ctypes.CDLL("libc.so.6").malloc_trim(0)
-    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * 4096
+    # Pages of libraries come and go with the page cache.
+    return int(re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii"))[1]) << 10
 
 
 def told_since(at):
@@ -237,6 +239,19 @@ class Pipelines(Example):
                 # That of the listing.
                 pass
         return [name for name in names if "dmabuf" in name or "vmemexp" in name]
+
+    def scatter(self):
+        """Every other page of much memory is what the kernel gives out first from now on."""
+        # A huge page that a frame happened to be in would be one piece.
+        self.addCleanup(HUGE_PAGES.write_text, re.search(r"\[(\w+)\]", HUGE_PAGES.read_text("ascii"))[1],
+                        encoding="ascii")
+        HUGE_PAGES.write_text("madvise", encoding="ascii")
+        # Of memory that is shared, MADV_DONTNEED would give nothing back.
+        pages = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.addCleanup(pages.close)
+        pages.write(b"\1" * len(pages))
+        for at in range(0, len(pages), 2 * mmap.PAGESIZE):
+            pages.madvise(mmap.MADV_DONTNEED, at, mmap.PAGESIZE)
 
     def pipeline(self, text):
         """It is stopped when the test ends."""
