@@ -280,12 +280,16 @@ static void metas_are_handed_on(void)
 	gsize offset[GST_VIDEO_MAX_PLANES] = { 0, 320 * 64 };
 	gint stride[GST_VIDEO_MAX_PLANES] = { 320, 320 };
 	GstBuffer *in = frame_of(mem), *out;
+	GstVideoAlignment alignment;
 	GstVideoCropMeta *crop;
 	GstVideoMeta *meta;
 
 	START(NV12, NULL);
-	gst_buffer_add_video_meta_full(in, GST_VIDEO_FRAME_FLAG_INTERLACED, GST_VIDEO_FORMAT_NV12,
-				       256, 64, 2, offset, stride);
+	meta = gst_buffer_add_video_meta_full(in, GST_VIDEO_FRAME_FLAG_INTERLACED,
+					      GST_VIDEO_FORMAT_NV12, 256, 64, 2, offset, stride);
+	gst_video_alignment_reset(&alignment);
+	alignment.padding_right = 64;
+	EXPECT(gst_video_meta_set_alignment(meta, alignment));
 	crop = gst_buffer_add_video_crop_meta(in);
 	crop->width = 100;
 	GST_BUFFER_FLAG_SET(in, GST_BUFFER_FLAG_MARKER);
@@ -294,6 +298,7 @@ static void metas_are_handed_on(void)
 	meta = gst_buffer_get_video_meta(out);
 	EXPECT(meta->stride[1] == 320 && meta->offset[1] == 320 * 64);
 	EXPECT(meta->flags == GST_VIDEO_FRAME_FLAG_INTERLACED);
+	EXPECT(meta->alignment.padding_right == 64);
 	crop = gst_buffer_get_video_crop_meta(out);
 	EXPECT(crop && crop->width == 100);
 	EXPECT(GST_BUFFER_FLAG_IS_SET(out, GST_BUFFER_FLAG_MARKER));
@@ -358,6 +363,12 @@ static void a_part_of_a_memory_is_found_again(void)
 	gst_memory_unref(part);
 	EXPECT(fake.nr_exports == 2);
 	expect_stats(2, 2, 0, 0);
+	/* One that is shorter is another part. */
+	part = gst_memory_share(mem, 0, YUY2_SIZE - PAGE);
+	out = push_memory(part);
+	EXPECT(fake.nr_exports == 3 && gst_buffer_get_size(out) == YUY2_SIZE - PAGE);
+	gst_buffer_unref(out);
+	gst_memory_unref(part);
 	gst_memory_unref(mem);
 }
 
@@ -387,6 +398,21 @@ static void the_export_ends_with_the_element(void)
 	START(YUY2, NULL);
 	gst_buffer_unref(push_memory(mem));
 	EXPECT(fake.nr_exports == 2);
+	gst_memory_unref(mem);
+}
+
+static void counts_begin_anew_with_the_element(void)
+{
+	GstMemory *mem = memory(YUY2_PAGES, 0, YUY2_SIZE);
+
+	START(YUY2, NULL);
+	gst_buffer_unref(push_memory(mem));
+	gst_buffer_unref(push_memory(mem));
+	expect_stats(1, 1, 0, 0);
+	gst_element_set_state(h->element, GST_STATE_READY);
+	expect_stats(1, 1, 0, 0);
+	gst_element_set_state(h->element, GST_STATE_PAUSED);
+	expect_stats(0, 0, 0, 0);
 	gst_memory_unref(mem);
 }
 
@@ -1174,6 +1200,23 @@ static void max_bytes_has_the_oldest_export_forgotten(void)
 	gst_memory_unref(two);
 }
 
+/* It is that which was not used for longest. */
+static void max_bytes_keeps_what_was_used_last(void)
+{
+	GstMemory *mems[3];
+	static const int order[] = { 0, 1, 0, 2, 0 };
+	unsigned int i;
+
+	START(YUY2, "max-bytes", (guint64)YUY2_PAGES * 2);
+	for (i = 0; i < 3; i++)
+		mems[i] = memory(YUY2_PAGES, 0, YUY2_SIZE);
+	for (i = 0; i < G_N_ELEMENTS(order); i++)
+		gst_buffer_unref(push_memory(mems[order[i]]));
+	expect_stats(3, 2, 0, 0);
+	for (i = 0; i < 3; i++)
+		gst_memory_unref(mems[i]);
+}
+
 static void max_bytes_bounds_what_a_sink_holds(void)
 {
 	GstMemory *one = memory(YUY2_PAGES, 0, YUY2_SIZE), *two = memory(YUY2_PAGES, 0, YUY2_SIZE);
@@ -1608,6 +1651,21 @@ static void a_sink_of_dma_bufs_alone_gets_nothing_else(void)
 	gst_memory_unref(mem);
 }
 
+/* Nobody upstream has memory that is tiled. */
+static void a_sink_of_tiles_alone_is_offered_nothing(void)
+{
+	GstCaps *raw = gst_caps_from_string(NV12), *caps;
+
+	if (h)
+		stop();
+	h = new_harness(NULL, NULL);
+	gst_harness_set_sink_caps_str(h, ONLY_DMABUF "NV12:0x0100000000000002");
+	caps = gst_pad_peer_query_caps(h->srcpad, NULL);
+	EXPECT(!gst_caps_can_intersect(caps, raw));
+	gst_caps_unref(caps);
+	gst_caps_unref(raw);
+}
+
 static void system_memory_comes_first(void)
 {
 	GstCaps *caps;
@@ -1644,6 +1702,7 @@ static const struct {
 	TEST(a_part_of_a_memory_is_found_again),
 	TEST(the_export_ends_with_the_memory),
 	TEST(the_export_ends_with_the_element),
+	TEST(counts_begin_anew_with_the_element),
 	TEST(what_a_sink_holds_outlives_the_element),
 	TEST(what_is_stale_is_exported_anew),
 	TEST(a_sync_that_fails_has_it_exported_anew),
@@ -1680,6 +1739,7 @@ static const struct {
 	TEST(it_stops_if_that_is_asked_for),
 	TEST(scattered_memory_is_refused_if_that_is_asked_for),
 	TEST(max_bytes_has_the_oldest_export_forgotten),
+	TEST(max_bytes_keeps_what_was_used_last),
 	TEST(max_bytes_bounds_what_a_sink_holds),
 	TEST(it_tells_once_that_nobody_imports),
 	TEST(it_tells_that_nobody_imports_what_is_always_new),
@@ -1694,6 +1754,7 @@ static const struct {
 #if GST_CHECK_VERSION(1, 24, 0)
 	TEST(a_sink_of_dma_bufs_alone_gets_its_caps),
 	TEST(a_sink_of_dma_bufs_alone_gets_nothing_else),
+	TEST(a_sink_of_tiles_alone_is_offered_nothing),
 	TEST(system_memory_comes_first),
 #endif
 };
