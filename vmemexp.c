@@ -142,8 +142,8 @@
 /*
  * A page that GUP must migrate first may be in use for a moment. An export tries again
  * VMEMEXP_PIN_TRIES times, with pauses of up to VMEMEXP_PIN_PAUSE: for a second, twice if
- * it has to find the page among others, or longer on a busy machine. It waits no longer than VMEMEXP_TURN_TIMEOUT, in all, for
- * other exports that try again as well.
+ * it has to find the page among others, or longer on a busy machine. It waits no longer
+ * than VMEMEXP_TURN_TIMEOUT, in all, for other exports that try again as well.
  */
 #define VMEMEXP_PIN_TRIES	20
 #define VMEMEXP_PIN_PAUSE	(HZ / 20UL)

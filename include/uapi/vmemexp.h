@@ -63,8 +63,9 @@
  * parameter ``carveouts=``; the driver that mapped them is held by its file until
  * the dma-buf is gone or revoked. They do not count against %RLIMIT_MEMLOCK; what
  * the kernel needs to describe them does, in whole pages, where they are many,
- * scattered, or in the dma-buf more than once. When the driver takes away what the exporter has still mapped, and has
- * never unmapped or moved since, the dma-buf is revoked.
+ * scattered, or in the dma-buf more than once. When the driver takes away what the
+ * exporter has still mapped, and has never unmapped or moved since, the dma-buf is
+ * revoked.
  *
  * A range that is a mapping of a dma-buf (%VMEMEXP_MEMORY_DMABUF) gives a further
  * file descriptor for that dma-buf, if the caller has one already or maps all of

@@ -108,7 +108,7 @@ static inline void vmemexp_set_pte(struct vm_area_struct *vma, unsigned long add
 #if defined(CONFIG_SPARSEMEM) && !defined(CONFIG_SPARSEMEM_VMEMMAP)
 #define VMEMEXP_PAGE_ROOM(pfn)		(PAGES_PER_SECTION - (pfn) % PAGES_PER_SECTION)
 #else
-#define VMEMEXP_PAGE_ROOM(pfn)		ULONG_MAX
+#define VMEMEXP_PAGE_ROOM(pfn)		((void)(pfn), ULONG_MAX)
 #endif
 
 /*
