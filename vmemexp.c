@@ -181,7 +181,7 @@ DEFINE_STATIC_SRCU(vmemexp_faults);
 /*
  * vmemexp_wq runs vmemexp_buf.work, and vmemexp_free_wq runs vmemexp_user.free_work.
  * The latter can take long: a user's processes can delay it by what they do to their
- * address spaces. So nothing that revokes waits for an address space.
+ * address spaces. So nothing that revokes waits for the exporter's address space.
  */
 static struct workqueue_struct *vmemexp_wq;
 static struct workqueue_struct *vmemexp_free_wq;
@@ -2287,7 +2287,7 @@ static void vmemexp_leave_mm(struct vmemexp_buf *buf)
 
 	mutex_lock(&buf->lock);
 	mm = buf->mm;
-	buf->mm = NULL;
+	WRITE_ONCE(buf->mm, NULL);
 	mutex_unlock(&buf->lock);
 	if (!mm)
 		return;
@@ -2395,25 +2395,39 @@ static struct vmemexp_buf *vmemexp_find_buf_from(u64 serial)
 
 /*
  * Have the buffers of @user leave address spaces that have ended, or still end: for these it
- * waits. Without the lock a buffer may be released, and is not freed: see vmemexp_free_work().
+ * waits. Those that are exported meanwhile ask anew. Return false if there is a buffer to be
+ * freed before it goes on.
+ *
+ * Behind the lock a buffer may be released, but not freed: it is orphaned, which it became
+ * when its mm had no user left. So neither its exporter's ioctl nor its exporter's close,
+ * which free others directly, can be at work on it, and the rest is vmemexp_free_work()'s.
  */
-static void vmemexp_leave_ended_mms(struct vmemexp_user *user)
+static bool vmemexp_leave_ended_mms(struct vmemexp_user *user)
 {
 	struct vmemexp_buf *buf;
-	u64 serial = 0;
+	u64 serial = 0, last;
 	bool leaves;
 
+	mutex_lock(&vmemexp_buffers_lock);
+	last = vmemexp_last_serial;
+	mutex_unlock(&vmemexp_buffers_lock);
 	do {
 		mutex_lock(&vmemexp_buffers_lock);
 		buf = vmemexp_find_buf_from(serial);
-		leaves = buf && buf->user == user && READ_ONCE(buf->orphaned);
+		if (buf && buf->serial > last)
+			buf = NULL;
+		leaves = buf && buf->user == user && READ_ONCE(buf->orphaned) &&
+			 READ_ONCE(buf->mm);
 		if (buf)
 			serial = buf->serial + 1;
 		mutex_unlock(&vmemexp_buffers_lock);
 		if (leaves)
 			vmemexp_leave_mm(buf);
+		if (leaves && !list_empty_careful(&user->dying))
+			return false;
 		cond_resched();
 	} while (buf);
+	return true;
 }
 
 /*
@@ -2432,21 +2446,20 @@ static void vmemexp_free_work(struct work_struct *work)
 	orphans = user->orphans;
 	if (buf) {
 		list_del(&buf->free_node);
-		/*
-		 * Whoever adds to either queues under this lock, too: so each run finds
-		 * something.
-		 */
+		/* Whoever adds to either queues under this lock, too. */
 		if (!list_empty(&user->dying) || orphans)
 			queue_work(vmemexp_free_wq, work);
 	}
 	spin_unlock(&vmemexp_users_lock);
-	/* The last of either frees @user. */
-	if (buf) {
+	/*
+	 * The last of either frees @user. If there is neither, an earlier run has served a
+	 * request that came while it began, and the buffer that made it is still there.
+	 */
+	if (buf)
 		vmemexp_free(buf);
-	} else {
-		vmemexp_leave_ended_mms(user);
+	else if (vmemexp_leave_ended_mms(user))
 		vmemexp_put_user_counts(user, 0, orphans);
-	}
+	/* Else this is queued again, by whoever has added the buffer that is to be freed. */
 }
 
 static void vmemexp_leave_mm_later(struct vmemexp_user *user)
@@ -2564,7 +2577,7 @@ static void vmemexp_destroy(struct vmemexp_buf *buf)
 static void vmemexp_destroy_later(struct vmemexp_buf *buf)
 {
 	vmemexp_put_resources(buf);
-	if (current->mm && READ_ONCE(buf->mm) == current->mm) {
+	if (current->mm && READ_ONCE(buf->mm) == current->mm && !READ_ONCE(buf->orphaned)) {
 		vmemexp_free(buf);
 		return;
 	}

@@ -63,8 +63,8 @@ struct vmemexp_segment {
  * @buffers: number of buffers; the entry is freed when there are none, and no @orphans
  * @dying: buffers that have been released and not yet freed
  * @orphans: how often a buffer has asked to leave an mm that ends, and was not served yet
- * @free_work: frees the buffers in @dying, one after the other, and serves @orphans. So no
- *	buffer ends while it does that.
+ * @free_work: frees the buffers in @dying, one after the other, and serves @orphans.
+ *	Nothing else frees a buffer that is orphaned.
  *
  * Protected by vmemexp_users_lock, but for @user and @cred, which are constant.
  */

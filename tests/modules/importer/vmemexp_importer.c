@@ -1439,7 +1439,7 @@ static bool importer_invalidate(struct mmu_interval_notifier *notifier,
 	if (range->event == MMU_NOTIFY_UNMAP && !range->start && range->end == ULONG_MAX) {
 		complete_all(&s->ending);
 		/* If who would let it end has been killed, it must not stay for ever. */
-		if (!wait_for_completion_timeout(&s->may_end, 300 * HZ))
+		if (!wait_for_completion_timeout(&s->may_end, 100 * HZ))
 			pr_warn("nobody lets an address space end\n");
 	}
 	return true;

@@ -317,7 +317,7 @@ struct importer_cache {
 #define IMPORTER_IOC_CACHE	_IOWR(IMPORTER_MAGIC, 0x0d, struct importer_cache)
 /*
  * As a GPU that shares the caller's address space does: watch all of it, and when it ends,
- * have that wait before anything is unmapped, until LET_END or close(), or five minutes.
+ * have that wait before anything is unmapped, until LET_END or close(), or 100 s.
  * EBUSY: the session watches one already; EOPNOTSUPP: the kernel has no MMU notifiers.
  */
 #define IMPORTER_IOC_HOLD_MM	_IO(IMPORTER_MAGIC, 0x0f)
