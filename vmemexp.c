@@ -2503,10 +2503,11 @@ again:
 	}
 	full = user->buffers >= READ_ONCE(vmemexp_max_buffers) && !unlimited;
 	dying = !list_empty(&user->dying) || work_busy(&user->free_work);
-	if (!full)
+	if (!full) {
 		user->buffers++;
-	if (!full && user == new)
-		list_add(&user->node, &vmemexp_users);
+		if (user == new)
+			list_add(&user->node, &vmemexp_users);
+	}
 	spin_unlock(&vmemexp_users_lock);
 
 	/* Ask only if it matters: capable() leaves traces (PF_SUPERPRIV, audit). */

@@ -428,12 +428,12 @@ static void __export_while_swapped(struct __test_metadata *_metadata, int fd,
 	__run_thread(_metadata, &thread, swap_mappings, swap);
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	while (!good || !bad || ((good < 200 || bad < 200) && elapsed_us(&start) < 3000000)) {
-		ASSERT_GT(PATIENCE_US, elapsed_us(&start)) {
-			TH_LOG("%u exports, %u errors", good, bad);
-		}
 		struct vmemexp_export once = *cmd;
 		unsigned char *view;
 
+		ASSERT_GT(PATIENCE_US, elapsed_us(&start)) {
+			TH_LOG("%u exports, %u errors", good, bad);
+		}
 		if (_test_ioctl(fd, VMEMEXP_IOC_EXPORT, &once)) {
 			bad++;
 			continue;

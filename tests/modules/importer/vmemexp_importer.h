@@ -315,6 +315,7 @@ struct importer_cache {
 #define IMPORTER_IOC_END_CPU	_IOW(IMPORTER_MAGIC, 0x0b, struct importer_direction)
 #define IMPORTER_IOC_INFO	_IOR(IMPORTER_MAGIC, 0x0c, struct importer_info)
 #define IMPORTER_IOC_CACHE	_IOWR(IMPORTER_MAGIC, 0x0d, struct importer_cache)
+#define IMPORTER_IOC_EDIT	_IOW(IMPORTER_MAGIC, 0x0e, struct importer_edit)
 /*
  * As a GPU that shares the caller's address space does: watch all of it, and when it ends,
  * have that wait before anything is unmapped, until LET_END or close(), or 100 s.
@@ -324,6 +325,5 @@ struct importer_cache {
 /* Wait until it ends, if no signal comes before (EINTR). */
 #define IMPORTER_IOC_AWAIT_END	_IO(IMPORTER_MAGIC, 0x10)
 #define IMPORTER_IOC_LET_END	_IO(IMPORTER_MAGIC, 0x11)
-#define IMPORTER_IOC_EDIT	_IOW(IMPORTER_MAGIC, 0x0e, struct importer_edit)
 
 #endif /* _VMEMEXP_IMPORTER_H */
