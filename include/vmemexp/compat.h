@@ -474,7 +474,7 @@ static inline unsigned int vmemexp_gup_read_flags(struct mm_struct *mm, unsigned
 #define vmemexp_folio_page(folio)	(folio)
 #define page_folio(page)		compound_head(page)
 #define folio_nr_pages(folio)		compound_nr(folio)
-#define folio_page_idx(folio, p)	((unsigned long)((p) - (folio)))
+#define folio_page_idx(folio, p)	(page_to_pfn(p) - page_to_pfn(folio))
 #define folio_test_anon(folio)		PageAnon(folio)
 #define folio_test_hugetlb(folio)	PageHuge(folio)
 #define folio_test_large(folio)		PageHead(folio)
