@@ -2789,6 +2789,29 @@ static bool vmemexp_can_vmap(const struct vmemexp_buf *buf)
 }
 
 /*
+ * The page frames from @pfn on that one entry may have: an importer goes from page to page
+ * by the pointer to the first.
+ */
+static unsigned long vmemexp_entry_room(const struct vmemexp_buf *buf, unsigned long pfn)
+{
+	return buf->has_pages ? VMEMEXP_PAGE_ROOM(pfn) : ULONG_MAX;
+}
+
+/* Return the number of entries that vmemexp_fill_sgt() makes of extent @i. */
+static unsigned long vmemexp_count_entries(const struct vmemexp_buf *buf, unsigned long i,
+					   unsigned long max_pages)
+{
+	unsigned long pages = vmemexp_extent_pages(buf, i), pfn = vmemexp_extent_pfn(buf, i);
+	unsigned long nr, nents = 0;
+
+	for (; pages; pages -= nr, pfn += nr) {
+		nr = min(pages, vmemexp_entry_room(buf, pfn));
+		nents += DIV_ROUND_UP(nr, max_pages);
+	}
+	return nents;
+}
+
+/*
  * Give contiguous memory to the importer as one entry, since some importers refuse
  * anything else. But no entry may be larger than what the device can map at once, which
  * is 256 KiB if it has to bounce; only RAM bounces. iommu-dma pads entries in 32 bits,
@@ -2798,16 +2821,18 @@ static int vmemexp_alloc_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 {
 	size_t max_bytes = SZ_2G;
 	unsigned long i, nents = 0;
+	bool whole;
 
 	/* A device without a DMA mask cannot map anything. */
 	if (buf->is_ram && at->dev->dma_mask)
 		max_bytes = min(max_bytes, dma_max_mapping_size(at->dev));
 	at->max_pages = max_bytes >> PAGE_SHIFT ?: 1;
 	/* Only a larger buffer can have an extent that needs more than one entry. */
-	if (buf->npages <= at->max_pages)
+	whole = buf->npages <= at->max_pages && VMEMEXP_PAGE_ROOM(0) == ULONG_MAX;
+	if (whole)
 		nents = buf->nr_extents;
-	for (i = 0; buf->npages > at->max_pages && i < buf->nr_extents; i++) {
-		nents += DIV_ROUND_UP(vmemexp_extent_pages(buf, i), at->max_pages);
+	for (i = 0; !whole && i < buf->nr_extents; i++) {
+		nents += vmemexp_count_entries(buf, i, at->max_pages);
 		vmemexp_relax(i);
 	}
 	at->nr_entries = nents;
@@ -2896,7 +2921,7 @@ static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 		pfn = vmemexp_join_pfn(extent, high, i);
 		end = i + 1 < nr ? extent[1].start : buf->npages;
 		for (pages = end - extent->start; pages; pages -= chunk, pfn += chunk) {
-			chunk = min(pages, max_pages);
+			chunk = min3(pages, max_pages, vmemexp_entry_room(buf, pfn));
 			sg_unmark_end(sg);
 			sg_set_page(sg, has_pages ? pfn_to_page(pfn) : NULL,
 				    chunk << PAGE_SHIFT, 0);
