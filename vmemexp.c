@@ -4039,34 +4039,26 @@ static int vmemexp_revoke_buf(struct vmemexp_buf *buf, bool interruptible)
 }
 
 /*
- * Copy the fences that a revoked buffer has, unless that is done. If memory runs out, the next
- * poll tries again. A revoke may do this while the work does: the first copy counts.
+ * Copy the fences that a revoked buffer has. Return the copy, which stays until the release, or
+ * NULL if memory has run out: the next poll tries again. A revoke may do this while the work
+ * does: the first copy counts.
  */
-static void vmemexp_copy_fences(struct vmemexp_buf *buf)
+static struct dma_resv *vmemexp_copy_fences(struct vmemexp_buf *buf)
 {
-	struct dma_resv *fences = vmemexp_alloc_fences();
+	struct dma_resv *copy = vmemexp_alloc_fences(), *fences;
 	int ret;
 
-	if (!fences)
-		return;
-	dma_resv_lock(fences, NULL);
-	ret = dma_resv_copy_fences(fences, buf->dmabuf->resv);
-	dma_resv_unlock(fences);
+	if (!copy)
+		return NULL;
+	dma_resv_lock(copy, NULL);
+	ret = dma_resv_copy_fences(copy, buf->dmabuf->resv);
+	dma_resv_unlock(copy);
 	mutex_lock(&buf->lock);
 	if (!ret && !buf->fences)
-		swap(buf->fences, fences);
-	mutex_unlock(&buf->lock);
-	vmemexp_free_fences(fences);
-}
-
-/* Return the copy of the fences, which stays until the release, or NULL. */
-static struct dma_resv *vmemexp_get_fences(struct vmemexp_buf *buf)
-{
-	struct dma_resv *fences;
-
-	mutex_lock(&buf->lock);
+		swap(buf->fences, copy);
 	fences = buf->fences;
 	mutex_unlock(&buf->lock);
+	vmemexp_free_fences(copy);
 	return fences;
 }
 
@@ -4077,12 +4069,13 @@ static struct dma_resv *vmemexp_get_fences(struct vmemexp_buf *buf)
  */
 static bool vmemexp_is_idle(struct vmemexp_buf *buf)
 {
-	struct dma_resv *fences = vmemexp_get_fences(buf);
+	struct dma_resv *fences;
 
-	if (!fences) {
-		vmemexp_copy_fences(buf);
-		fences = vmemexp_get_fences(buf);
-	}
+	mutex_lock(&buf->lock);
+	fences = buf->fences;
+	mutex_unlock(&buf->lock);
+	if (!fences)
+		fences = vmemexp_copy_fences(buf);
 	return fences && dma_resv_wait_timeout(fences, VMEMEXP_RESV_USAGE_ALL, false, 0) > 0;
 }
 
