@@ -1559,8 +1559,8 @@ static struct vm_area_struct *vmemexp_find_pfn(struct vmemexp_buf *buf, unsigned
 }
 
 /*
- * A walk of one page table. @pfn is the first page frame of a run that is not in the
- * extents yet, @first is its entry, and @next is the entry that would continue the run.
+ * A walk of one page table. @pfn is the first page frame of an extent that has not been added
+ * yet, @first is its entry, and @next is the entry that would continue the extent.
  */
 struct vmemexp_walk {
 	struct vmemexp_collect *collect;
@@ -1570,24 +1570,24 @@ struct vmemexp_walk {
 	u64 next;
 };
 
-/* No entry is this one: its page frame would be beyond all memory. */
+/* A value that no present entry has: its page frame would be beyond all memory. */
 #define VMEMEXP_NO_PTE	U64_MAX
 
-static void vmemexp_begin_run(struct vmemexp_walk *walk, unsigned long pfn, u64 next)
+static void vmemexp_start_extent(struct vmemexp_walk *walk, unsigned long pfn, u64 next)
 {
 	walk->pfn = pfn;
 	walk->first = next - PAGE_SIZE;
 	walk->next = next;
 }
 
-static void vmemexp_end_run(const struct vmemexp_walk *walk)
+static void vmemexp_finish_extent(const struct vmemexp_walk *walk)
 {
 	vmemexp_add_extent(walk->collect, walk->pfn, (walk->next - walk->first) >> PAGE_SHIFT);
 }
 
 /*
- * Begin a new run with @pte. End the walk if it has to be looked at as the first one was.
- * This is kept out of the function for entries that continue a run.
+ * Start a new extent at @pte, or end the walk if @pte takes another vmemexp_find_pfn(). This is
+ * not inlined, so that vmemexp_walk_pte(), which runs for every page, stays small.
  */
 static noinline int vmemexp_walk_on(struct vmemexp_walk *walk, pte_t pte)
 {
@@ -1601,11 +1601,11 @@ static noinline int vmemexp_walk_on(struct vmemexp_walk *walk, pte_t pte)
 	if (found.prot_cache != buf->prot_cache || (buf->writable && !found.writable) ||
 	    !vmemexp_has_room_for(buf, found.pfn))
 		return 1;
-	vmemexp_end_run(walk);
+	vmemexp_finish_extent(walk);
 	/* x86 stores the page frame of an entry that allows no access in another way. */
 	if (pte_pfn(__pte(next)) != found.pfn + 1)
 		next = VMEMEXP_NO_PTE;
-	vmemexp_begin_run(walk, found.pfn, next);
+	vmemexp_start_extent(walk, found.pfn, next);
 	return 0;
 }
 
@@ -1656,12 +1656,12 @@ static int vmemexp_collect_table(struct vmemexp_collect *collect, unsigned long 
 		return 0;
 	}
 	walk = (struct vmemexp_walk) { .collect = collect, .vma = vma };
-	vmemexp_begin_run(&walk, found.pfn, VMEMEXP_NO_PTE);
+	vmemexp_start_extent(&walk, found.pfn, VMEMEXP_NO_PTE);
 	end = min(end - 1, addr | (PMD_SIZE - 1)) + 1;
 	addr += PAGE_SIZE;
 	if (vma->vm_flags & VM_PFNMAP && addr < end)
 		apply_to_page_range(buf->mm, addr, end - addr, vmemexp_walk_pte, &walk);
-	vmemexp_end_run(&walk);
+	vmemexp_finish_extent(&walk);
 	return 0;
 }
 
@@ -1921,7 +1921,7 @@ static int vmemexp_collect_source(struct vmemexp_collect *collect,
 }
 
 /* Collect the memory of all source ranges, batch by batch. */
-static int vmemexp_collect(struct vmemexp_collect *collect)
+static int vmemexp_collect_sources(struct vmemexp_collect *collect)
 {
 	const struct vmemexp_buf *buf = collect->buf;
 	unsigned long npages = buf->npages;
@@ -4422,7 +4422,7 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_request *request,
 	if (ret)
 		goto err_uncharge;
 
-	ret = vmemexp_collect(&collect);
+	ret = vmemexp_collect_sources(&collect);
 	if (ret)
 		goto err_unpin;
 	ret = vmemexp_check_collected(&collect);
@@ -4611,8 +4611,8 @@ static struct dma_buf *vmemexp_get_exported(const struct vmemexp_request *reques
 }
 
 /* Find or build the dma-buf that @arg asks for, and fill in the answer, but for the descriptor. */
-static struct dma_buf *vmemexp_export(struct vmemexp_export *arg, bool *known,
-				      struct vmemexp_error *error)
+static struct dma_buf *vmemexp_export_memory(struct vmemexp_export *arg, bool *known,
+					     struct vmemexp_error *error)
 {
 	struct vmemexp_range one = { .vaddr = arg->vaddr, .length = arg->length };
 	struct vmemexp_request request = {
@@ -4673,7 +4673,7 @@ static long vmemexp_ioctl_export(void __user *uarg, size_t usize, void *karg)
 	bool known;
 	int ret;
 
-	dmabuf = vmemexp_export(arg, &known, &error);
+	dmabuf = vmemexp_export_memory(arg, &known, &error);
 	ret = PTR_ERR_OR_ZERO(dmabuf);
 	if (ret)
 		goto err_report;
@@ -4810,7 +4810,7 @@ static int vmemexp_sync_rows(struct vmemexp_buf *buf, const struct vmemexp_sync 
 	return ret;
 }
 
-static int vmemexp_sync(const struct vmemexp_sync *arg, struct dma_buf *dmabuf)
+static int vmemexp_sync_dmabuf(const struct vmemexp_sync *arg, struct dma_buf *dmabuf)
 {
 	struct vmemexp_buf *buf = dmabuf->priv;
 	int ret = 0;
@@ -4838,7 +4838,7 @@ static long vmemexp_ioctl_sync(void __user *uarg, size_t usize, void *karg)
 	dmabuf = vmemexp_get_dmabuf(arg->fd);
 	if (IS_ERR(dmabuf))
 		return PTR_ERR(dmabuf);
-	ret = vmemexp_sync(arg, dmabuf);
+	ret = vmemexp_sync_dmabuf(arg, dmabuf);
 	dma_buf_put(dmabuf);
 	return ret;
 }
@@ -5201,7 +5201,7 @@ static long vmemexp_ti_export(void __user *uarg, bool wide)
 	if (!(untagged_addr(arg.vaddr) & PAGE_MASK))
 		return -EINVAL;
 
-	dmabuf = vmemexp_export(&arg, &known, &error);
+	dmabuf = vmemexp_export_memory(&arg, &known, &error);
 	if (IS_ERR(dmabuf))
 		return PTR_ERR(dmabuf);
 	if (wide)
@@ -5220,7 +5220,7 @@ static long vmemexp_ti_export(void __user *uarg, bool wide)
 }
 
 /* Sync all of the dma-buf, for devices and for an observer: TI's has no word for either. */
-static long vmemexp_ti_sync(void __user *uarg)
+static long vmemexp_ti_sync_all(void __user *uarg)
 {
 	struct vmemexp_sync arg = {};
 	struct vmemexp_ti_sync karg;
@@ -5243,10 +5243,10 @@ static long vmemexp_ti_sync(void __user *uarg)
 	if (IS_ERR(dmabuf))
 		return PTR_ERR(dmabuf);
 	arg.length = dmabuf->size;
-	ret = vmemexp_sync(&arg, dmabuf);
+	ret = vmemexp_sync_dmabuf(&arg, dmabuf);
 	if (!ret) {
 		arg.flags |= VMEMEXP_SYNC_OBSERVER;
-		ret = vmemexp_sync(&arg, dmabuf);
+		ret = vmemexp_sync_dmabuf(&arg, dmabuf);
 	}
 	dma_buf_put(dmabuf);
 	return ret;
@@ -5293,7 +5293,7 @@ static long vmemexp_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 	case VMEMEXP_TI_IOC_EXPORT64:
 		return vmemexp_ti_export(uarg, cmd == VMEMEXP_TI_IOC_EXPORT64);
 	case VMEMEXP_TI_IOC_SYNC:
-		return vmemexp_ti_sync(uarg);
+		return vmemexp_ti_sync_all(uarg);
 	}
 
 	while (op < end && op->cmd != cmd)
