@@ -832,7 +832,7 @@ static int vmemexp_charge_extents(struct vmemexp_buf *buf, struct vmemexp_error 
 
 /*
  * Charge each page before it is pinned. For page frames, which are reserved already,
- * charge what describes them.
+ * charge the memory that describes them.
  */
 static int vmemexp_charge_range(struct vmemexp_buf *buf, struct vmemexp_error *error)
 {
@@ -884,8 +884,7 @@ static struct vmemexp_buf *vmemexp_buf_of(const struct dma_buf *dmabuf);
 
 /*
  * Return the dma-buf that @vma maps, or NULL if it maps none. Return an error pointer
- * if it maps one, but does not tell which part, or has grown beyond the end of the
- * dma-buf.
+ * if it maps an unknown part of one, or has grown beyond the end of the dma-buf.
  */
 static struct dma_buf *vmemexp_vma_dmabuf(struct vm_area_struct *vma)
 {
@@ -937,7 +936,7 @@ static int vmemexp_check_vma(const struct vmemexp_buf *buf, struct vm_area_struc
 	/* Mappings in clear text and encrypted ones are not interchangeable. */
 	if (vmemexp_is_memory_encrypted())
 		return vmemexp_fail(error, VMEMEXP_REASON_ENCRYPTED, addr, -EOPNOTSUPP);
-	/* Copy-on-write leaves an anonymous page in such a mapping, and nothing holds that. */
+	/* Copy-on-write leaves an anonymous page in such a mapping, and nothing pins that. */
 	if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE)
 		return vmemexp_fail(error, VMEMEXP_REASON_PRIVATE, addr, -EPERM);
 	return 0;
@@ -1008,8 +1007,8 @@ static int vmemexp_inspect_from(struct vmemexp_collect *collect, unsigned int i)
 }
 
 /*
- * Choose by the first VMA, and check all of them. The mmap_lock is held for one range at a
- * time, and those that need no lookup: there may be many, with many VMAs each.
+ * Choose by the first VMA, and check all of them. Hold the mmap_lock only for one range, and
+ * those behind it in the same VMA: there may be many ranges, with many VMAs each.
  */
 static int vmemexp_inspect_sources(struct vmemexp_collect *collect)
 {
@@ -1028,7 +1027,7 @@ static int vmemexp_inspect_sources(struct vmemexp_collect *collect)
 }
 
 /*
- * Return true if a file system has to be told of writes to @vma. Since 6.5, GUP refuses
+ * Return true if a file system or driver has to track writes to @vma. Since 6.5, GUP refuses
  * FOLL_LONGTERM pins of such pages for writing.
  */
 static bool vmemexp_tracks_writes(const struct vm_area_struct *vma)
@@ -1491,10 +1490,7 @@ static int vmemexp_check_pfns(struct vmemexp_buf *buf, unsigned long pfn, unsign
 		nr = pages;
 		if (vmemexp_is_carveout(pfn, &nr))
 			continue;
-		/*
-		 * Nothing would tell the driver that the kernel has given this memory to
-		 * another user.
-		 */
+		/* The kernel may give this memory to another user, and nothing would report it. */
 		if (vmemexp_is_system_ram(pfn, &nr))
 			return vmemexp_fail(error, VMEMEXP_REASON_RAM, addr, -EPERM);
 		if (!capable(CAP_SYS_RAWIO))
@@ -2209,7 +2205,7 @@ static const struct mmu_interval_notifier_ops vmemexp_notifier_ops = {
 };
 
 /*
- * Have the notifier watch the source ranges in @mm, and what lies between them. Hold the
+ * Have the notifier watch the source ranges in @mm, and the addresses between them. Hold the
  * mm_struct, not the memory.
  */
 static int vmemexp_register_notifier(struct vmemexp_buf *buf, struct mm_struct *mm)
@@ -2235,7 +2231,7 @@ static int vmemexp_register_notifier(struct vmemexp_buf *buf, struct mm_struct *
 		return ret;
 	mmgrab(mm);
 	buf->mm = mm;
-	/* The notifier is not told of an invalidation that started before. Wait for its end. */
+	/* mm/ does not announce an invalidation that started before. Wait for its end. */
 	mmu_interval_read_begin(&buf->notifier);
 	return 0;
 }
@@ -2245,7 +2241,7 @@ static void vmemexp_unregister_notifier(struct vmemexp_buf *buf)
 	mmu_interval_notifier_remove(&buf->notifier);
 }
 
-/* Wait until all invalidations that the notifier was told of have ended. */
+/* Wait until all invalidations that were announced to the notifier have ended. */
 static void vmemexp_wait_invalidated(struct vmemexp_buf *buf)
 {
 	/* Pairs with the barrier in vmemexp_invalidate(). */
@@ -2280,9 +2276,9 @@ static int vmemexp_alloc_unmapped(struct vmemexp_buf *buf) { return 0; }
 #endif
 
 /*
- * Leave the address space. When it has ended, there is nothing to watch, and nothing
- * shows its count of pinned pages. Otherwise the buffer would keep the mm's page directory
- * and user namespace.
+ * Leave the address space. When it has ended, there is nothing to watch, and its count of
+ * pinned pages is not shown any more. But as long as the buffer holds the mm, it keeps the
+ * page directory and the user namespace.
  */
 static void vmemexp_leave_mm(struct vmemexp_buf *buf)
 {
@@ -2685,8 +2681,8 @@ static void vmemexp_sync_attachment(const struct vmemexp_buf *buf,
  * well: it may leave bytes of the range alone, and the end of the access hands the
  * whole range to the device.
  *
- * Fetch last from devices that are sure to write. If devices work on copies, one that
- * merely may write would bring back what was there before.
+ * Fetch last from devices that are sure to write. If devices work on copies, the copy of one
+ * that merely may write would overwrite newer data.
  */
 static void vmemexp_sync_for_cpu(struct vmemexp_buf *buf, size_t offset, size_t length)
 {
@@ -2894,8 +2890,8 @@ err_free:
 /* --- dma_buf_ops: map_dma_buf, unmap_dma_buf, detach --- */
 
 /*
- * Return the entry behind @sg, which is not the last one. Unlike sg_next(), this does not
- * ask for an end, which importers set where they want one.
+ * Return the entry behind @sg, which is not the last one. Unlike sg_next(), this ignores the
+ * end marker, since importers may have moved it.
  */
 static struct scatterlist *vmemexp_next_entry(struct scatterlist *sg)
 {
@@ -3559,7 +3555,7 @@ static unsigned long vmemexp_huge_pfn(const struct vmemexp_buf *buf, struct vm_a
 
 	if (!VMEMEXP_HAS_HUGE_FAULTS || first < vma->vm_start || vma->vm_end - first < PMD_SIZE)
 		return 0;
-	/* mm/ takes the protection from the mapping, and may not have kept the cache there. */
+	/* mm/ takes the protection from the mapping, and may have dropped the cache bits there. */
 	if (!vmemexp_is_plain(buf) || pgprot_val(prot) != pgprot_val(vma->vm_page_prot))
 		return 0;
 	/* An importer's driver could have changed the flags, which mm/ does not expect. */
@@ -3601,7 +3597,7 @@ static vm_fault_t vmemexp_fill_step(struct vmemexp_fill *fill, unsigned long add
 			return ret;
 	}
 	srcu = srcu_read_lock(&vmemexp_faults);
-	/* Another fault may have put a huge entry there, and nothing fits into that. */
+	/* Another fault may have put a huge entry there, which maps these pages already. */
 	if (vmemexp_has_pmd(mm, addr))
 		ret = VM_FAULT_NOPAGE;
 	else if (!vmemexp_is_gone(fill->buf))
@@ -3781,7 +3777,7 @@ static struct page **vmemexp_alloc_vmap_array(const struct vmemexp_buf *buf)
 	return kvmalloc_array(buf->npages, sizeof(struct page *), GFP_KERNEL | __GFP_NOWARN);
 }
 
-/* Fill in the pages of the buffer. This adds to what vmap() costs for each page. */
+/* Fill in the pages of the buffer. Its cost for each page adds to that of vmap(). */
 static void vmemexp_fill_vmap_array(const struct vmemexp_buf *buf, struct page **pages)
 {
 	unsigned long i, pfn = 0, next = 0, extent = 0, npages = buf->npages;
@@ -4089,8 +4085,8 @@ static bool vmemexp_is_idle(struct vmemexp_buf *buf)
 }
 
 /*
- * Release the memory of a revoked buffer if nothing uses it. An importer that was told
- * may unmap while its device still works: fences tell when the device has finished.
+ * Release the memory of a revoked buffer if nothing uses it. An importer that was notified
+ * may unmap while its device still works: fences signal when the device has finished.
  * Return false if they are not signalled yet.
  */
 static bool vmemexp_put_unused_memory(struct vmemexp_buf *buf)
@@ -4126,8 +4122,8 @@ static void vmemexp_work(struct work_struct *work)
 	exported = buf->dmabuf && refcount_inc_not_zero(&buf->refs);
 	mutex_unlock(&buf->lock);
 	/*
-	 * If there is no dma-buf yet, the export sees the flags itself. If there is
-	 * none any more, nothing is to be done.
+	 * If there is no dma-buf yet, the export checks the flags itself. If it is gone
+	 * already, there is nothing to do.
 	 */
 	if (!exported)
 		return;
@@ -4401,7 +4397,7 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_request *request,
 		.error = error,
 		.contiguous = request->flags & VMEMEXP_EXPORT_CONTIGUOUS,
 		.max_extents = ARRAY_SIZE(collect.few_extents),
-		/* No extent goes on before there is one. */
+		/* No page frame continues an extent yet. */
 		.next_pfn = ULONG_MAX,
 	};
 	int ret;
@@ -4568,7 +4564,7 @@ static int vmemexp_answer_known(const struct vmemexp_answer *answer, struct dma_
 	ret = vmemexp_receive_fd(dmabuf->file, answer->ufd, answer->fd_flags);
 	if (ret >= 0)
 		return 0;
-	/* Restore what the caller had written. */
+	/* Restore the request. */
 	return copy_to_user(answer->to, answer->request, answer->size) ? -EFAULT : ret;
 }
 

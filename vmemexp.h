@@ -62,7 +62,7 @@ struct vmemexp_segment {
  * @cred: holds @user on kernels that let modules hold nothing smaller
  * @buffers: number of buffers; the entry is freed when there are none, and no @orphans
  * @dying: buffers that have been released and not yet freed
- * @orphans: how often a buffer has asked to leave an mm that ends, and was not served yet
+ * @orphans: requests of buffers to leave an mm that ends, which are not served yet
  * @free_work: frees the buffers in @dying, one after the other, and serves @orphans.
  *	Nothing else frees a buffer that is orphaned.
  *
