@@ -372,7 +372,7 @@ struct vmemexp_range {
  * EHWPOISON  A page is broken (%VMEMEXP_REASON_POISONED).
  * other      The kernel refuses to pin a page and gives this errno
  *            (%VMEMEXP_REASON_UNPINNABLE): ENOMEM, EAGAIN or EBUSY if it
- *            cannot be moved to memory where it may stay, not even in 20
+ *            cannot be moved to memory where it may stay, in several
  *            tries; EOPNOTSUPP for a file on a DAX file system;
  *            EFAULT for memory that must not be shared (memfd_secret), and
  *            for page frames that a driver has mapped among pages
