@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# The verbs; "make help" lists them. What is built, and how, is said in Kbuild,
-# tests/Makefile and tools/Makefile.
+# The verbs; "make help" lists them. Kbuild, tests/Makefile and tools/Makefile describe the
+# builds.
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 PREFIX ?= /usr
@@ -10,7 +10,7 @@ DESTDIR ?=
 all: ## build vmemexp.ko for the running kernel (or KDIR=) here
 	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
 
-install: install-module ## install the module, what the system needs with it, the command and the library
+install: install-module ## install the module and its system files, the command and the library
 	$(MAKE) -C tools install DESTDIR=$(stage) PREFIX=$(PREFIX)
 
 install-module: all ## install the same without the command, which needs libraries
@@ -21,7 +21,7 @@ install-module: all ## install the same without the command, which needs librari
 	install -D -m 0644 include/uapi/vmemexp.h $(header)
 	$(if $(stage),,depmod $(release))
 
-uninstall: ## remove what install has put there (with the same DESTDIR=, PREFIX=, KDIR=)
+uninstall: ## remove the files of install (with the same DESTDIR=, PREFIX=, KDIR=)
 	rm -f $(stage)/lib/modules/$(release)/updates/vmemexp.ko*
 	rm -f $(udev_rule) $(load_list) $(header)
 	$(MAKE) -C tools uninstall DESTDIR=$(stage) PREFIX=$(PREFIX)
@@ -46,7 +46,7 @@ run: ## show a malloc'ed picture on a screen in QEMU, and compare every pixel
 	tools/dev/deps install run
 	tools/dev/run-demo
 
-run-rtos: ## show what a second CPU draws beside Linux, in QEMU, and compare every pixel
+run-rtos: ## show the frames of a second CPU beside Linux, in QEMU, and compare every pixel
 	tools/dev/deps install arm
 	tests/rtos/run
 
@@ -62,7 +62,7 @@ check-kernels: ## run all test programs on every kernel that Debian has now: a t
 	tools/dev/deps install check
 	tests/suites/kernels
 
-check-coherency: ## test DMA coherency behind narrow masks, swiotlb and IOMMUs: a table
+check-coherency: ## test DMA coherency: direct, narrow masks, swiotlb, IOMMUs: a table
 	tools/dev/deps install check
 	tests/suites/coherency
 
@@ -94,7 +94,7 @@ check-debug: ## run all tests and a fuzzer under KASAN, lockdep and fault inject
 	tools/dev/deps install debug
 	tests/suites/debug
 
-check-rest: ## run all of the other check-... that check leaves out, in some three hours
+check-rest: ## run all that check leaves out of the other check-..., in some four hours
 	tools/dev/deps install check deb debug examples
 	tests/suites/rest
 
@@ -102,10 +102,10 @@ check-all: ## before a release: check, then check-rest
 	$(MAKE) check
 	$(MAKE) check-rest
 
-# What check-builds was called.
+# The old name of check-builds.
 matrix: check-builds
 
-bench: ## measure what it costs, beside all that could be done instead, in QEMU
+bench: ## measure its cost beside that of all alternatives, in QEMU
 	tools/dev/deps install bench
 	tests/bench/run
 
@@ -117,7 +117,7 @@ doc: ## regenerate the reference from the header, tables of numbers, and the man
 	tools/dev/inspect-doc
 	$(MAKE) -C tools man
 
-clean: ## remove what was built
+clean: ## remove build/, out/ and the module's objects
 	rm -rf build out
 	rm -f *.o *.ko *.mod *.mod.c .*.cmd modules.order Module.symvers
 

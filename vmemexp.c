@@ -5,8 +5,8 @@
  * The model
  * =========
  *
- * A program gives a range of its addresses to VMEMEXP_IOC_EXPORT, or several. The driver
- * charges the pages behind them to the user, pins them, checks what they are, and keeps a
+ * A program passes one range of its addresses to VMEMEXP_IOC_EXPORT, or several. The driver
+ * charges the pages behind them to the user, pins them, checks their kind, and keeps a
  * list of extents: consecutive page frames. From then on the addresses do not matter. The
  * driver derives everything that a dma-buf can do from the extents:
  *
@@ -19,7 +19,7 @@
  *                       no more than tell when the exporter has unmapped it.
  *
  *   vmemexp_attachment  one attached device: its own scatterlist, and while it is
- *     segments[]        mapped the DMA addresses that syncs go to
+ *     segments[]        mapped the DMA addresses that syncs use
  *
  * The memory of a dma-buf is of one of three sorts:
  *
@@ -29,8 +29,8 @@
  *                       carve-out of another processor. They cannot be pinned, so an
  *                       export needs the administrator's word that they are never freed,
  *                       or CAP_SYS_RAWIO outside of System RAM (vmemexp_collect_pfns()).
- *   another dma-buf     that the one range maps. The driver hands that one out, makes no
- *                       second one, and does so only for callers that have all of it
+ *   another dma-buf     that the one range maps. The driver makes no second one: it gives
+ *                       a descriptor of that one, and only to callers that have all of it
  *                       already (vmemexp_find_dmabuf()).
  *
  * Memory outside of System RAM (!is_ram) is not in the kernel's linear map. The DMA API's
@@ -40,8 +40,8 @@
  * closed it before the ioctl returns.
  *
  * Pages, not mappings, decide what may be exported (vmemexp_add_pages()). Another thread
- * can replace a mapping between a look at it and the pinning; a pinned page stays what it
- * is. The driver checks mappings before, to refuse early and to name the reason
+ * can replace a mapping between its check and the pinning; a pinned page does not change.
+ * The driver checks mappings before, to refuse early and to name the reason
  * (vmemexp_check_source()).
  *
  * A buffer whose pages were pinned for reading is read-only for ever, on all four access
@@ -67,11 +67,12 @@
  *   dma_resv of the dma-buf     The core holds it around map, unmap, vmap and vunmap
  *                               (since 6.2). A revoke takes it to tell importers.
  *   vmemexp_buffers_lock        the list of buffers
- *   vmemexp_buf.lock            attachments and what they map, kernel mappings, and if
- *                               the buffer is revoked. A sync takes it for a few rows at a
+ *   vmemexp_buf.lock            protects the attachments, their mappings, the kernel
+ *                               mapping and @revoked. A sync takes it for a few rows at a
  *                               time, since importers wait for it uninterruptibly.
- *   vmemexp_tables_locks        small entries and huge ones in page tables: a fault fills in
- *                               one sort at a time
+ *   vmemexp_tables_locks        a fault takes one to fill page tables with either small or
+ *                               huge entries. Of the locks above, only the mmap_lock is
+ *                               held then.
  *   vmemexp_carveouts_lock,     spinlocks, with no other lock of the driver inside: the
  *   vmemexp_users_lock,         list of carve-outs; the users with buffers; what has been
  *   vmemexp_buf.unmapped_lock   unmapped, for the notifier
@@ -150,12 +151,12 @@
 #define VMEMEXP_TURN_TIMEOUT	HZ
 
 /*
- * An export that finds max_buffers= reached waits this long for buffers that its user
- * has closed and that are not freed yet.
+ * If an export finds max_buffers= reached, it waits this long for buffers that its user has
+ * closed and that are not freed yet.
  */
 #define VMEMEXP_FREE_TIMEOUT	(HZ / 10)
 
-/* One fault may bring a page, and another one write access to it. */
+/* One fault may make an entry present, and another one make it writable. */
 #define VMEMEXP_FAULT_TRIES	4
 
 /*
@@ -180,7 +181,7 @@ DEFINE_STATIC_SRCU(vmemexp_faults);
 
 /*
  * vmemexp_wq runs vmemexp_buf.work, and vmemexp_free_wq runs vmemexp_user.free_work.
- * The latter can take long: a user's processes can delay it by what they do to their
+ * The latter can take long: a user's processes can delay it by invalidations in their own
  * address spaces. So nothing that revokes waits for the exporter's address space.
  */
 static struct workqueue_struct *vmemexp_wq;
@@ -376,7 +377,10 @@ static bool vmemexp_is_carveout(unsigned long pfn, unsigned long *pages)
 	return found;
 }
 
-/* System RAM: @end is where it ends that begins where the walk does, @next where more begins. */
+/*
+ * The result of a walk of System RAM: @end is the end of the RAM at the first address, @next is
+ * the start of the RAM behind that.
+ */
 struct vmemexp_ram {
 	u64 end;
 	u64 next;
@@ -395,9 +399,9 @@ static int vmemexp_walk_ram(struct resource *res, void *data)
 }
 
 /*
- * Return true if page frame @pfn is System RAM, or a part of it is. Reduce @pages to those of
- * which the same is true. region_intersects() would not do: it takes RAM with a hole behind
- * it for RAM, and on arm memory with no-map is such a hole.
+ * Return true if any byte of page frame @pfn is System RAM. Reduce @pages to the page frames
+ * from there on for which the answer is the same. region_intersects() would not do: it takes
+ * RAM with a hole behind it for RAM, and on arm memory with no-map is such a hole.
  */
 static bool vmemexp_is_system_ram(unsigned long pfn, unsigned long *pages)
 {
@@ -421,7 +425,7 @@ static bool vmemexp_is_system_ram(unsigned long pfn, unsigned long *pages)
 /*
  * Why an export fails, at which address, and in which of its ranges: user space gets these
  * beside the errno. This is what netlink calls extack; vmemexp_fail() fills it in and
- * passes the errno on. The range is set by who looks at one range after the other.
+ * passes the errno on. The loops over ranges set @range before they look at one.
  */
 struct vmemexp_error {
 	u32 reason;
@@ -490,7 +494,7 @@ static void vmemexp_free_sources(struct vmemexp_buf *buf)
 
 /* --- extents of a buffer, and segments of an attachment --- */
 
-/* Let others run, once in a while: @i counts the rounds of a loop over extents. */
+/* Call cond_resched() in every VMEMEXP_BATCH-th round of a loop; @i counts the rounds. */
 static void vmemexp_relax(unsigned long i)
 {
 	if (!(i % VMEMEXP_BATCH))
@@ -527,7 +531,7 @@ static u32 vmemexp_upper_half(u64 pfn)
 	return pfn >> VMEMEXP_LOW_BITS;
 }
 
-/* Return true if there is room for @pfn: its upper half may have none. */
+/* Return true if the extents can store @pfn: without buf->high, its upper half must be 0. */
 static bool vmemexp_has_room_for(const struct vmemexp_buf *buf, unsigned long pfn)
 {
 	return buf->high || !vmemexp_upper_half(pfn);
@@ -578,9 +582,9 @@ static size_t vmemexp_segment_end(const struct vmemexp_buf *buf,
 }
 
 /*
- * Return which of @nr entries holds page @index of the buffer. Each has the index of its
- * first page in it, the first one at @starts, and the others each @stride bytes further on.
- * The first one is 0.
+ * Return which of @nr entries holds page @index of the buffer. Each entry stores the index of
+ * its first page: entry 0 at @starts, where it is 0, and each further entry @stride bytes
+ * behind the one before.
  */
 static unsigned long vmemexp_find_entry(const u32 *starts, size_t stride, unsigned long nr,
 					unsigned long index)
@@ -620,7 +624,7 @@ static struct vmemexp_extent *vmemexp_alloc_extents(struct vmemexp_buf *buf, uns
 
 	if (nr == 1 && !high)
 		return &buf->one_extent;
-	/* Nor does kvmalloc() allocate more than INT_MAX bytes. */
+	/* kvmalloc() does not allocate more than INT_MAX bytes. */
 	if (size > INT_MAX || (size > PAGE_SIZE && !is_power_of_2(PAGE_ALIGN(size))))
 		return __vmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	return kvmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
@@ -661,8 +665,8 @@ static int vmemexp_resize_extents(struct vmemexp_collect *collect, unsigned long
 
 /*
  * Make room for @count more extents, so that vmemexp_add_extent() cannot fail. If the rest
- * of the pages is as scattered as those so far, there is room for all of it. Few pages do
- * not tell: an allocator has small ones in front of huge ones.
+ * of the pages is as scattered as those so far, there is room for all of it. Do not
+ * extrapolate from less than a batch: allocators put small pages before huge ones.
  */
 static int vmemexp_reserve_extents(struct vmemexp_collect *collect, unsigned long count)
 {
@@ -699,7 +703,7 @@ static int vmemexp_reserve_for(struct vmemexp_collect *collect, unsigned long pf
 	return ret ?: vmemexp_reserve_high(collect, pfn);
 }
 
-/* Add @pages page frames: to the last extent if they continue it, else as a new one. */
+/* Add @pages page frames to the last extent if they continue it, otherwise as a new one. */
 static void vmemexp_add_extent(struct vmemexp_collect *collect, unsigned long pfn,
 			       unsigned long pages)
 {
@@ -746,7 +750,7 @@ MODULE_PARM_DESC(max_buffers,
 static LIST_HEAD(vmemexp_users);
 static DEFINE_SPINLOCK(vmemexp_users_lock);
 
-/* Count down what keeps the entry. */
+/* Subtract from the counts of @user. Free the entry when both are 0. */
 static void vmemexp_put_user_counts(struct vmemexp_user *user, unsigned int buffers,
 				    unsigned int orphans)
 {
@@ -804,11 +808,11 @@ static void vmemexp_uncharge(struct vmemexp_buf *buf)
 }
 
 /*
- * Page frames are reserved already: do not charge them. Charge what describes them: the
- * bit for each page (vmemexp_buf.unmapped), for each extent the entries and the kernel
- * addresses that it may need, and the source ranges if they are many. If page frames are
- * in the buffer again and again, charge the page table of a mapping as well: it may be
- * larger than all there is of them.
+ * Page frames are reserved already: do not charge them. Charge the memory that describes
+ * them: the bit for each page (vmemexp_buf.unmapped), for each extent the entries and the
+ * kernel addresses that it may need, and the source ranges but for the first. If a page
+ * frame repeats, charge the page table of a mapping as well: it may be larger than the
+ * carve-out.
  */
 static int vmemexp_charge_extents(struct vmemexp_buf *buf, struct vmemexp_error *error)
 {
@@ -846,14 +850,15 @@ static int vmemexp_check_access(struct vm_area_struct *vma, bool write, unsigned
 {
 	if (!vma)
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_MAPPED, addr, -EFAULT);
-	/* O_RDWR needs it, too: no dma-buf is write-only. */
+	/* Check this for O_RDWR as well: a dma-buf cannot be write-only. */
 	if (!(vma->vm_flags & VM_READ))
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_READABLE, addr, -EFAULT);
 	if (write && !(vma->vm_flags & VM_WRITE))
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_WRITABLE, addr, -EACCES);
 	/*
-	 * The thread may have no right by a protection key. GUP looks as well, and modules
-	 * cannot everywhere.
+	 * A protection key may deny the access to this thread. GUP checks that for pages;
+	 * this does for page frames. Not all architectures let modules check it. Those
+	 * without VMEMEXP_PROT_CACHE_MASK export no page frames.
 	 */
 	if (VMEMEXP_PROT_CACHE_MASK && !arch_vma_access_permitted(vma, false, false, false))
 		return vmemexp_fail(error, VMEMEXP_REASON_NOT_READABLE, addr, -EFAULT);
@@ -868,6 +873,7 @@ static bool vmemexp_is_pfnmap(const struct vm_area_struct *vma)
 	return vma->vm_flags & (VM_IO | VM_PFNMAP);
 }
 
+/* It stands behind the tables of operations, which it compares. */
 static struct vmemexp_buf *vmemexp_buf_of(const struct dma_buf *dmabuf);
 
 /*
@@ -953,9 +959,9 @@ static void vmemexp_choose_memory(struct vmemexp_buf *buf, struct vm_area_struct
 
 /*
  * Check all VMAs of a source range, of which @vma is the first, and count them. Return the
- * last one, or an error pointer. One that begins where the last one of the range before did
- * is that one, and is counted: had another mapping taken its place meanwhile, the notifier
- * would have told.
+ * last one, or an error pointer. Do not count a VMA again that was the last one of the range
+ * before: it has the same vm_start. (If another mapping had replaced it meanwhile, the
+ * notifier would have made the buffer stale.)
  */
 static struct vm_area_struct *vmemexp_check_source(struct vmemexp_collect *collect,
 						   const struct vmemexp_source *source,
@@ -980,8 +986,8 @@ static struct vm_area_struct *vmemexp_check_source(struct vmemexp_collect *colle
 }
 
 /*
- * Check source range @i, and skip those behind it that lie in its last VMA, which is
- * checked then. Return the index of the next one to check, or an errno.
+ * Check source range @i. Skip the ranges behind it that lie in its last VMA, which is checked
+ * already. Return the index of the next range to check, or an errno.
  */
 static int vmemexp_inspect_from(struct vmemexp_collect *collect, unsigned int i)
 {
@@ -1089,8 +1095,8 @@ static int vmemexp_pin_failed(struct vmemexp_buf *buf, unsigned long addr, int r
 /* --- collecting pages: pin them, check them, add them to the extents --- */
 
 /*
- * Return true if @folio is a hugetlb page. Those are never small: @large says if it is
- * large.
+ * Return true if @folio is a hugetlb page. @large is folio_test_large(): hugetlb pages are
+ * always large, so nothing is looked up for small ones.
  */
 static bool vmemexp_is_hugetlb(struct folio *folio, bool large)
 {
@@ -1129,7 +1135,7 @@ static unsigned long vmemexp_nr_in_folio(struct folio *folio, struct page **page
 	struct page *first = pages[0];
 
 	left = min(left, count);
-	/* Four in a turn: of huge pages, this loop is most of what an export costs. */
+	/* Compare four at a time: for huge pages, this loop is most of the cost of an export. */
 	while (nr + 4 <= left && pages[nr] == first + nr && pages[nr + 1] == first + nr + 1 &&
 	       pages[nr + 2] == first + nr + 2 && pages[nr + 3] == first + nr + 3)
 		nr += 4;
@@ -1180,12 +1186,12 @@ static int vmemexp_refuse_kind(u32 kind, unsigned long addr, struct vmemexp_erro
 }
 
 /*
- * Add @pages, of which the first is anonymous and a small folio of its own, and there is
- * room for it. Stop at the first of @count that is of another sort, or that there is no room
- * for. Return how many have been added.
+ * Add small anonymous pages. The caller has checked the first of @pages and made room for it.
+ * Stop behind @count pages, at the first page of another kind, or when the extents are full.
+ * Return how many have been added.
  *
- * Most pages are of this sort. vmemexp_add_pages() would do the same with each of them;
- * here, what changes with each stays in registers.
+ * Most pages are of this kind. vmemexp_add_pages() would do the same with each of them, but
+ * here the counters stay in registers.
  */
 static unsigned long vmemexp_add_small_pages(struct vmemexp_collect *collect,
 					     struct page **pages, unsigned long count)
@@ -1222,9 +1228,9 @@ static unsigned long vmemexp_add_small_pages(struct vmemexp_collect *collect,
 
 /*
  * Add the @count pinned pages in collect->pages to the extents, and check by the pages
- * themselves whether they may be exported. @whole says that it is one page, and that
- * hugetlb itself maps it. Return 0 or an errno. On an error, unpin the pages that have not
- * been added; the caller unpins the others.
+ * themselves whether they may be exported. If @whole, there is one page, and hugetlb itself
+ * maps it. Return 0 or an errno. On an error, unpin the pages that have not been added; the
+ * caller unpins the others.
  *
  * A pinned folio can be neither split nor freed, so count it whole. It is counted once
  * more if pages of another folio come between: vmemexp_survey() corrects that.
@@ -1246,7 +1252,7 @@ static int vmemexp_add_pages(struct vmemexp_collect *collect, unsigned long coun
 	 */
 	if (buf->writable)
 		allowed &= ~VMEMEXP_MEMORY_FILE;
-	/* A driver may have set its pages to clear text, and a page does not tell. */
+	/* A driver may have set its pages to clear text; a struct page does not show it. */
 	if (vmemexp_is_memory_encrypted())
 		allowed &= ~VMEMEXP_MEMORY_DRIVER;
 
@@ -1269,10 +1275,7 @@ static int vmemexp_add_pages(struct vmemexp_collect *collect, unsigned long coun
 			continue;
 		}
 
-		/*
-		 * The folio may go on from the extent or the batch before, and is
-		 * counted then.
-		 */
+		/* The last extent or batch may have ended in this folio, and has counted it. */
 		if (folio != collect->last_folio)
 			collect->nr_folio_pages += large ? folio_nr_pages(folio) : 1;
 		collect->last_folio = folio;
@@ -1362,7 +1365,7 @@ static int vmemexp_pin_batch(struct vmemexp_collect *collect, unsigned long addr
 		clear_bit_unlock(turn, vmemexp_turns);
 	if (ret <= 0 && fatal_signal_pending(current))
 		return -EINTR;
-	/* -EEXIST says that there is a page frame, without a page. */
+	/* GUP returns -EEXIST for an entry with a page frame that is not a page. */
 	return ret && ret != -EEXIST ? ret : -EFAULT;
 }
 
@@ -1394,7 +1397,7 @@ static int vmemexp_collect_pages(struct vmemexp_collect *collect, unsigned long 
 {
 	int ret;
 
-	/* After a hugetlb page comes another one, in most cases. One pin holds all of it. */
+	/* A hugetlb page most likely follows. One pin holds all of it, so pin one page only. */
 	if (collect->in_hugetlb && vmemexp_pin_hugetlb(collect, addr))
 		return vmemexp_add_pages(collect, 1, true, addr);
 	if (collect->one_by_one) {
@@ -1403,8 +1406,8 @@ static int vmemexp_collect_pages(struct vmemexp_collect *collect, unsigned long 
 	}
 	ret = vmemexp_pin_batch(collect, addr, count);
 	/*
-	 * Without GUP-fast, GUP pins none of the pages if it cannot migrate one. Find that
-	 * one.
+	 * Without GUP-fast, GUP pins none of the pages if it cannot migrate one. Pin them one
+	 * by one, to find that page.
 	 */
 	if (vmemexp_is_temporary(ret) && count > 1) {
 		collect->one_by_one = count;
@@ -1415,7 +1418,7 @@ static int vmemexp_collect_pages(struct vmemexp_collect *collect, unsigned long 
 	return vmemexp_add_pages(collect, ret, false, addr);
 }
 
-/* Unpin an extent that has hugetlb pages in it, of each of which one page is pinned. */
+/* Unpin an extent of a buffer with hugetlb pages: one page of each hugetlb page is pinned. */
 static void vmemexp_unpin_hugetlb(unsigned long pfn, unsigned long pages, bool dirty)
 {
 	struct page *first;
@@ -1501,7 +1504,7 @@ static int vmemexp_check_pfns(struct vmemexp_buf *buf, unsigned long pfn, unsign
 	return 0;
 }
 
-/* Do that for all page frames collected from page @index on, which extent @i has. */
+/* Check the page frames collected from page @index on; extent @i has the first of them. */
 static int vmemexp_check_extents(const struct vmemexp_collect *collect, unsigned long i,
 				 unsigned long index)
 {
@@ -1549,7 +1552,7 @@ static struct vm_area_struct *vmemexp_find_pfn(struct vmemexp_buf *buf, unsigned
 			break;
 	}
 	if (ret == -EFAULT && present)
-		/* VM_WRITE tells what the mapping may become, its entries tell what it is. */
+		/* VM_WRITE is the mapping's permission, but the driver left the entry read-only. */
 		ret = vmemexp_fail(error, VMEMEXP_REASON_NOT_WRITABLE, addr, -EACCES);
 	else if (ret == -EFAULT)
 		ret = vmemexp_fail(error, VMEMEXP_REASON_NO_BACKING, addr, ret);
@@ -1559,8 +1562,8 @@ static struct vm_area_struct *vmemexp_find_pfn(struct vmemexp_buf *buf, unsigned
 }
 
 /*
- * A walk of one page table. @pfn is the first page frame of a run that is not in the
- * extents yet, @first is its entry, and @next is the entry that would continue the run.
+ * A walk of one page table. @pfn is the first page frame of an extent that has not been added
+ * yet, @first is its entry, and @next is the entry that would continue the extent.
  */
 struct vmemexp_walk {
 	struct vmemexp_collect *collect;
@@ -1570,24 +1573,24 @@ struct vmemexp_walk {
 	u64 next;
 };
 
-/* No entry is this one: its page frame would be beyond all memory. */
+/* A value that no present entry has: its page frame would be beyond all memory. */
 #define VMEMEXP_NO_PTE	U64_MAX
 
-static void vmemexp_begin_run(struct vmemexp_walk *walk, unsigned long pfn, u64 next)
+static void vmemexp_start_extent(struct vmemexp_walk *walk, unsigned long pfn, u64 next)
 {
 	walk->pfn = pfn;
 	walk->first = next - PAGE_SIZE;
 	walk->next = next;
 }
 
-static void vmemexp_end_run(const struct vmemexp_walk *walk)
+static void vmemexp_finish_extent(const struct vmemexp_walk *walk)
 {
 	vmemexp_add_extent(walk->collect, walk->pfn, (walk->next - walk->first) >> PAGE_SHIFT);
 }
 
 /*
- * Begin a new run with @pte. End the walk if it has to be looked at as the first one was.
- * This is kept out of the function for entries that continue a run.
+ * Start a new extent at @pte, or end the walk if @pte takes another vmemexp_find_pfn(). This is
+ * not inlined, so that vmemexp_walk_pte(), which runs for every page, stays small.
  */
 static noinline int vmemexp_walk_on(struct vmemexp_walk *walk, pte_t pte)
 {
@@ -1601,11 +1604,11 @@ static noinline int vmemexp_walk_on(struct vmemexp_walk *walk, pte_t pte)
 	if (found.prot_cache != buf->prot_cache || (buf->writable && !found.writable) ||
 	    !vmemexp_has_room_for(buf, found.pfn))
 		return 1;
-	vmemexp_end_run(walk);
+	vmemexp_finish_extent(walk);
 	/* x86 stores the page frame of an entry that allows no access in another way. */
 	if (pte_pfn(__pte(next)) != found.pfn + 1)
 		next = VMEMEXP_NO_PTE;
-	vmemexp_begin_run(walk, found.pfn, next);
+	vmemexp_start_extent(walk, found.pfn, next);
 	return 0;
 }
 
@@ -1656,12 +1659,12 @@ static int vmemexp_collect_table(struct vmemexp_collect *collect, unsigned long 
 		return 0;
 	}
 	walk = (struct vmemexp_walk) { .collect = collect, .vma = vma };
-	vmemexp_begin_run(&walk, found.pfn, VMEMEXP_NO_PTE);
+	vmemexp_start_extent(&walk, found.pfn, VMEMEXP_NO_PTE);
 	end = min(end - 1, addr | (PMD_SIZE - 1)) + 1;
 	addr += PAGE_SIZE;
 	if (vma->vm_flags & VM_PFNMAP && addr < end)
 		apply_to_page_range(buf->mm, addr, end - addr, vmemexp_walk_pte, &walk);
-	vmemexp_end_run(&walk);
+	vmemexp_finish_extent(&walk);
 	return 0;
 }
 
@@ -1823,9 +1826,9 @@ static int vmemexp_survey(struct vmemexp_collect *collect)
 }
 
 /*
- * Return true if each source range lies outside of what lies between all before it: so it is
- * for parts in order, in either direction, and for the two ends of a ring. Then none has an
- * address of another.
+ * Return true if each source range lies completely above or below all ranges before it. So do
+ * parts in ascending or descending order, and the two parts of a ring. Then no two ranges
+ * overlap.
  */
 static bool vmemexp_sources_spread(const struct vmemexp_buf *buf)
 {
@@ -1867,9 +1870,9 @@ static int vmemexp_sources_overlap(const struct vmemexp_buf *buf)
 /*
  * Return 1 if some page may be in the buffer more than once, 0 if none is, or an errno.
  *
- * A program has a page of its private memory at one address, and a page of a file once
- * in each mapping of the file. Drivers may map a page as often as they like. If a
- * mapping has changed meanwhile, the number of mappings tells nothing.
+ * A private page is mapped at one address only, and a page of a file once in each mapping
+ * of the file. Drivers may map a page as often as they like. If a mapping has changed
+ * meanwhile, the number of mappings is of no use.
  */
 static int vmemexp_may_overlap(const struct vmemexp_collect *collect)
 {
@@ -1921,7 +1924,7 @@ static int vmemexp_collect_source(struct vmemexp_collect *collect,
 }
 
 /* Collect the memory of all source ranges, batch by batch. */
-static int vmemexp_collect(struct vmemexp_collect *collect)
+static int vmemexp_collect_sources(struct vmemexp_collect *collect)
 {
 	const struct vmemexp_buf *buf = collect->buf;
 	unsigned long npages = buf->npages;
@@ -1953,7 +1956,7 @@ static const struct vmemexp_source *vmemexp_find_stale(const struct vmemexp_buf 
 	return NULL;
 }
 
-/* Check what only the whole buffer tells. */
+/* Make the checks that need the whole buffer. */
 static int vmemexp_check_collected(const struct vmemexp_collect *collect)
 {
 	struct vmemexp_buf *buf = collect->buf;
@@ -1966,9 +1969,9 @@ static int vmemexp_check_collected(const struct vmemexp_collect *collect)
 			return ret;
 	}
 	/*
-	 * The mappings said how the memory is cached, that it may be used without a
-	 * pin, and that it is not a dma-buf's. So they must have been there all the
-	 * time. For private memory they said no more than that it is cached.
+	 * The driver has taken from the mappings how the memory is cached, whether it may be
+	 * used without a pin, and that it is not a dma-buf's. So they must not have changed.
+	 * For private memory that is cached, the driver needs none of this.
 	 */
 	stale = vmemexp_find_stale(buf);
 	if (stale && (buf->memory != VMEMEXP_MEMORY_ANON ||
@@ -1980,8 +1983,8 @@ static int vmemexp_check_collected(const struct vmemexp_collect *collect)
 
 /*
  * vmemexp_charge_range() has charged each page. But a pin keeps all of a large folio,
- * also if the program unmaps the rest, so charge the rest of each folio; and page frames
- * may be in the buffer more than once.
+ * also if the program unmaps the rest, so charge the rest of each folio. For page frames
+ * that are in the buffer more than once, charge the page table.
  */
 static int vmemexp_charge_rest(struct vmemexp_collect *collect)
 {
@@ -2003,8 +2006,8 @@ static int vmemexp_charge_rest(struct vmemexp_collect *collect)
 }
 
 /*
- * Move the extents to where they stay, with no entry that is not used. If there is no memory
- * for that, too much of it is better than no buffer; but nothing stays on the stack.
+ * Move the extents to an array without unused entries. If that allocation fails, keep the
+ * larger array; but fail if the extents are still on the stack.
  */
 static int vmemexp_keep_extents(struct vmemexp_collect *collect)
 {
@@ -2019,8 +2022,8 @@ static int vmemexp_keep_extents(struct vmemexp_collect *collect)
 /* --- windows: kernel addresses of cached memory that the linear map lacks --- */
 
 /*
- * Return true if what reads memory behind the caches, like an observer, needs them
- * written back.
+ * Return true if the memory is cached, and its caches have to be written back for an
+ * observer, which does not snoop them.
  */
 static bool vmemexp_needs_cache_ops(const struct vmemexp_buf *buf)
 {
@@ -2068,7 +2071,7 @@ static int vmemexp_open_windows(struct vmemexp_buf *buf)
 	return 0;
 }
 
-/* --- notifier: it tells when a source range goes away --- */
+/* --- notifier: mm/ calls it when a source range goes away --- */
 
 #ifdef CONFIG_MMU_NOTIFIER
 /* Return the first source range, from @source on, that @range has a part of, or NULL. */
@@ -2102,7 +2105,7 @@ static void vmemexp_set_stale(struct vmemexp_buf *buf, struct vmemexp_source *so
 	WRITE_ONCE(buf->stale, true);
 }
 
-/* An export that has not allocated @unmapped yet fails because the buffer is stale. */
+/* If an export has not allocated @unmapped yet, it fails later because of @stale. */
 static void vmemexp_notify_unmap(struct vmemexp_buf *buf, const struct mmu_notifier_range *range)
 {
 	struct vmemexp_source *source = buf->sources;
@@ -2186,7 +2189,7 @@ static bool vmemexp_invalidate(struct mmu_interval_notifier *notifier,
 		vmemexp_notify_unmap(buf, range);
 		break;
 	case MMU_NOTIFY_RELEASE:
-		/* No export of this mm is at work that would ask which range it was. */
+		/* No export runs in an mm that ends, so no source->stale is needed. */
 		WRITE_ONCE(buf->stale, true);
 		WRITE_ONCE(buf->orphaned, true);
 		mod_delayed_work(vmemexp_wq, &buf->work, 0);
@@ -2250,7 +2253,7 @@ static void vmemexp_wait_invalidated(struct vmemexp_buf *buf)
 	mmu_interval_read_begin(&buf->notifier);
 }
 
-/* Start to keep track of the pages of the source ranges where another mapping may be by now. */
+/* Allocate @unmapped: from now on, the notifier records which pages have been unmapped. */
 static int vmemexp_alloc_unmapped(struct vmemexp_buf *buf)
 {
 	unsigned long *unmapped = kvzalloc(BITS_TO_LONGS(buf->npages) * sizeof(*unmapped),
@@ -2278,8 +2281,8 @@ static int vmemexp_alloc_unmapped(struct vmemexp_buf *buf) { return 0; }
 
 /*
  * Leave the address space. When it has ended, there is nothing to watch, and nothing
- * shows its count of pinned pages. The buffer would keep its page directory and its
- * user namespace.
+ * shows its count of pinned pages. Otherwise the buffer would keep the mm's page directory
+ * and user namespace.
  */
 static void vmemexp_leave_mm(struct vmemexp_buf *buf)
 {
@@ -2349,13 +2352,13 @@ static void vmemexp_free_buf(struct vmemexp_buf *buf)
 	kfree(buf);
 }
 
-/* Leave the mm. Wait for invalidations that go on there, and for the work that they queued. */
+/* Leave the mm. Wait for invalidations that run there, and for the work that they queued. */
 static void vmemexp_leave_mm_sync(struct vmemexp_buf *buf)
 {
 	vmemexp_leave_mm(buf);
 	/*
-	 * Without the notifier, nothing queues the work any more. Whoever did has set one of
-	 * these before.
+	 * Without the notifier, nothing queues the work any more. Everything that queued it
+	 * has set one of these flags before.
 	 */
 	if (vmemexp_is_gone(buf) || READ_ONCE(buf->orphaned))
 		cancel_delayed_work_sync(&buf->work);
@@ -2394,13 +2397,13 @@ static struct vmemexp_buf *vmemexp_find_buf_from(u64 serial)
 }
 
 /*
- * Have the buffers of @user leave address spaces that have ended, or still end: for these it
- * waits. Those that are exported meanwhile ask anew. Return false if there is a buffer to be
- * freed before it goes on.
+ * Make all orphaned buffers of @user leave their mm, and wait for mms that are still ending.
+ * A buffer that is exported later queues the work again. Return false if a buffer has to be
+ * freed first.
  *
- * Behind the lock a buffer may be released, but not freed: it is orphaned, which it became
- * when its mm had no user left. So neither its exporter's ioctl nor its exporter's close,
- * which free others directly, can be at work on it, and the rest is vmemexp_free_work()'s.
+ * After the unlock, the buffer may be released, but not freed. It is orphaned, so its mm has
+ * no user left. So neither an ioctl nor a close of its exporter, which free other buffers
+ * directly, can be running. Only vmemexp_free_work() frees it, and that is the caller.
  */
 static bool vmemexp_leave_ended_mms(struct vmemexp_user *user)
 {
@@ -2431,9 +2434,9 @@ static bool vmemexp_leave_ended_mms(struct vmemexp_user *user)
 }
 
 /*
- * Free one buffer, then let other users have their turn: what a process does to its own
- * mm, perhaps without end, must keep no other user waiting. When there is none to be freed,
- * leave address spaces that have ended.
+ * Free one buffer, then let other users have their turn: a process can delay the removal of
+ * its own notifier without limit, and this must not delay other users. If there is no buffer
+ * to free, leave address spaces that have ended.
  */
 static void vmemexp_free_work(struct work_struct *work)
 {
@@ -2446,20 +2449,20 @@ static void vmemexp_free_work(struct work_struct *work)
 	orphans = user->orphans;
 	if (buf) {
 		list_del(&buf->free_node);
-		/* Whoever adds to either queues under this lock, too. */
+		/* Both lists grow under this lock, and the work is queued under it. */
 		if (!list_empty(&user->dying) || orphans)
 			queue_work(vmemexp_free_wq, work);
 	}
 	spin_unlock(&vmemexp_users_lock);
 	/*
-	 * The last of either frees @user. If there is neither, an earlier run has served a
-	 * request that came while it began, and the buffer that made it is still there.
+	 * The last buffer or request frees @user. If there is neither, an earlier run of the
+	 * work has served this request as well, and the buffer that made it still holds @user.
 	 */
 	if (buf)
 		vmemexp_free(buf);
 	else if (vmemexp_leave_ended_mms(user))
 		vmemexp_put_user_counts(user, 0, orphans);
-	/* Else this is queued again, by whoever has added the buffer that is to be freed. */
+	/* Otherwise vmemexp_destroy_later() has queued the work again. */
 }
 
 static void vmemexp_leave_mm_later(struct vmemexp_user *user)
@@ -2543,7 +2546,7 @@ static void vmemexp_free_fences(struct dma_resv *fences)
 	kfree(fences);
 }
 
-/* Give back what the export has got, except for what vmemexp_free() does. */
+/* Release the memory, the fences and the file. vmemexp_free() does the rest. */
 static void vmemexp_put_resources(struct vmemexp_buf *buf)
 {
 	struct dma_resv *fences;
@@ -2571,9 +2574,9 @@ static void vmemexp_destroy(struct vmemexp_buf *buf)
 }
 
 /*
- * Destroy a buffer that is released. Any process may close the last descriptor, and
- * that one need not wait for the exporter's mm. If that is its own, it may wait for what
- * its other threads do there: most never do, and then no worker has to wake up.
+ * Destroy a buffer that is released. Any process may close the last descriptor, and must
+ * not wait for the exporter's mm. Only the exporter itself waits for it here: that is short
+ * in most cases, and saves waking a worker.
  */
 static void vmemexp_destroy_later(struct vmemexp_buf *buf)
 {
@@ -2591,9 +2594,10 @@ static void vmemexp_destroy_later(struct vmemexp_buf *buf)
 /* --- coherency: every mapped device, only the bytes named --- */
 
 /*
- * Page frames that are revoked or taken away may belong to a new owner, who would lose
- * what is in the caches, or get what a device has written to its copy. A driver takes
- * them away without vmemexp_buf.lock, so a sync asks before each piece.
+ * Page frames that are revoked or taken away may belong to a new owner. A sync would
+ * invalidate the new owner's cache lines, or overwrite the memory with a device's copy. A
+ * driver takes page frames away without vmemexp_buf.lock, so a sync checks before each
+ * piece.
  */
 static bool vmemexp_is_foreign(const struct vmemexp_buf *buf)
 {
@@ -2605,8 +2609,7 @@ static bool vmemexp_is_foreign(const struct vmemexp_buf *buf)
  * The caller has opened windows if the memory needs them.
  *
  * Never invalidate without writing back. The zeroes that the kernel wrote to erase the
- * pages may still be only in the caches, and memory may still have what the pages held
- * before, for another owner.
+ * pages may be only in the caches, and memory may still hold the data of an earlier owner.
  */
 static void vmemexp_clean_caches(const struct vmemexp_buf *buf, size_t offset, size_t length,
 				 bool keep)
@@ -2789,8 +2792,8 @@ static bool vmemexp_can_vmap(const struct vmemexp_buf *buf)
 }
 
 /*
- * The page frames from @pfn on that one entry may have: an importer goes from page to page
- * by the pointer to the first.
+ * Return how many page frames from @pfn on one entry may have. An importer increments the
+ * pointer to the first struct page to get the others.
  */
 static unsigned long vmemexp_entry_room(const struct vmemexp_buf *buf, unsigned long pfn)
 {
@@ -2840,9 +2843,9 @@ static int vmemexp_alloc_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 }
 
 /*
- * Return false if the buffer lacks what the exporters in the kernel's tree have: a
- * kernel mapping, or struct pages. Some importing drivers use these without checking
- * for them. Root can allow such buffers by map_without_vmap= and map_without_pages=.
+ * Return false if the buffer lacks a vmap or struct pages, which all exporters in the
+ * kernel's tree have. Some importing drivers use them without a check. Root can allow
+ * such buffers by map_without_vmap= and map_without_pages=.
  */
 static bool vmemexp_is_expected(const struct vmemexp_buf *buf)
 {
@@ -3113,7 +3116,7 @@ static void vmemexp_undo_dma_map(struct vmemexp_attachment *at)
 static void vmemexp_dma_unmap(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
 	at->sgt.orig_nents = at->nr_entries;
-	/* It was nothing but addresses. Only the DMA API's own checks keep a record of it. */
+	/* The mapping was a computation. Only CONFIG_DMA_API_DEBUG keeps a record of it. */
 	if (at->persistent && !IS_ENABLED(CONFIG_DMA_API_DEBUG)) {
 		vmemexp_forget_dma_map(at);
 		return;
@@ -3164,9 +3167,9 @@ static bool vmemexp_is_direct(const struct vmemexp_buf *buf, struct device *dev)
 }
 
 /*
- * Return true if all DMA addresses that a direct device has just got are those in memory
- * plus one offset, and note that. It is so if the device got no copy of anything, although
- * it was not expected to bounce, and if its bus shows all of the memory in one piece.
+ * Return true if all DMA addresses that a direct device has just got are physical addresses
+ * plus one offset, and store that offset. They are not if the device got a copy after all,
+ * or if its bus shows parts of the memory at different offsets.
  */
 static bool vmemexp_is_linear(struct vmemexp_attachment *at)
 {
@@ -3262,7 +3265,7 @@ static void vmemexp_count_mapped(struct vmemexp_buf *buf, struct vmemexp_attachm
 	buf->nr_to_sync += at->needs_sync;
 }
 
-/* An importer may unmap what it has not mapped. */
+/* An importer may unmap an attachment that it has not mapped: ignore that. */
 static void vmemexp_count_unmapped(struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
 	if (at->dir == DMA_NONE)
@@ -3371,9 +3374,9 @@ static void vmemexp_trace_access(const struct vmemexp_buf *buf, enum dma_data_di
 }
 
 /*
- * Take the lock for a sync of what devices wrote. The core waits for fences after
- * begin_cpu_access. That is too late for a bounce buffer, which is copied here, so if
- * there is anything to sync, wait before.
+ * Take the lock for begin_cpu_access. The core waits for fences after it. That is too late
+ * for a bounce buffer, which begin_cpu_access copies, so wait before if there is anything
+ * to sync.
  */
 static int vmemexp_lock_for_cpu(struct vmemexp_buf *buf, struct dma_buf *dmabuf, bool write)
 {
@@ -3448,8 +3451,9 @@ static void vmemexp_vma_close(struct vm_area_struct *vma)
 }
 
 /*
- * The part to fill next: @left pages of @extent, from @pfn on. @prot is computed again,
- * since mm/ may not have kept the cache attribute in the mapping's protection.
+ * The state of a fill: the next page is @pfn, the first of @left pages in @extent. @prot is
+ * computed again, since mm/ may have dropped the cache attribute from the mapping's
+ * protection.
  */
 struct vmemexp_fill {
 	const struct vmemexp_buf *buf;
@@ -3479,7 +3483,7 @@ static bool vmemexp_is_inside(const struct vmemexp_buf *buf, struct vm_area_stru
 	return vma->vm_pgoff <= buf->npages && vma_pages(vma) <= buf->npages - vma->vm_pgoff;
 }
 
-/* Drivers may map their memory in another way; other memory is write-back, if it is cached. */
+/* Return true if all of the memory is write-back. Memory that a driver mapped need not be. */
 static bool vmemexp_is_plain(const struct vmemexp_buf *buf)
 {
 	return !(buf->memory & (VMEMEXP_MEMORY_DRIVER | VMEMEXP_MEMORY_PFNMAP)) &&
@@ -3501,7 +3505,8 @@ static int vmemexp_fill_pte(pte_t *pte, unsigned long addr, void *data)
  * Ordinary memory is write-back, so set its entries without the PAT lookup that x86
  * makes in vmf_insert_pfn_prot() and remap_pfn_range(), for each page. For 32 MiB of 4
  * KiB pages, mmap, first touch and munmap took 7.1 million instructions with
- * remap_pfn_range() for each extent, and take 1.1 million with this.
+ * remap_pfn_range() for each extent, and take a sixth of that with this: see
+ * mmap+touch+munmap in Documentation/performance.rst.
  */
 static vm_fault_t vmemexp_fill_ptes(struct vmemexp_fill *fill, unsigned long addr,
 				    unsigned long end)
@@ -3524,7 +3529,7 @@ static vm_fault_t vmemexp_fill_range(struct vmemexp_fill *fill, unsigned long ad
 	return ret;
 }
 
-/* Return the page frame that belongs at @addr, and set @i to its extent and @left as above. */
+/* Return the page frame for @addr. Set @i to its extent and @left to the pages left in it. */
 static unsigned long vmemexp_pfn_at(const struct vmemexp_buf *buf, struct vm_area_struct *vma,
 				    unsigned long addr, unsigned long *i, unsigned long *left)
 {
@@ -3542,9 +3547,9 @@ static void vmemexp_fill_start(struct vmemexp_fill *fill, unsigned long addr)
 }
 
 /*
- * Return the first page frame of the huge entry that can map @addr, or 0 if small
- * entries have to: an extent fills the huge entry, at addresses that go together, and
- * inside of the mapping.
+ * Return the first page frame of the huge entry that can map @addr, or 0 if only small
+ * entries can. A huge entry must lie inside of the mapping, and inside of one extent, at an
+ * aligned page frame.
  */
 static unsigned long vmemexp_huge_pfn(const struct vmemexp_buf *buf, struct vm_area_struct *vma,
 				      unsigned long addr)
@@ -3565,10 +3570,10 @@ static unsigned long vmemexp_huge_pfn(const struct vmemexp_buf *buf, struct vm_a
 }
 
 /*
- * A thread that faults in a huge entry, and one that faults in small ones at the same
- * addresses, must not meet: the kernel warns about either that finds the other. They do
- * that only in one mm, so an mm has one of these locks. Other addresses need none. So
- * many of them that mms hardly ever share one, since a page table is allocated inside.
+ * A thread that faults in a huge entry, and one that faults in small entries at the same
+ * addresses, must not run at the same time: the kernel warns if either finds the other's.
+ * Both threads belong to one mm, so hash the mm to one lock. There are 64, because a page
+ * table is allocated under the lock, and other mms should not wait for that.
  */
 static struct mutex vmemexp_tables_locks[64];
 
@@ -3612,9 +3617,9 @@ static vm_fault_t vmemexp_fill_step(struct vmemexp_fill *fill, unsigned long add
 #define VMEMEXP_FILL_STEP	SZ_2M
 
 /*
- * Fill the mapping around @addr, so that there is not one fault for each page. Fill the
- * page that was touched first: if a signal kills the process, the rest is left out. If
- * @small, the kernel asks for no huge entries.
+ * Fill the mapping around @addr, to avoid a fault for each page. Fill the page that was
+ * touched first: if a signal kills the process, the rest is left out. If @small, the kernel
+ * asks for no huge entries.
  */
 static vm_fault_t vmemexp_fill_vma(const struct vmemexp_buf *buf, struct vm_area_struct *vma,
 				   unsigned long addr, bool small)
@@ -3906,7 +3911,10 @@ static void vmemexp_put_buf(struct vmemexp_buf *buf)
 {
 	if (!refcount_dec_and_test(&buf->refs))
 		return;
-	/* Pairs with the barrier in wait_var_event(). The buffer may be gone: only its address. */
+	/*
+	 * Pairs with the barrier in wait_var_event(). The buffer may be freed by now:
+	 * wake_up_var() uses its address only.
+	 */
 	smp_mb();
 	wake_up_var(&buf->refs);
 }
@@ -3919,7 +3927,7 @@ static void vmemexp_release(struct dma_buf *dmabuf)
 	mutex_lock(&vmemexp_buffers_lock);
 	rb_erase(&buf->node, &vmemexp_buffers);
 	mutex_unlock(&vmemexp_buffers_lock);
-	/* Wait for revokes that are at work on the buffer, and for readers of the list. */
+	/* Wait for revokes of the buffer that are running, and for readers of the list. */
 	vmemexp_put_buf(buf);
 	wait_var_event(&buf->refs, !refcount_read(&buf->refs));
 	/* Pairs with the release in refcount_dec_and_test(). */
@@ -3976,7 +3984,7 @@ static struct dma_buf *vmemexp_get_dmabuf(int fd)
 	return dmabuf;
 }
 
-/* --- revoke: take the memory back from all who have it --- */
+/* --- revoke: take the memory back from all holders --- */
 
 /*
  * Undo persistent mappings of devices that do not have the buffer mapped: none maps it
@@ -3999,9 +4007,10 @@ static void vmemexp_dma_unmap_persistent(struct vmemexp_buf *buf)
  *
  * A fault that has not seen the flag has filled its page tables when synchronize_srcu()
  * returns, and later ones fill nothing. So unmap_mapping_range() finds every mapping.
- * An importer that cannot be told, or takes its time, keeps the pages pinned until it
- * unmaps. Let the file go at once: its driver promised that the page frames stay, and
- * may itself be the importer, in a circle that nothing else would break.
+ * An importer that the core cannot notify, or that is slow, keeps the pages pinned until it
+ * unmaps. Put the file at once: its driver may itself be the importer, and this reference
+ * would then keep both alive for ever. Page frames are reserved for good, so they do not
+ * depend on it.
  */
 static int vmemexp_revoke_buf(struct vmemexp_buf *buf, bool interruptible)
 {
@@ -4103,13 +4112,13 @@ static bool vmemexp_put_unused_memory(struct vmemexp_buf *buf)
 	return true;
 }
 
-/* Do what cannot be done where it becomes due: in the notifier, and under locks. */
+/* Do the work that the notifier, or a function that holds locks, cannot do itself. */
 static void vmemexp_work(struct work_struct *work)
 {
 	struct vmemexp_buf *buf = container_of(to_delayed_work(work), struct vmemexp_buf, work);
 	bool exported;
 
-	/* This may wait for long, and nothing waits for it. */
+	/* Leaving the mm may take long, so it has a work item of its own. */
 	if (READ_ONCE(buf->orphaned) && READ_ONCE(buf->mm))
 		vmemexp_leave_mm_later(buf->user);
 
@@ -4152,8 +4161,8 @@ static u32 vmemexp_state(const struct vmemexp_buf *buf)
 /* --- VMEMEXP_IOC_EXPORT --- */
 
 /*
- * An export that was asked for: the ranges, in the kernel's memory and by addresses without
- * tags, and the flags of struct vmemexp_export.
+ * A request for an export: a kernel copy of the ranges, whose addresses have no tags, and the
+ * flags of struct vmemexp_export.
  */
 struct vmemexp_request {
 	struct vmemexp_range *ranges;
@@ -4256,10 +4265,10 @@ static int vmemexp_is_file(const void *wanted, struct file *file, unsigned int f
 }
 
 /*
- * Return true if the caller may have a descriptor of @dmabuf. It leads to all of the
- * dma-buf, and a mapping may show only a part. So only those get one who have one
- * already, or who see all that it leads to. The latter need a kernel that can ask
- * security modules, as it does for every file that a process receives.
+ * Return true if the caller may have a descriptor of @dmabuf. A descriptor gives access to
+ * all of the dma-buf, and a mapping may show only a part. So give one only to callers that
+ * have one already, or that map all of it. The latter takes receive_fd(), which asks
+ * security modules, as for every file that a process receives.
  *
  * Importers do not check the mode of a file. So a read-only mapping of another
  * exporter's dma-buf is not enough: a descriptor would allow writing.
@@ -4272,8 +4281,8 @@ static bool vmemexp_may_have(struct vm_area_struct *vma, const struct dma_buf *d
 }
 
 /*
- * If the one range is a mapping of a dma-buf, return that, with a reference, and in @offset
- * where the range starts in it. If not, return NULL.
+ * If the one range is a mapping of a dma-buf, return that dma-buf with a reference, and set
+ * @offset to where the range starts in it. If not, return NULL.
  */
 static struct dma_buf *vmemexp_find_dmabuf(const struct vmemexp_request *request, u64 *offset,
 					   struct vmemexp_error *error)
@@ -4331,7 +4340,7 @@ unlock:
 	return ret ? ERR_PTR(ret) : dmabuf;
 }
 
-/* Make the source ranges of the buffer, which have all of its pages. */
+/* Make the source ranges of the buffer, and count its pages and bytes. */
 static int vmemexp_add_sources(struct vmemexp_buf *buf, const struct vmemexp_request *request)
 {
 	const struct vmemexp_range *range = request->ranges;
@@ -4355,7 +4364,7 @@ static int vmemexp_add_sources(struct vmemexp_buf *buf, const struct vmemexp_req
 	return 0;
 }
 
-/* Allocate a buffer, of which no other thread knows yet. Pairs with vmemexp_free_buf(). */
+/* Allocate a buffer that no other thread can find yet. Pairs with vmemexp_free_buf(). */
 static struct vmemexp_buf *vmemexp_alloc_buf(const struct vmemexp_request *request)
 {
 	struct vmemexp_buf *buf = kzalloc(sizeof(*buf), GFP_KERNEL_ACCOUNT);
@@ -4380,8 +4389,8 @@ static struct vmemexp_buf *vmemexp_alloc_buf(const struct vmemexp_request *reque
 }
 
 /*
- * Build a buffer of the ranges. On an error, undo in the reverse order what was done, but for
- * the user's count of buffers, which goes down last.
+ * Build a buffer of the ranges. On an error, undo all steps in reverse order, but decrement
+ * the user's count of buffers last.
  */
 static struct vmemexp_buf *vmemexp_create(const struct vmemexp_request *request,
 					  struct vmemexp_error *error)
@@ -4422,7 +4431,7 @@ static struct vmemexp_buf *vmemexp_create(const struct vmemexp_request *request,
 	if (ret)
 		goto err_uncharge;
 
-	ret = vmemexp_collect(&collect);
+	ret = vmemexp_collect_sources(&collect);
 	if (ret)
 		goto err_unpin;
 	ret = vmemexp_check_collected(&collect);
@@ -4445,7 +4454,7 @@ err_put_file:
 	if (buf->file)
 		fput(buf->file);
 	vmemexp_leave_mm_sync(buf);
-	/* That may have waited, and max_buffers= limits the buffers that exist. */
+	/* This may have waited. Until here, the buffer exists and counts for max_buffers=. */
 	if (!IS_ERR_OR_NULL(buf->user))
 		vmemexp_put_user(buf->user);
 err_free:
@@ -4512,8 +4521,9 @@ static struct dma_buf *vmemexp_create_dmabuf(const struct vmemexp_request *reque
 }
 
 /*
- * The answer to an export: @size bytes at @data go to @to, with a descriptor in the place
- * @fd, which is @ufd in user space. @request is what was there before.
+ * The answer to an export: @size bytes at @data are copied to @to. The descriptor is stored
+ * at @fd in @data, which is at @ufd in user space. @request is a copy of what the caller had
+ * written there.
  */
 struct vmemexp_answer {
 	void __user *to;
@@ -4563,8 +4573,8 @@ static int vmemexp_answer_known(const struct vmemexp_answer *answer, struct dma_
 }
 
 /*
- * Copy the list of ranges into the kernel, and only once: what is checked must be what is
- * used. Pairs with kvfree().
+ * Copy the list of ranges into the kernel. Copy it only once, so that the driver uses the
+ * same values that it has checked. Pairs with kvfree().
  */
 static struct vmemexp_range *vmemexp_copy_ranges(const struct vmemexp_export *arg)
 {
@@ -4584,8 +4594,8 @@ static struct vmemexp_range *vmemexp_copy_ranges(const struct vmemexp_export *ar
 }
 
 /*
- * Find or build the dma-buf of the ranges. @known: it existed before. Then, @offset is where
- * the range starts in it.
+ * Find or build the dma-buf of the ranges. Set @known if it existed before, and @offset to
+ * where the (first) range starts in it.
  */
 static struct dma_buf *vmemexp_get_exported(const struct vmemexp_request *request, bool *known,
 					    u64 *offset, struct vmemexp_error *error)
@@ -4610,9 +4620,9 @@ static struct dma_buf *vmemexp_get_exported(const struct vmemexp_request *reques
 	return vmemexp_create_dmabuf(request, error);
 }
 
-/* Find or build the dma-buf that @arg asks for, and fill in the answer, but for the descriptor. */
-static struct dma_buf *vmemexp_export(struct vmemexp_export *arg, bool *known,
-				      struct vmemexp_error *error)
+/* Find or build the dma-buf that @arg asks for. Fill in the answer except for the descriptor. */
+static struct dma_buf *vmemexp_export_memory(struct vmemexp_export *arg, bool *known,
+					     struct vmemexp_error *error)
 {
 	struct vmemexp_range one = { .vaddr = arg->vaddr, .length = arg->length };
 	struct vmemexp_request request = {
@@ -4642,7 +4652,7 @@ static struct dma_buf *vmemexp_export(struct vmemexp_export *arg, bool *known,
 		return dmabuf;
 
 	buf = vmemexp_buf_of(dmabuf);
-	/* Programs have always got the address without its tag back. */
+	/* The answer has always had the address without its tag. */
 	arg->vaddr = one.vaddr;
 	arg->offset = offset;
 	arg->dmabuf_size = dmabuf->size;
@@ -4673,7 +4683,7 @@ static long vmemexp_ioctl_export(void __user *uarg, size_t usize, void *karg)
 	bool known;
 	int ret;
 
-	dmabuf = vmemexp_export(arg, &known, &error);
+	dmabuf = vmemexp_export_memory(arg, &known, &error);
 	ret = PTR_ERR_OR_ZERO(dmabuf);
 	if (ret)
 		goto err_report;
@@ -4810,7 +4820,7 @@ static int vmemexp_sync_rows(struct vmemexp_buf *buf, const struct vmemexp_sync 
 	return ret;
 }
 
-static int vmemexp_sync(const struct vmemexp_sync *arg, struct dma_buf *dmabuf)
+static int vmemexp_sync_dmabuf(const struct vmemexp_sync *arg, struct dma_buf *dmabuf)
 {
 	struct vmemexp_buf *buf = dmabuf->priv;
 	int ret = 0;
@@ -4838,7 +4848,7 @@ static long vmemexp_ioctl_sync(void __user *uarg, size_t usize, void *karg)
 	dmabuf = vmemexp_get_dmabuf(arg->fd);
 	if (IS_ERR(dmabuf))
 		return PTR_ERR(dmabuf);
-	ret = vmemexp_sync(arg, dmabuf);
+	ret = vmemexp_sync_dmabuf(arg, dmabuf);
 	dma_buf_put(dmabuf);
 	return ret;
 }
@@ -4865,8 +4875,9 @@ static void vmemexp_query_state(struct vmemexp_buf *buf, struct vmemexp_query *n
 }
 
 /*
- * Look at all extents, for the first query. Two threads that do this at a time store the
- * same. @address_bits comes last: it is never 0, and tells that the others are there.
+ * Look at all extents, for the first query. Two threads that do this at the same time store
+ * the same values. Store @address_bits last: it is never 0, and shows that the others are
+ * set.
  */
 static void vmemexp_measure_extents(struct vmemexp_buf *buf)
 {
@@ -4960,10 +4971,9 @@ static struct vmemexp_buf *vmemexp_get_buf_from(u64 serial, u64 last)
 
 /*
  * The position in the file is the serial number of the next buffer; 0 is the headline.
- * So a reader goes on where it was, whatever was exported and closed meanwhile, and
- * keeps nobody waiting but who closes the buffer that is just shown. m->private is the
- * newest buffer when the headline was shown: the file ends there, however fast others
- * export.
+ * So a reader continues at the right place whatever is exported or closed meanwhile. Only
+ * the close of the buffer being shown waits for it. m->private is the newest buffer when
+ * the headline was shown: the file ends there, however fast others export.
  */
 static void *vmemexp_buffers_start(struct seq_file *m, loff_t *pos)
 {
@@ -5086,8 +5096,8 @@ static size_t vmemexp_name_devices(struct vmemexp_buf *buf, char *names, size_t 
 }
 
 /*
- * Answer who still uses the buffer. @names gets an array of @names_size bytes with the
- * names of devices, which the caller frees.
+ * Count the mappings of the buffer that are left, and set @names to an array of @names_size
+ * bytes with the names of the devices. The caller frees it.
  */
 static int vmemexp_list_devices(struct vmemexp_buf *buf, struct vmemexp_revoke *arg, char **names,
 				size_t *names_size)
@@ -5201,14 +5211,14 @@ static long vmemexp_ti_export(void __user *uarg, bool wide)
 	if (!(untagged_addr(arg.vaddr) & PAGE_MASK))
 		return -EINVAL;
 
-	dmabuf = vmemexp_export(&arg, &known, &error);
+	dmabuf = vmemexp_export_memory(&arg, &known, &error);
 	if (IS_ERR(dmabuf))
 		return PTR_ERR(dmabuf);
 	if (wide)
 		karg.wide.vaddr &= PAGE_MASK;
 	else
 		karg.narrow.vaddr &= PAGE_MASK;
-	/* There is no field to tell that a mapping of a dma-buf begins elsewhere in it. */
+	/* TI's structure has no field for an offset of a page or more in the dma-buf. */
 	if (arg.offset >= PAGE_SIZE)
 		ret = -EINVAL;
 	else if (known)
@@ -5219,8 +5229,8 @@ static long vmemexp_ti_export(void __user *uarg, bool wide)
 	return ret;
 }
 
-/* Sync all of the dma-buf, for devices and for an observer: TI's has no word for either. */
-static long vmemexp_ti_sync(void __user *uarg)
+/* Sync the whole dma-buf, for devices and for an observer: TI's ioctl does not say which. */
+static long vmemexp_ti_sync_all(void __user *uarg)
 {
 	struct vmemexp_sync arg = {};
 	struct vmemexp_ti_sync karg;
@@ -5243,10 +5253,10 @@ static long vmemexp_ti_sync(void __user *uarg)
 	if (IS_ERR(dmabuf))
 		return PTR_ERR(dmabuf);
 	arg.length = dmabuf->size;
-	ret = vmemexp_sync(&arg, dmabuf);
+	ret = vmemexp_sync_dmabuf(&arg, dmabuf);
 	if (!ret) {
 		arg.flags |= VMEMEXP_SYNC_OBSERVER;
-		ret = vmemexp_sync(&arg, dmabuf);
+		ret = vmemexp_sync_dmabuf(&arg, dmabuf);
 	}
 	dma_buf_put(dmabuf);
 	return ret;
@@ -5293,7 +5303,7 @@ static long vmemexp_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 	case VMEMEXP_TI_IOC_EXPORT64:
 		return vmemexp_ti_export(uarg, cmd == VMEMEXP_TI_IOC_EXPORT64);
 	case VMEMEXP_TI_IOC_SYNC:
-		return vmemexp_ti_sync(uarg);
+		return vmemexp_ti_sync_all(uarg);
 	}
 
 	while (op < end && op->cmd != cmd)
@@ -5328,7 +5338,7 @@ static struct miscdevice vmemexp_misc = {
 	.name = "vmemexp",
 	.fops = &vmemexp_fops,
 	/*
-	 * Every user who may open this may pin memory, so only the administrator gives
+	 * A user who may open this may pin memory, so only the administrator gives
 	 * access.
 	 */
 	.mode = 0600,

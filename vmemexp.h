@@ -19,9 +19,9 @@
 #include <vmemexp/compat.h>
 
 /*
- * An extent has so many bits of a page frame number. The others, of memory beyond 16 TiB,
- * have an array of their own, which few machines need. A test may build the module with
- * less, so that each machine does.
+ * Number of bits of a page frame number that struct vmemexp_extent stores. The higher bits,
+ * which only memory beyond 16 TiB has, are in vmemexp_buf.high. The module for the debug
+ * kernel is built with less, so that the tests there use that array.
  */
 #ifndef VMEMEXP_LOW_BITS
 #define VMEMEXP_LOW_BITS	32
@@ -45,7 +45,7 @@ struct vmemexp_extent {
  * @addr: DMA address of the first page
  * @start: index of the first page in the buffer, as that of an extent
  *
- * There may be as many as extents, so there is no padding.
+ * Packed, since an attachment may have as many segments as the buffer has extents.
  */
 struct vmemexp_segment {
 	u64 addr;
@@ -95,7 +95,7 @@ struct vmemexp_source {
 
 /**
  * struct vmemexp_buf - one export, the priv of its dma_buf
- * @dmabuf: the owner, without a reference; NULL until exported. Written under @lock.
+ * @dmabuf: the owner, without a reference; NULL until exported, and after the release
  * @inode: the dma-buf's inode, held: a revoke empties the mappings of it
  * @sources: the source ranges, in the order of the buffer
  * @one_source: the source range is here if there is only one
@@ -104,62 +104,57 @@ struct vmemexp_source {
  * @offset: offset in the buffer of the first byte that was asked for, in bytes
  * @length: bytes that were asked for, in all ranges
  * @writable: devices and CPUs may write; decided at export
- * @dirty: the memory may have been written through the dma-buf; never cleared
- * @stale: a source range has been unmapped; set by @notifier, never cleared
- * @taken: the driver has taken page frames away; set by @notifier, never cleared
- * @orphaned: the address space has ended; set by @notifier, never cleared
- * @revoked: only those that use the memory already can get at it. Never cleared. Set
- *	under @lock; faults read it inside of vmemexp_faults.
- * @emptied: a revoke has emptied the mappings and told the importers, so the memory can
- *	be released. Never cleared; protected by @lock.
- * @dropped: the memory has been released. Never cleared; protected by @lock.
- * @caching_lost: the kernel could not be told how to cache memory that is not RAM;
- *	protected by @lock
+ * @dirty: the memory may have been written through the dma-buf
+ * @stale: a source range has been unmapped; set by @notifier
+ * @taken: the driver has taken page frames away; set by @notifier
+ * @orphaned: the address space has ended; set by @notifier
+ * @revoked: only devices and kernel mappings that use the memory already can access it
+ * @emptied: a revoke has emptied the mappings and notified the importers, so the memory can
+ *	be released
+ * @dropped: the memory has been released
+ * @caching_lost: the kernel could not reserve the caching of memory that is not RAM
  * @blank: @vaddr shows a blank page, again and again, instead of the memory of a @revoked
- *	buffer; protected by @lock
+ *	buffer
  * @overlaps: some page is in the buffer more than once
  * @pfnmap: the memory is page frames that a driver mapped; nothing is pinned
  * @unlisted: some page frame is in no carve-out that the administrator listed
- * @is_ram: all of the memory is System RAM, which the kernel can reach; else none is
+ * @is_ram: all of the memory is System RAM, which the kernel can reach; otherwise none is
  * @has_pages: every page frame has a struct page; always so if @is_ram
  * @has_vmap: the dma-buf has the operations vmap and vunmap
  * @memory: VMEMEXP_MEMORY_* bits of the pages
  * @prot_cache: the bits of the source's page protection that say how it is
  *	cached (vmemexp_prot_cache())
- * @file: the file that @pfnmap memory was mapped from, held until revoked; may be
- *	NULL. Protected by @lock once exported.
+ * @file: the file that @pfnmap memory was mapped from, held until revoked; may be NULL
  * @extents: the physically contiguous parts of the buffer, in its order
  * @high: the upper halves of their page frame numbers, in the same allocation; may be NULL
  *	while all are 0
  * @one_extent: the extent is here if there is only one, and it has no upper half
  * @nr_extents: entries used in @extents
  * @charged: pages charged to the user: if they are pinned, the larger of @npages and
- *	vmemexp_collect.nr_folio_pages, else what the kernel needs to describe them; 0 when
- *	@dropped
+ *	vmemexp_collect.nr_folio_pages, otherwise the pages of memory that describe the page
+ *	frames; 0 when @dropped
  * @user: the user that is charged; outlives the process
  * @mm: the exporter's mm, held by mmgrab(): pinned_vm is shown there. NULL when it has
- *	ended. Protected by @lock once exported.
- * @notifier: tells when a source range goes away; registered while there is @mm
- * @refs: one for the dma-buf, and one for each revoke that is at work, and each reader
+ *	ended.
+ * @notifier: mm/ calls it when a source range goes away; registered while there is @mm
+ * @refs: one for the dma-buf, one for each revoke that is running, and one for each reader
  *	of the list that shows the buffer; the release waits until it is 0
  * @unmapped_lock: protects @unmapped; @notifier takes it under locks of mm/
  * @unmapped: for page frames, a bit for each page of the buffer: the page has been
  *	unmapped, and another mapping may be there by now. NULL for pages.
- * @work: does what follows from @taken, @orphaned, and the last use of a @revoked buffer
+ * @work: revokes a @taken buffer, leaves the mm of an @orphaned one, and releases the memory
+ *	of a @revoked one after its last use
  * @fences: copy of the fences of a @revoked buffer, made when the last device had
- *	unmapped it; NULL until then. Set once, under @lock; stays until the release.
+ *	unmapped it, and kept until the release; NULL until then
  * @tgid: the exporting process, for the list of buffers
  * @comm: the name of the exporting process
  * @min_pages: pages of the shortest extent, once @address_bits is set
  * @max_pages: pages of the longest extent, once @address_bits is set
  * @address_bits: bits that the highest address of the memory takes; 0 until a query asks
  * @serial: number of the buffer in the list; no other buffer ever has the same
- * @node: entry in vmemexp_buffers, until the release; protected by vmemexp_buffers_lock,
- *	as is @serial
+ * @node: entry in vmemexp_buffers, until the release
  * @free_node: entry in vmemexp_user.dying, after the release
- * @lock: protects @attachments, what they map, @nr_mapped, @nr_to_sync, @vaddr and
- *	@windows, and the fields above that say so. Its place in the lock order is at
- *	the top of vmemexp.c.
+ * @lock: see below. Its place in the lock order is at the top of vmemexp.c.
  * @attachments: list of vmemexp_attachment
  * @nr_mapped: attachments that importers have mapped
  * @nr_to_sync: those of them that need syncs
@@ -168,9 +163,27 @@ struct vmemexp_source {
  *	@is_ram; NULL until needed
  * @cpu_mappings: VMAs that map the dma-buf
  *
- * Fields without a lock are constant once the dma_buf has been exported. There is one of
- * these for each export, so its size matters: it fits 512 bytes, of which kmalloc() has
- * objects, on 64-bit kernels without PREEMPT_RT and without checks of locks.
+ * These are constant once the dma_buf has been exported, and need no lock: @inode, @sources
+ * and @one_source (but for their @stale), @nr_sources, @npages, @offset, @length, @writable,
+ * @overlaps, @pfnmap, @unlisted, @is_ram, @has_pages, @has_vmap, @memory, @prot_cache,
+ * @extents, @high, @one_extent, @nr_extents, @user, @tgid, @comm and @serial.
+ *
+ * These change:
+ *
+ * * @dirty, @stale, @taken, @orphaned: set without a lock (WRITE_ONCE()), never cleared.
+ * * @revoked: set under @lock, never cleared. Faults read it inside of vmemexp_faults.
+ * * @dmabuf, @mm: written under @lock.
+ * * @emptied, @dropped (both never cleared), @caching_lost, @blank, @file, @fences,
+ *   @attachments and the mappings of each, @nr_mapped, @nr_to_sync, @vaddr, @windows:
+ *   protected by @lock.
+ * * @unmapped, its bits: protected by @unmapped_lock.
+ * * @node: protected by vmemexp_buffers_lock. @free_node: by vmemexp_users_lock.
+ * * @charged: written by the one thread that has set @dropped.
+ * * @min_pages, @max_pages, @address_bits: see vmemexp_measure_extents().
+ * * @refs, @cpu_mappings: atomic.
+ *
+ * There is one of these for each export, so its size matters: it fits 512 bytes, of which
+ * kmalloc() has objects, on 64-bit kernels without PREEMPT_RT and without checks of locks.
  */
 struct vmemexp_buf {
 	struct dma_buf *dmabuf;
@@ -247,24 +260,24 @@ static inline u64 vmemexp_ino(const struct vmemexp_buf *buf)
 struct vmemexp_error;
 
 /**
- * struct vmemexp_collect - what an export needs while it collects the memory of a buffer
- * @buf: the buffer, of which it fills in @extents and what the memory is
+ * struct vmemexp_collect - the state of an export while it collects the memory of a buffer
+ * @buf: the buffer, whose @extents and kinds of memory it fills in
  * @error: why collecting has failed, for user space
  * @contiguous: fail if there is more than one extent
  * @source: the source range that is being collected
  * @nr_vmas: VMAs that the source ranges had when they were checked
- * @last_vma: where the last of them begins
- * @mixed: in one of them a driver may have put pages, and the same page twice
+ * @last_vma: the start of the last of them
+ * @mixed: one of them is VM_MIXEDMAP: its driver may have inserted a page twice
  * @pages: scratch array for a batch of pinned pages
  * @nr_pages: pages that the extents describe
  * @max_extents: entries allocated in vmemexp_buf.extents
- * @few_extents: these are the entries as long as they fit
+ * @few_extents: the extents of a small buffer, as long as they fit
  * @next_pfn: page frame that would continue the last extent; ULONG_MAX, which is none,
  *	before there is one
  * @nr_folio_pages: pages of the folios that the pinned pages belong to
  * @last_folio: the folio of the last page pinned, for comparison only
  * @in_hugetlb: the last page pinned belongs to a hugetlb page
- * @one_by_one: next pages to be pinned each alone, since one of them could not be pinned
+ * @one_by_one: number of pages to pin one by one, since one of them could not be pinned
  * @waited: how long the export has waited for its turn, in jiffies
  *
  * Lives on the stack of vmemexp_create(). No other thread knows it, so it has no lock.

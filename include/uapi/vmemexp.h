@@ -41,17 +41,17 @@
  * DOC: Lifetime
  *
  * The dma-buf refers to the physical pages that stood behind the address range
- * when it was exported. They are pinned: never swapped, moved or given to
- * anybody else before the last reference to the dma-buf is gone, whether that
- * is the file descriptor, a copy of it in another process, a mapping of it, or
- * an importing device.
+ * when it was exported. They are pinned: never swapped, moved or reused before
+ * the last reference to the dma-buf is gone, whether that is the file
+ * descriptor, a copy of it in another process, a mapping of it, or an importing
+ * device.
  *
- * What the exporter does with its address range afterwards does not change the
- * dma-buf. After munmap(), mremap(), exec() or exit() the pages live on for
+ * Later changes to the exporter's address range do not change the dma-buf. After
+ * munmap(), mremap(), exec() or exit() the pages live on for
  * those who hold the dma-buf; VMEMEXP_IOC_QUERY then reports
  * %VMEMEXP_STATE_STALE. After fork() the parent keeps the exported pages of a
  * private mapping and the child gets copies; shared mappings stay shared.
- * What is mapped at the same address later has nothing to do with the dma-buf.
+ * A later mapping at the same address is unrelated to the dma-buf.
  *
  * The pages count against the exporting user's %RLIMIT_MEMLOCK for as long as
  * they are pinned, also when the exporting process is gone. A huge page that is
@@ -72,10 +72,10 @@
  * it. Its memory lives as its exporter says.
  *
  * An administrator can take a dma-buf of this driver back: VMEMEXP_IOC_REVOKE. From
- * then on it cannot be attached, mapped by anybody or synced (ENODEV), CPU mappings
+ * then on it can no longer be attached, mapped or synced (ENODEV), CPU mappings
  * of it raise SIGBUS, and VMEMEXP_IOC_QUERY reports %VMEMEXP_STATE_REVOKED. Devices
  * and kernel mappings that use it at that moment keep the pages pinned and charged
- * until they let go.
+ * until they unmap it.
  */
 
 #define VMEMEXP_IOC_MAGIC	0xD7
@@ -92,12 +92,12 @@
  * UNALIGNED: @vaddr and @length need not be multiples of the page size. The
  * dma-buf covers all pages that the range touches, @offset tells where the
  * range begins in it. Opt-in, because the bytes before and behind the range
- * become visible to everybody who gets the dma-buf, and because few importers
- * respect an offset. Of several ranges, the first may begin anywhere, and the last
+ * become visible to all holders of the dma-buf, and because few importers
+ * respect an offset. The first of several ranges may begin anywhere, and the last
  * may end anywhere; between them the dma-buf has no gaps.
  *
- * CONTIGUOUS: fail with ERANGE unless the pages form one physical run, which is
- * what an importer without scatter-gather needs.
+ * CONTIGUOUS: fail with ERANGE unless the pages are one extent (one physically
+ * contiguous range), as an importer without scatter-gather needs it.
  */
 #define VMEMEXP_EXPORT_UNALIGNED	(1U << 0)
 #define VMEMEXP_EXPORT_CONTIGUOUS	(1U << 1)
@@ -153,12 +153,11 @@
  *                 such page.
  * UNPINNABLE:     the kernel's own errno, it refuses to pin; or EFAULT, a driver has
  *                 mapped a page frame where pages may be; the first such page.
- * NOT_CONTIGUOUS: ERANGE, not one physical run; the first page of the second,
+ * NOT_CONTIGUOUS: ERANGE, not one extent; the first page of the second extent,
  *                 or vaddr if the range is a mapping of a dma-buf. A dma-buf of
  *                 another driver is never known to be contiguous.
  * RAM:            EPERM, a page frame of System RAM that is mapped without page
- *                 accounting and not listed, for whatever caller; the first such
- *                 page.
+ *                 accounting and not listed, for any caller; the first such page.
  * MIXED:          EINVAL, mappings of different nature in one range: pages and
  *                 page frames, several drivers, cached and not, several dma-bufs,
  *                 inside and outside of System RAM; where the second one begins.
@@ -298,7 +297,7 @@ struct vmemexp_range {
  *	if @memory has %VMEMEXP_MEMORY_DMABUF.
  * @dmabuf_size: out: bytes in the dma-buf, a multiple of the page size, at
  *	least @offset + @length, or @offset and the lengths of all ranges.
- * @nr_extents: out: number of physically contiguous runs in the dma-buf; 1 means
+ * @nr_extents: out: number of extents (physically contiguous ranges) in the dma-buf; 1 means
  *	contiguous, 0 that it is another driver's dma-buf and not known.
  * @memory: out: kinds of memory found, a mask of VMEMEXP_MEMORY_* bits, never 0.
  * @err_reason: out: why the export failed, one of VMEMEXP_REASON_*; 0 after
@@ -381,7 +380,7 @@ struct vmemexp_range {
  * EOPNOTSUPP Memory of a driver on a machine that encrypts its memory
  *            (%VMEMEXP_REASON_ENCRYPTED).
  * ERANGE     %VMEMEXP_EXPORT_CONTIGUOUS was given and the pages are not one
- *            physical run (%VMEMEXP_REASON_NOT_CONTIGUOUS).
+ *            extent (%VMEMEXP_REASON_NOT_CONTIGUOUS).
  * EINVAL     The memory lies in part outside of System RAM, or differs in
  *            caching (%VMEMEXP_REASON_MIXED).
  * EAGAIN     The mappings changed meanwhile (%VMEMEXP_REASON_CHANGED); call
@@ -422,8 +421,8 @@ struct vmemexp_export {
  * DMA_BUF_SYNC_WRITE and DMA_BUF_SYNC_END; START, like DMA_BUF_SYNC_START, is
  * the absence of END.
  *
- * OBSERVER: the partner is no device that Linux knows, but a processor beside
- * it (an RTOS core, a DSP) that sees memory and not the CPUs' caches. START
+ * OBSERVER: sync for a processor beside Linux (an RTOS core, a DSP), which is no
+ * device of Linux and does not snoop the CPUs' caches. START
  * makes the CPUs see what the observer wrote, END makes the observer see what
  * the CPUs wrote. Attached devices are left alone.
  */
@@ -474,7 +473,7 @@ struct vmemexp_export {
  * ENOMEM     %VMEMEXP_SYNC_OBSERVER of cached memory outside of System RAM, for
  *            which the kernel has no address space left (32-bit machines).
  * EINTR      A signal came while waiting for a device or another caller, or a
- *            fatal one during a long run of rows; call again.
+ *            fatal one between two of many rows; call again.
  * ========== =================================================================
  */
 struct vmemexp_sync {
@@ -512,12 +511,12 @@ struct vmemexp_sync {
  * @memory: out: kinds of memory, a mask of VMEMEXP_MEMORY_* bits, never 0.
  * @cache: out: how mmap and vmap of the dma-buf are cached, one of
  *	VMEMEXP_CACHE_*, never 0: the attribute of the source mapping.
- * @nr_extents: out: number of physically contiguous runs, at least 1.
- * @min_extent: out: bytes in the smallest run.
- * @max_extent: out: bytes in the largest run.
+ * @nr_extents: out: number of extents (physically contiguous ranges), at least 1.
+ * @min_extent: out: bytes in the smallest extent.
+ * @max_extent: out: bytes in the largest extent.
  * @address_bits: out: number of bits that the highest physical address of the
  *	buffer needs; a device whose DMA mask has fewer needs an IOMMU or a
- *	bounce buffer. The addresses themselves are not told.
+ *	bounce buffer. No field has the addresses themselves.
  * @attachments: out: devices attached now.
  * @mappings: out: attachments mapped for DMA now.
  * @vmaps: out: kernel mappings (vmap) held by importers now.
@@ -579,18 +578,18 @@ struct vmemexp_query {
  * @vmaps: out: kernel mappings (vmap) that importers still hold.
  * @state: out: mask of VMEMEXP_STATE_* bits, with %VMEMEXP_STATE_REVOKED.
  *
- * Takes a dma-buf of this driver back from all who have it, whoever they are: no new
- * attachment, no new mapping for a device, a CPU or the kernel; existing CPU mappings
- * are emptied (SIGBUS). The file that page frames were mapped from is let go, so a
- * driver that imports what was exported from its own mapping can be unloaded.
+ * Revokes a dma-buf of this driver for all holders: no new attachment, no new mapping for
+ * a device, a CPU or the kernel; existing CPU mappings are emptied (SIGBUS). The driver
+ * drops its reference to the file that page frames were mapped from, so a driver that has
+ * imported a dma-buf of its own mapping can be unloaded.
  * Pages are unpinned, and the user is no longer charged for them, as soon as no device
  * and no kernel mapping uses them, and the fences that the dma-buf has at that moment
- * are signalled. Importers that can be told are told, and let go by
- * themselves; those of the others that are left are counted in @mappings and @vmaps,
- * and named at @names, one on a line, cut off where the memory ends, with a NUL at the
- * end. Their devices may go on reading and writing until they let go.
+ * are signalled. Importers with a callback for it are notified, and unmap by themselves.
+ * @mappings and @vmaps count the mappings that are left. The names of the devices are
+ * at @names, one on a line, cut off where the memory ends, with a NUL at the end. These
+ * devices may go on reading and writing until they are unmapped.
  *
- * Revoking once more does nothing but tell who is left. The descriptors stay open, as
+ * A second revoke only reports the mappings that are left. The descriptors stay open, as
  * those of a buffer without memory.
  *
  * Errors, in the order of the checks, after those common to all ioctls:
@@ -674,8 +673,8 @@ struct vmemexp_ti_export64 {
 	__u32		padding;
 };
 
-#define VMEMEXP_TI_INVALIDATE	0	/* what devices and an observer wrote gets visible */
-#define VMEMEXP_TI_WRITEBACK	1	/* what the CPUs wrote gets visible to them */
+#define VMEMEXP_TI_INVALIDATE	0	/* CPUs see the writes of devices and observer */
+#define VMEMEXP_TI_WRITEBACK	1	/* devices and observer see the writes of CPUs */
 
 /**
  * struct vmemexp_ti_sync - argument of VMEMEXP_TI_IOC_SYNC
@@ -683,10 +682,10 @@ struct vmemexp_ti_export64 {
  * @op: in: %VMEMEXP_TI_INVALIDATE or %VMEMEXP_TI_WRITEBACK.
  *
  * Syncs all of the dma-buf, for attached devices and for an observer: INVALIDATE as
- * VMEMEXP_IOC_SYNC does with START and READ, WRITEBACK with END and WRITE. TI's driver
- * declared it and had none. What an observer writes to a buffer that a device has mapped
- * both ways and works on a copy of (%VMEMEXP_STATE_BOUNCED: a display) is lost at
- * INVALIDATE, which brings the copy back; there, use VMEMEXP_IOC_SYNC with
+ * VMEMEXP_IOC_SYNC does with START and READ, WRITEBACK with END and WRITE. TI's header
+ * declares this ioctl; TI's driver does not implement it. If a device has the buffer mapped
+ * both ways and works on a copy (%VMEMEXP_STATE_BOUNCED: a display), INVALIDATE overwrites
+ * the bytes that an observer wrote with that copy; there, use VMEMEXP_IOC_SYNC with
  * %VMEMEXP_SYNC_OBSERVER.
  *
  * ========== =================================================================

@@ -102,7 +102,7 @@ static inline void vmemexp_set_pte(struct vm_area_struct *vma, unsigned long add
 #endif
 
 /*
- * The page frames from @pfn on whose struct pages certainly follow one another. Without
+ * Number of page frames from @pfn on whose struct pages are certainly consecutive. Without
  * VMEMMAP, each section has an array of its own.
  */
 #if defined(CONFIG_SPARSEMEM) && !defined(CONFIG_SPARSEMEM_VMEMMAP)
@@ -144,13 +144,12 @@ static inline void *vmemexp_remap(phys_addr_t phys, size_t size, u32 cache)
 /*
  * Maintain caches by kernel address. vmemexp_cache_clean() writes back to memory;
  * vmemexp_cache_flush() invalidates after that. The driver needs them where the DMA API
- * does not do it, and for observers. An observer, in ARM's term, is what reads or
- * writes memory: here one beside Linux, like the core of an RTOS, which sees memory and
- * does not snoop the caches.
+ * does not do it, and for observers: processors beside Linux, like the core of an RTOS, which
+ * do not snoop the caches (the term is defined in Documentation/vmemexp.rst).
  *
- * The DMA API serves devices and the linear map only, and what it is made of is not
- * exported to modules. These reach the point of coherency. VMEMEXP_HAS_CACHES says that
- * there are caches to maintain.
+ * The DMA API serves devices and the linear map only, and the kernel does not export its
+ * cache functions to modules. These reach the point of coherency. VMEMEXP_HAS_CACHES says
+ * that there are caches to maintain.
  */
 #if defined(CONFIG_X86)
 
@@ -173,7 +172,7 @@ static inline void vmemexp_cache_flush(phys_addr_t phys, void *va, size_t size) 
 /* CTR_EL0: the shortest line of all data caches, as the binary logarithm of its words. */
 #define VMEMEXP_CTR_DMINLINE_SHIFT	16
 
-/* The CPU says too early that a line is written back: on some, do all of it twice. */
+/* Erratum 4311569: some CPUs complete the write-back of a line too early. Do it twice there. */
 static inline bool vmemexp_must_flush_twice(void)
 {
 #ifdef CONFIG_ARM64_ERRATUM_4311569

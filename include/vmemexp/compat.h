@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Shims that make older kernels look like the newest one, for which vmemexp.c is
- * written. Each names the commit after which it can go.
+ * written. Each names the commit after which it can go, by its id or title; where the commit is
+ * not known, it names the kernel that it was written for.
  *
  * Kernels of board vendors and distributions are newer than their version says. Where a
  * header shows the change, Kbuild defines VMEMEXP_HAVE_*. A version is asked only where
@@ -190,9 +191,10 @@ static inline bool vmemexp_is_memory_encrypted(void)
 #endif
 
 /*
- * Hold the user of current, and return it. Kernels before 6.1 do not let modules drop a
- * reference to a user. There, @cred holds it: credentials of the kernel, since those of
- * current would hold keyrings and namespaces as well.
+ * Hold the user of current, and return it. Modules can drop a reference to a user since
+ * "kernel/user: Allow user_struct::locked_vm to be usable for iommufd" (v6.2), which 6.1.y has
+ * as well. Before, @cred holds it: credentials of the kernel, since those of current would
+ * hold keyrings and namespaces as well.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
 static inline struct user_struct *vmemexp_hold_current_user(struct cred **cred)
@@ -277,7 +279,7 @@ static inline void vmemexp_read_pte(const struct vm_area_struct *vma, pte_t pte,
 	/* An entry of arm cannot be turned back into a protection. */
 	found->prot_cache = vmemexp_prot_cache(vma->vm_page_prot);
 #elif defined(CONFIG_ARM64)
-	/* At first arm64 had no pte_pgprot(). The attributes of an entry are the same bits. */
+	/* arm64's pte_pgprot() is newer than 5.10. The attributes of an entry are the same bits. */
 	found->prot_cache = vmemexp_prot_cache(__pgprot(pte_val(pte)));
 #else
 	found->prot_cache = vmemexp_prot_cache(pte_pgprot(pte));
@@ -546,7 +548,10 @@ static inline int vmemexp_fault_in_pages(unsigned long addr, unsigned long count
 	return ret;
 }
 
-/* Its driver may put a page frame there after the look: the zero page stands for no page. */
+/*
+ * The driver of the mapping may insert a page frame between the two calls. GUP then stores no
+ * page, so the zero page in @page shows that none is pinned.
+ */
 static inline int vmemexp_pin_one_page(unsigned long addr, unsigned int flags,
 				       struct page **page)
 {
