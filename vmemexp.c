@@ -101,6 +101,7 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/hash.h>
+#include <linux/hashtable.h>
 #include <linux/hugetlb.h>
 #include <linux/io.h>
 #include <linux/ioport.h>
@@ -747,21 +748,22 @@ module_param_named(max_buffers, vmemexp_max_buffers, uint, 0644);
 MODULE_PARM_DESC(max_buffers,
 		 "buffers that each user without CAP_SYS_RESOURCE may have at a time (default: 4096)");
 
-static LIST_HEAD(vmemexp_users);
+/* Subordinate IDs give one person tens of thousands of users. */
+static DEFINE_HASHTABLE(vmemexp_users, 8);
 static DEFINE_SPINLOCK(vmemexp_users_lock);
 
 /* Subtract from the counts of @user. Free the entry when both are 0. */
 static void vmemexp_put_user_counts(struct vmemexp_user *user, unsigned int buffers,
-				    unsigned int orphans)
+				    unsigned int runs)
 {
 	bool last;
 
 	spin_lock(&vmemexp_users_lock);
 	user->buffers -= buffers;
-	user->orphans -= orphans;
-	last = !user->buffers && !user->orphans;
+	user->runs -= runs;
+	last = !user->buffers && !user->runs;
 	if (last)
-		list_del(&user->node);
+		hash_del(&user->node);
 	spin_unlock(&vmemexp_users_lock);
 	if (last)
 		vmemexp_free_user(user);
@@ -2433,6 +2435,23 @@ static bool vmemexp_leave_ended_mms(struct vmemexp_user *user)
 	return true;
 }
 
+static void vmemexp_queue_free_work(struct vmemexp_user *user)
+{
+	lockdep_assert_held(&vmemexp_users_lock);
+
+	/* A run that is queued and has not begun serves this request as well. */
+	if (queue_work(vmemexp_free_wq, &user->free_work))
+		user->runs++;
+}
+
+static void vmemexp_leave_mm_later(struct vmemexp_user *user)
+{
+	spin_lock(&vmemexp_users_lock);
+	user->orphaned = true;
+	vmemexp_queue_free_work(user);
+	spin_unlock(&vmemexp_users_lock);
+}
+
 /*
  * Free one buffer, then let other users have their turn: a process can delay the removal of
  * its own notifier without limit, and this must not delay other users. If there is no buffer
@@ -2442,44 +2461,33 @@ static void vmemexp_free_work(struct work_struct *work)
 {
 	struct vmemexp_user *user = container_of(work, struct vmemexp_user, free_work);
 	struct vmemexp_buf *buf;
-	unsigned int orphans;
+	bool orphaned;
 
 	spin_lock(&vmemexp_users_lock);
 	buf = list_first_entry_or_null(&user->dying, struct vmemexp_buf, free_node);
-	orphans = user->orphans;
+	orphaned = user->orphaned;
 	if (buf) {
 		list_del(&buf->free_node);
-		/* Both lists grow under this lock, and the work is queued under it. */
-		if (!list_empty(&user->dying) || orphans)
-			queue_work(vmemexp_free_wq, work);
+		if (!list_empty(&user->dying) || orphaned)
+			vmemexp_queue_free_work(user);
+	} else {
+		user->orphaned = false;
 	}
 	spin_unlock(&vmemexp_users_lock);
-	/*
-	 * The last buffer or request frees @user. If there is neither, an earlier run of the
-	 * work has served this request as well, and the buffer that made it still holds @user.
-	 */
 	if (buf)
 		vmemexp_free(buf);
-	else if (vmemexp_leave_ended_mms(user))
-		vmemexp_put_user_counts(user, 0, orphans);
-	/* Otherwise vmemexp_destroy_later() has queued the work again. */
+	else if (orphaned && !vmemexp_leave_ended_mms(user))
+		vmemexp_leave_mm_later(user);
+	vmemexp_put_user_counts(user, 0, 1);
 }
 
-static void vmemexp_leave_mm_later(struct vmemexp_user *user)
-{
-	spin_lock(&vmemexp_users_lock);
-	user->orphans++;
-	queue_work(vmemexp_free_wq, &user->free_work);
-	spin_unlock(&vmemexp_users_lock);
-}
-
-static struct vmemexp_user *vmemexp_find_user(const struct user_struct *user)
+static struct vmemexp_user *vmemexp_find_user(struct user_struct *user)
 {
 	struct vmemexp_user *entry;
 
 	lockdep_assert_held(&vmemexp_users_lock);
 
-	list_for_each_entry(entry, &vmemexp_users, node)
+	hash_for_each_possible(vmemexp_users, entry, node, (unsigned long)user)
 		if (entry->user == user)
 			return entry;
 	return NULL;
@@ -2505,11 +2513,11 @@ again:
 		goto again;
 	}
 	full = user->buffers >= READ_ONCE(vmemexp_max_buffers) && !unlimited;
-	dying = !list_empty(&user->dying) || work_busy(&user->free_work);
+	dying = user->runs;
 	if (!full) {
 		user->buffers++;
 		if (user == new)
-			list_add(&user->node, &vmemexp_users);
+			hash_add(vmemexp_users, &user->node, (unsigned long)user->user);
 	}
 	spin_unlock(&vmemexp_users_lock);
 
@@ -2587,7 +2595,7 @@ static void vmemexp_destroy_later(struct vmemexp_buf *buf)
 	}
 	spin_lock(&vmemexp_users_lock);
 	list_add_tail(&buf->free_node, &buf->user->dying);
-	queue_work(vmemexp_free_wq, &buf->user->free_work);
+	vmemexp_queue_free_work(buf->user);
 	spin_unlock(&vmemexp_users_lock);
 }
 
@@ -5351,7 +5359,7 @@ static bool vmemexp_has_users(void)
 	bool any;
 
 	spin_lock(&vmemexp_users_lock);
-	any = !list_empty(&vmemexp_users);
+	any = !hash_empty(vmemexp_users);
 	spin_unlock(&vmemexp_users_lock);
 	return any;
 }
