@@ -1648,7 +1648,7 @@ static int vmemexp_collect_table(struct vmemexp_collect *collect, unsigned long 
 		return PTR_ERR(vma);
 	if (!collect->nr_pages)
 		buf->prot_cache = found.prot_cache;
-	if (found.prot_cache != buf->prot_cache)
+	else if (found.prot_cache != buf->prot_cache)
 		return vmemexp_fail(collect->error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
 	ret = vmemexp_reserve_high(collect, found.pfn);
 	if (ret)
@@ -1706,7 +1706,7 @@ static bool vmemexp_has_pages(const struct vmemexp_buf *buf)
 		pfn = vmemexp_extent_pfn(buf, i);
 		end = pfn + vmemexp_extent_pages(buf, i);
 		for (; pfn < end; pfn = ALIGN(pfn + 1, VMEMEXP_PFN_BLOCK)) {
-			if (!pfn_valid(pfn))
+			if (!pfn_valid(pfn) || fatal_signal_pending(current))
 				return false;
 			cond_resched();
 		}
@@ -1739,7 +1739,7 @@ static int vmemexp_check_placement(struct vmemexp_buf *buf, struct vmemexp_error
 					       VMEMEXP_REASON_MIXED, -EINVAL);
 	}
 	buf->has_pages = buf->is_ram || vmemexp_has_pages(buf);
-	return 0;
+	return fatal_signal_pending(current) ? -EINTR : 0;
 }
 
 /* Consecutive pages, to be sorted: of an extent by page frame, of a source range by address. */
@@ -1787,7 +1787,8 @@ static unsigned long vmemexp_count_folio_pages(unsigned long pfn, unsigned long 
 	unsigned long nr = 0, pages;
 	struct folio *folio;
 
-	for (pfn = max(pfn, *counted); pfn < end; pfn = *counted) {
+	for (pfn = max(pfn, *counted); pfn < end && !fatal_signal_pending(current);
+	     pfn = *counted) {
 		folio = page_folio(pfn_to_page(pfn));
 		pages = folio_nr_pages(folio);
 		nr += pages;
@@ -1824,7 +1825,7 @@ static int vmemexp_survey(struct vmemexp_collect *collect)
 	}
 	collect->nr_folio_pages = nr;
 	kvfree(spans);
-	return 0;
+	return fatal_signal_pending(current) ? -EINTR : 0;
 }
 
 /*
@@ -3084,6 +3085,7 @@ static void vmemexp_restore_sgt(const struct vmemexp_buf *buf, struct vmemexp_at
 	size_t start, end;
 	unsigned int i;
 
+	at->sgt.orig_nents = at->nr_entries;
 	for (i = 0; i < at->nr_entries; i++) {
 		if (i)
 			sg = vmemexp_next_entry(sg);
@@ -3123,7 +3125,6 @@ static void vmemexp_undo_dma_map(struct vmemexp_attachment *at)
 /* Undo vmemexp_dma_map(), whatever importers have done to the scatterlist. */
 static void vmemexp_dma_unmap(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
-	at->sgt.orig_nents = at->nr_entries;
 	/* The mapping was a computation. Only CONFIG_DMA_API_DEBUG keeps a record of it. */
 	if (at->persistent && !IS_ENABLED(CONFIG_DMA_API_DEBUG)) {
 		vmemexp_forget_dma_map(at);
@@ -3487,7 +3488,6 @@ static unsigned long vmemexp_fill_next(struct vmemexp_fill *fill)
 /* Return true if all of @vma shows a part of the buffer. */
 static bool vmemexp_is_inside(const struct vmemexp_buf *buf, struct vm_area_struct *vma)
 {
-	/* vmemexp_mmap() has checked this, but an importer's driver could have changed it. */
 	return vma->vm_pgoff <= buf->npages && vma_pages(vma) <= buf->npages - vma->vm_pgoff;
 }
 
@@ -3677,7 +3677,10 @@ static vm_fault_t vmemexp_vm_fault(struct vm_fault *vmf)
 
 	if (!vmemexp_is_linked(vma))
 		return VM_FAULT_NOPAGE;
-	/* Some kernels let userfaultfd put marks into the page table, which no fault replaces. */
+	/*
+	 * An importer's driver could have moved the mapping. And some kernels let userfaultfd put
+	 * marks into the page table, which no fault replaces.
+	 */
 	if (!vmemexp_is_inside(buf, vma) || userfaultfd_armed(vma))
 		return VM_FAULT_SIGBUS;
 	/* The kernel would have asked for a huge entry first. */
@@ -3746,11 +3749,10 @@ static int vmemexp_keep_caching(struct vmemexp_buf *buf)
 static int vmemexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 {
 	struct vmemexp_buf *buf = dmabuf->priv;
-	unsigned long index = vma->vm_pgoff, pages = vma_pages(vma);
 	int ret;
 
 	/* The core checks this before. Beyond the end, there are no extents to look at. */
-	if (index > buf->npages || pages > buf->npages - index)
+	if (!vmemexp_is_inside(buf, vma))
 		return -EINVAL;
 	/*
 	 * mm/ cannot copy page frames that it does not count, so there are no private
