@@ -101,6 +101,7 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/hash.h>
+#include <linux/hashtable.h>
 #include <linux/hugetlb.h>
 #include <linux/io.h>
 #include <linux/ioport.h>
@@ -747,21 +748,22 @@ module_param_named(max_buffers, vmemexp_max_buffers, uint, 0644);
 MODULE_PARM_DESC(max_buffers,
 		 "buffers that each user without CAP_SYS_RESOURCE may have at a time (default: 4096)");
 
-static LIST_HEAD(vmemexp_users);
+/* Subordinate IDs give one person tens of thousands of users. */
+static DEFINE_HASHTABLE(vmemexp_users, 8);
 static DEFINE_SPINLOCK(vmemexp_users_lock);
 
 /* Subtract from the counts of @user. Free the entry when both are 0. */
 static void vmemexp_put_user_counts(struct vmemexp_user *user, unsigned int buffers,
-				    unsigned int orphans)
+				    unsigned int runs)
 {
 	bool last;
 
 	spin_lock(&vmemexp_users_lock);
 	user->buffers -= buffers;
-	user->orphans -= orphans;
-	last = !user->buffers && !user->orphans;
+	user->runs -= runs;
+	last = !user->buffers && !user->runs;
 	if (last)
-		list_del(&user->node);
+		hash_del(&user->node);
 	spin_unlock(&vmemexp_users_lock);
 	if (last)
 		vmemexp_free_user(user);
@@ -1642,7 +1644,7 @@ static int vmemexp_collect_table(struct vmemexp_collect *collect, unsigned long 
 		return PTR_ERR(vma);
 	if (!collect->nr_pages)
 		buf->prot_cache = found.prot_cache;
-	if (found.prot_cache != buf->prot_cache)
+	else if (found.prot_cache != buf->prot_cache)
 		return vmemexp_fail(collect->error, VMEMEXP_REASON_MIXED, addr, -EINVAL);
 	ret = vmemexp_reserve_high(collect, found.pfn);
 	if (ret)
@@ -1700,7 +1702,7 @@ static bool vmemexp_has_pages(const struct vmemexp_buf *buf)
 		pfn = vmemexp_extent_pfn(buf, i);
 		end = pfn + vmemexp_extent_pages(buf, i);
 		for (; pfn < end; pfn = ALIGN(pfn + 1, VMEMEXP_PFN_BLOCK)) {
-			if (!pfn_valid(pfn))
+			if (!pfn_valid(pfn) || fatal_signal_pending(current))
 				return false;
 			cond_resched();
 		}
@@ -1733,7 +1735,7 @@ static int vmemexp_check_placement(struct vmemexp_buf *buf, struct vmemexp_error
 					       VMEMEXP_REASON_MIXED, -EINVAL);
 	}
 	buf->has_pages = buf->is_ram || vmemexp_has_pages(buf);
-	return 0;
+	return fatal_signal_pending(current) ? -EINTR : 0;
 }
 
 /* Consecutive pages, to be sorted: of an extent by page frame, of a source range by address. */
@@ -1781,7 +1783,8 @@ static unsigned long vmemexp_count_folio_pages(unsigned long pfn, unsigned long 
 	unsigned long nr = 0, pages;
 	struct folio *folio;
 
-	for (pfn = max(pfn, *counted); pfn < end; pfn = *counted) {
+	for (pfn = max(pfn, *counted); pfn < end && !fatal_signal_pending(current);
+	     pfn = *counted) {
 		folio = page_folio(pfn_to_page(pfn));
 		pages = folio_nr_pages(folio);
 		nr += pages;
@@ -1818,7 +1821,7 @@ static int vmemexp_survey(struct vmemexp_collect *collect)
 	}
 	collect->nr_folio_pages = nr;
 	kvfree(spans);
-	return 0;
+	return fatal_signal_pending(current) ? -EINTR : 0;
 }
 
 /*
@@ -2429,6 +2432,23 @@ static bool vmemexp_leave_ended_mms(struct vmemexp_user *user)
 	return true;
 }
 
+static void vmemexp_queue_free_work(struct vmemexp_user *user)
+{
+	lockdep_assert_held(&vmemexp_users_lock);
+
+	/* A run that is queued and has not begun serves this request as well. */
+	if (queue_work(vmemexp_free_wq, &user->free_work))
+		user->runs++;
+}
+
+static void vmemexp_leave_mm_later(struct vmemexp_user *user)
+{
+	spin_lock(&vmemexp_users_lock);
+	user->orphaned = true;
+	vmemexp_queue_free_work(user);
+	spin_unlock(&vmemexp_users_lock);
+}
+
 /*
  * Free one buffer, then let other users have their turn: a process can delay the removal of
  * its own notifier without limit, and this must not delay other users. If there is no buffer
@@ -2438,44 +2458,33 @@ static void vmemexp_free_work(struct work_struct *work)
 {
 	struct vmemexp_user *user = container_of(work, struct vmemexp_user, free_work);
 	struct vmemexp_buf *buf;
-	unsigned int orphans;
+	bool orphaned;
 
 	spin_lock(&vmemexp_users_lock);
 	buf = list_first_entry_or_null(&user->dying, struct vmemexp_buf, free_node);
-	orphans = user->orphans;
+	orphaned = user->orphaned;
 	if (buf) {
 		list_del(&buf->free_node);
-		/* Both lists grow under this lock, and the work is queued under it. */
-		if (!list_empty(&user->dying) || orphans)
-			queue_work(vmemexp_free_wq, work);
+		if (!list_empty(&user->dying) || orphaned)
+			vmemexp_queue_free_work(user);
+	} else {
+		user->orphaned = false;
 	}
 	spin_unlock(&vmemexp_users_lock);
-	/*
-	 * The last buffer or request frees @user. If there is neither, an earlier run of the
-	 * work has served this request as well, and the buffer that made it still holds @user.
-	 */
 	if (buf)
 		vmemexp_free(buf);
-	else if (vmemexp_leave_ended_mms(user))
-		vmemexp_put_user_counts(user, 0, orphans);
-	/* Otherwise vmemexp_destroy_later() has queued the work again. */
+	else if (orphaned && !vmemexp_leave_ended_mms(user))
+		vmemexp_leave_mm_later(user);
+	vmemexp_put_user_counts(user, 0, 1);
 }
 
-static void vmemexp_leave_mm_later(struct vmemexp_user *user)
-{
-	spin_lock(&vmemexp_users_lock);
-	user->orphans++;
-	queue_work(vmemexp_free_wq, &user->free_work);
-	spin_unlock(&vmemexp_users_lock);
-}
-
-static struct vmemexp_user *vmemexp_find_user(const struct user_struct *user)
+static struct vmemexp_user *vmemexp_find_user(struct user_struct *user)
 {
 	struct vmemexp_user *entry;
 
 	lockdep_assert_held(&vmemexp_users_lock);
 
-	list_for_each_entry(entry, &vmemexp_users, node)
+	hash_for_each_possible(vmemexp_users, entry, node, (unsigned long)user)
 		if (entry->user == user)
 			return entry;
 	return NULL;
@@ -2501,11 +2510,11 @@ again:
 		goto again;
 	}
 	full = user->buffers >= READ_ONCE(vmemexp_max_buffers) && !unlimited;
-	dying = !list_empty(&user->dying) || work_busy(&user->free_work);
+	dying = user->runs;
 	if (!full) {
 		user->buffers++;
 		if (user == new)
-			list_add(&user->node, &vmemexp_users);
+			hash_add(vmemexp_users, &user->node, (unsigned long)user->user);
 	}
 	spin_unlock(&vmemexp_users_lock);
 
@@ -2583,7 +2592,7 @@ static void vmemexp_destroy_later(struct vmemexp_buf *buf)
 	}
 	spin_lock(&vmemexp_users_lock);
 	list_add_tail(&buf->free_node, &buf->user->dying);
-	queue_work(vmemexp_free_wq, &buf->user->free_work);
+	vmemexp_queue_free_work(buf->user);
 	spin_unlock(&vmemexp_users_lock);
 }
 
@@ -3072,6 +3081,7 @@ static void vmemexp_restore_sgt(const struct vmemexp_buf *buf, struct vmemexp_at
 	size_t start, end;
 	unsigned int i;
 
+	at->sgt.orig_nents = at->nr_entries;
 	for (i = 0; i < at->nr_entries; i++) {
 		if (i)
 			sg = vmemexp_next_entry(sg);
@@ -3111,7 +3121,6 @@ static void vmemexp_undo_dma_map(struct vmemexp_attachment *at)
 /* Undo vmemexp_dma_map(), whatever importers have done to the scatterlist. */
 static void vmemexp_dma_unmap(const struct vmemexp_buf *buf, struct vmemexp_attachment *at)
 {
-	at->sgt.orig_nents = at->nr_entries;
 	/* The mapping was a computation. Only CONFIG_DMA_API_DEBUG keeps a record of it. */
 	if (at->persistent && !IS_ENABLED(CONFIG_DMA_API_DEBUG)) {
 		vmemexp_forget_dma_map(at);
@@ -3475,7 +3484,6 @@ static unsigned long vmemexp_fill_next(struct vmemexp_fill *fill)
 /* Return true if all of @vma shows a part of the buffer. */
 static bool vmemexp_is_inside(const struct vmemexp_buf *buf, struct vm_area_struct *vma)
 {
-	/* vmemexp_mmap() has checked this, but an importer's driver could have changed it. */
 	return vma->vm_pgoff <= buf->npages && vma_pages(vma) <= buf->npages - vma->vm_pgoff;
 }
 
@@ -3665,7 +3673,10 @@ static vm_fault_t vmemexp_vm_fault(struct vm_fault *vmf)
 
 	if (!vmemexp_is_linked(vma))
 		return VM_FAULT_NOPAGE;
-	/* Some kernels let userfaultfd put marks into the page table, which no fault replaces. */
+	/*
+	 * An importer's driver could have moved the mapping. And some kernels let userfaultfd put
+	 * marks into the page table, which no fault replaces.
+	 */
 	if (!vmemexp_is_inside(buf, vma) || userfaultfd_armed(vma))
 		return VM_FAULT_SIGBUS;
 	/* The kernel would have asked for a huge entry first. */
@@ -3734,11 +3745,10 @@ static int vmemexp_keep_caching(struct vmemexp_buf *buf)
 static int vmemexp_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 {
 	struct vmemexp_buf *buf = dmabuf->priv;
-	unsigned long index = vma->vm_pgoff, pages = vma_pages(vma);
 	int ret;
 
 	/* The core checks this before. Beyond the end, there are no extents to look at. */
-	if (index > buf->npages || pages > buf->npages - index)
+	if (!vmemexp_is_inside(buf, vma))
 		return -EINVAL;
 	/*
 	 * mm/ cannot copy page frames that it does not count, so there are no private
@@ -5347,7 +5357,7 @@ static bool vmemexp_has_users(void)
 	bool any;
 
 	spin_lock(&vmemexp_users_lock);
-	any = !list_empty(&vmemexp_users);
+	any = !hash_empty(vmemexp_users);
 	spin_unlock(&vmemexp_users_lock);
 	return any;
 }

@@ -60,21 +60,23 @@ struct vmemexp_segment {
  * @node: entry in vmemexp_users
  * @user: the user that pays for pinned pages, held; one for all namespaces
  * @cred: holds @user on kernels that let modules hold nothing smaller
- * @buffers: number of buffers; the entry is freed when there are none, and no @orphans
+ * @buffers: number of buffers; the entry is freed when there are none, and no @runs
+ * @runs: runs of @free_work that are queued, or have not ended
  * @dying: buffers that have been released and not yet freed
- * @orphans: requests of buffers to leave an mm that ends, which are not served yet
- * @free_work: frees the buffers in @dying, one after the other, and serves @orphans.
+ * @orphaned: a buffer has to leave an mm that ends
+ * @free_work: frees the buffers in @dying, one after the other, and serves @orphaned.
  *	Nothing else frees a buffer that is orphaned.
  *
  * Protected by vmemexp_users_lock, but for @user and @cred, which are constant.
  */
 struct vmemexp_user {
-	struct list_head node;
+	struct hlist_node node;
 	struct user_struct *user;
 	struct cred *cred;
 	unsigned int buffers;
+	unsigned int runs;
 	struct list_head dying;
-	unsigned int orphans;
+	bool orphaned;
 	struct work_struct free_work;
 };
 

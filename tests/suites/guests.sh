@@ -55,6 +55,21 @@ run_programs()
 	say "$name: status $status after $((SECONDS - start)) s"
 }
 
+# Runs FUNCTION when there is a turn. If it fails, the suite goes on to the next guest: what
+# a guest did is in its log, and one that has none was not run, which fails as well.
+# run_in_turn FUNCTION ARGUMENT...
+run_in_turn()
+{
+	# In a condition, "set -e" would be off in FUNCTION.
+	set +e
+	(
+		set -e
+		take_turn
+		"$@"
+	)
+	set -e
+}
+
 # Sets guest, tests/vm/run's options for ARCH. All programs together want carve-outs
 # of every sort that the machine can have: with and without struct page, in and
 # outside of System RAM.
