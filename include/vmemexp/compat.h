@@ -192,11 +192,11 @@ static inline bool vmemexp_is_memory_encrypted(void)
 
 /*
  * Hold the user of current, and return it. Modules can drop a reference to a user since
- * "kernel/user: Allow user_struct::locked_vm to be usable for iommufd" (v6.2), which 6.1.y has
- * as well. Before, @cred holds it: credentials of the kernel, since those of current would
- * hold keyrings and namespaces as well.
+ * "kernel/user: Allow user_struct::locked_vm to be usable for iommufd" (v6.2), which only late
+ * releases of 6.1.y have. Before, @cred holds it: credentials of the kernel, since those of
+ * current would hold keyrings and namespaces as well.
  */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
 static inline struct user_struct *vmemexp_hold_current_user(struct cred **cred)
 {
 	*cred = prepare_kernel_cred(&init_task);
