@@ -276,7 +276,7 @@ int main(int argc, char **argv)
 		errx(EXIT_USAGE, "four arguments are needed (try scan-out --help)");
 
 	scene.address = strtoul(argv[2], NULL, 0);
-	shared_open(&scene.shared);
+	shared_open(&scene.shared, RTOS_DEVICE, 0);
 	screen_open(&scene.screen, argv[1], &scene.shared);
 	scene_of_flips(&scene, atoi(argv[3]));
 	scene_of_a_bit(&scene);

@@ -49,19 +49,36 @@ static void shared_export(struct shared *shared)
 	       RTOS_SHARED_SIZE, (unsigned long long)export.nr_extents);
 }
 
-void shared_open(struct shared *shared)
+/* Maps the memory from FILE or FILE@OFFSET. */
+static void *shared_map(const char *where, int flags)
 {
-	int fd = open("/dev/vmemexp-rtos", O_RDWR | O_CLOEXEC);
+	char *file = strdup(where), *at = file ? strchr(file, '@') : NULL, *end;
+	off64_t offset = 0;
 	void *memory;
+	int fd;
 
+	if (!file)
+		err(EXIT_FAILURE, "%s", where);
+	if (at) {
+		*at++ = '\0';
+		offset = strtoull(at, &end, 0);
+		if (end == at || *end)
+			errx(EXIT_USAGE, "no offset: %s", at);
+	}
+	fd = open(file, O_RDWR | O_CLOEXEC | flags);
 	if (fd < 0)
-		err(EXIT_FAILURE, "/dev/vmemexp-rtos");
-	memory = mmap(NULL, RTOS_SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
-		      fd, 0);
+		err(EXIT_FAILURE, "%s", file);
+	memory = mmap64(NULL, RTOS_SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
 	if (memory == MAP_FAILED)
-		err(EXIT_FAILURE, "/dev/vmemexp-rtos is not mapped");
+		err(EXIT_FAILURE, "%s is not mapped", where);
 	close(fd);
-	shared->control = memory;
+	free(file);
+	return memory;
+}
+
+void shared_open(struct shared *shared, const char *where, int flags)
+{
+	shared->control = shared_map(where, flags);
 	shared_export(shared);
 }
 

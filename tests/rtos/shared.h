@@ -39,8 +39,11 @@ struct screen {
 /* The number of a frame, from text. */
 uint32_t parse_frame(const char *text, uint32_t after);
 
-/* Maps and exports it. */
-void shared_open(struct shared *shared);
+/* The memory as the driver vmemexp_rtos maps it. */
+#define RTOS_DEVICE	"/dev/vmemexp-rtos"
+
+/* Maps and exports the memory: FILE, or FILE@OFFSET. @flags are for open(): O_SYNC, or 0. */
+void shared_open(struct shared *shared, const char *where, int flags);
 
 /*
  * The RTOS sees memory, not the caches of this CPU. @flags say whether access to the

@@ -7,9 +7,11 @@
  * pixel is read or written by this program.
  */
 #include <err.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "shared.h"
 
@@ -35,25 +37,38 @@ static void hold_frame(const struct shared *shared, uint32_t frame, const char *
 
 int main(int argc, char **argv)
 {
+	const char *where = RTOS_DEVICE, *card, *command;
 	struct shared shared;
 	struct screen screen;
 	uint32_t frame, stop_at;
-	int i;
+	int i, option, flags = 0;
 
 	if (argc == 2 && !strcmp(argv[1], "--help")) {
-		puts("Usage: show-frames CARD COMMAND FRAME...\n"
+		puts("Usage: show-frames [-m FILE[@OFFSET]] [-s] CARD COMMAND FRAME...\n"
 		     "Show the frames of the RTOS on the screen of CARD (/dev/dri/card0), one after\n"
 		     "the other. At each FRAME, wait until the shell has run COMMAND. End behind the\n"
-		     "last. Exits with 0 if all went well.");
+		     "last. Exits with 0 if all went well.\n"
+		     "  -m FILE[@OFFSET]  what to map (default: " RTOS_DEVICE ")\n"
+		     "  -s                open it with O_SYNC: /dev/mem of ARM maps it write-combined");
 		return EXIT_SUCCESS;
 	}
-	if (argc < 4)
+	while ((option = getopt(argc, argv, "+m:s")) != -1) {
+		if (option == 'm')
+			where = optarg;
+		else if (option == 's')
+			flags = O_SYNC;
+		else
+			exit(EXIT_USAGE);
+	}
+	if (argc - optind < 3)
 		errx(EXIT_USAGE, "arguments are missing (try show-frames --help)");
+	card = argv[optind++];
+	command = argv[optind++];
 
-	shared_open(&shared);
-	screen_open(&screen, argv[1], &shared);
+	shared_open(&shared, where, flags);
+	screen_open(&screen, card, &shared);
 	frame = frames_released(&shared);
-	for (i = 3; i < argc; i++) {
+	for (i = optind; i < argc; i++) {
 		stop_at = parse_frame(argv[i], frame);
 		while (frame < stop_at) {
 			wait_for_frame(&shared, ++frame);
@@ -61,7 +76,7 @@ int main(int argc, char **argv)
 			/* The frame before has left the screen. */
 			release_frame(&shared, frame - 1);
 		}
-		hold_frame(&shared, frame, argv[2]);
+		hold_frame(&shared, frame, command);
 	}
 	screen_close(&screen);
 	return EXIT_SUCCESS;

@@ -4,13 +4,17 @@
  *
  *   cc -o rtos-ring rtos-ring.c $(pkg-config --cflags --libs libvmemexp)
  *   ./rtos-ring /dev/vmemexp-rtos 5 >frames
+ *   ./rtos-ring /dev/mem 5 0x9f800000 >frames
  *
  * The device is that of whatever driver maps the carve-out, which carveouts= of the
- * vmemexp module must list. The other processor writes frames into a ring of buffers
+ * vmemexp module must list; the last argument is the offset of the ring in it. The other processor writes frames into a ring of buffers
  * behind a page with counters. Each side writes to a cache line of its own. The dma-buf
  * is for whoever is to have the frames; here the CPU reads them. The other processor sees
  * memory and not this CPU's caches, so every access is bracketed, by OBSERVER.
  */
+/* Physical addresses are offsets of /dev/mem. */
+#define _FILE_OFFSET_BITS 64
+
 #include <err.h>
 #include <fcntl.h>
 #include <stddef.h>
@@ -60,7 +64,7 @@ static void end(const struct ring *ring)
 		err(EXIT_FAILURE, "the ring is not given back");
 }
 
-static void open_ring(struct ring *ring, struct vmemexp *v, const char *path)
+static void open_ring(struct ring *ring, struct vmemexp *v, const char *path, off_t offset)
 {
 	struct vmemexp_error error;
 	char why[256];
@@ -70,7 +74,7 @@ static void open_ring(struct ring *ring, struct vmemexp *v, const char *path)
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		err(EXIT_FAILURE, "%s", path);
-	memory = mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	memory = mmap(NULL, SHARED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
 	if (memory == MAP_FAILED)
 		err(EXIT_FAILURE, "%s is not mapped", path);
 	close(fd);
@@ -123,13 +127,13 @@ int main(int argc, char **argv)
 	struct vmemexp *v;
 	char why[256];
 
-	if (argc != 3)
-		errx(2, "usage: rtos-ring DEVICE FRAMES");
+	if (argc != 3 && argc != 4)
+		errx(2, "usage: rtos-ring DEVICE FRAMES [OFFSET]");
 	frames = strtoul(argv[2], NULL, 10);
 	v = vmemexp_open(NULL, &error);
 	if (!v)
 		errx(EXIT_FAILURE, "%s", vmemexp_strerror(&error, why, sizeof(why)));
-	open_ring(&ring, v, argv[1]);
+	open_ring(&ring, v, argv[1], argc == 4 ? strtoull(argv[3], NULL, 0) : 0);
 
 	for (frame = 1; frame <= frames; frame++) {
 		wait_for(&ring, frame);
