@@ -1339,6 +1339,70 @@ TEST_F(ending, of_the_exporter_keeps_no_close_waiting)
 	EXPECT_EQ(MANY_BUFFERS, close_dmabufs());
 }
 
+/* ---- when it has ended, and another process closes one buffer after the other ---- */
+
+#define NR_ORPHANS	8
+/* The longest pause between two closes is 2 to the power of less than this, in us. */
+#define PAUSES		16
+
+FIXTURE(orphans)
+{
+	int fd;
+	struct test_state before;
+	int *dmabufs;
+};
+
+FIXTURE_SETUP(orphans)
+{
+	test_setup();
+	self->dmabufs = mmap(NULL, PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->dmabufs);
+}
+
+FIXTURE_TEARDOWN(orphans)
+{
+	munmap(self->dmabufs, PAGE);
+	test_teardown();
+}
+
+/* Exports the buffers, which stay open in the parent, and ends. */
+static void __attribute__((noreturn)) export_orphans_and_end(int fd, int *dmabufs)
+{
+	for (int i = 0; i < NR_ORPHANS; i++) {
+		unsigned char *page = mmap(NULL, PAGE, RW, ANON, -1, 0);
+		struct vmemexp_export cmd = export_args(page, PAGE, O_RDWR);
+
+		CHECK(page != MAP_FAILED);
+		CHECK(!_test_ioctl(fd, VMEMEXP_IOC_EXPORT, &cmd));
+		dmabufs[i] = cmd.fd;
+	}
+	_exit(0);
+}
+
+/*
+ * The driver leaves the address space and frees the buffers by one work item of the user, which
+ * goes with the user's last buffer. Closes meet it at each moment of its life.
+ */
+TEST_F(orphans, are_freed_whenever_they_are_closed)
+{
+	unsigned int seed = 1;
+
+	for (int round = 0; round < 4 * PAUSES; round++) {
+		pid_t child = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+		int status;
+
+		ASSERT_LE(0, child);
+		if (!child)
+			export_orphans_and_end(self->fd, self->dmabufs);
+		ASSERT_EQ(child, waitpid(child, &status, 0));
+		ASSERT_EQ(0, status);
+		for (int i = 0; i < NR_ORPHANS; i++) {
+			usleep(rand_r(&seed) % (1U << round % PAUSES));
+			ASSERT_EQ(0, close(self->dmabufs[i]));
+		}
+	}
+}
+
 /* ---- at the same time as its end, or as another revoke ---- */
 
 FIXTURE(end)
