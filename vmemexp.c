@@ -2463,13 +2463,12 @@ static void vmemexp_free_work(struct work_struct *work)
 	spin_lock(&vmemexp_users_lock);
 	buf = list_first_entry_or_null(&user->dying, struct vmemexp_buf, free_node);
 	orphaned = user->orphaned;
-	if (buf) {
+	if (buf)
 		list_del(&buf->free_node);
-		if (!list_empty(&user->dying) || orphaned)
-			vmemexp_queue_free_work(user);
-	} else {
+	else
 		user->orphaned = false;
-	}
+	if (!list_empty(&user->dying) || user->orphaned)
+		vmemexp_queue_free_work(user);
 	spin_unlock(&vmemexp_users_lock);
 	if (buf)
 		vmemexp_free(buf);
@@ -2797,12 +2796,21 @@ static bool vmemexp_can_vmap(const struct vmemexp_buf *buf)
 }
 
 /*
- * Return how many page frames from @pfn on one entry may have. An importer increments the
- * pointer to the first struct page to get the others.
+ * Return how many of @pages page frames from @pfn on one entry may have. An importer increments
+ * the pointer to the first struct page to get the others. Without VMEMMAP, the arrays of two
+ * sections need not follow one another, but mostly do.
  */
-static unsigned long vmemexp_entry_room(const struct vmemexp_buf *buf, unsigned long pfn)
+static unsigned long vmemexp_entry_pages(const struct vmemexp_buf *buf, unsigned long pfn,
+					 unsigned long pages)
 {
-	return buf->has_pages ? VMEMEXP_PAGE_ROOM(pfn) : ULONG_MAX;
+	unsigned long nr;
+
+	if (!buf->has_pages)
+		return pages;
+	nr = min(pages, VMEMEXP_PAGE_ROOM(pfn));
+	while (nr < pages && pfn_to_page(pfn + nr) == pfn_to_page(pfn) + nr)
+		nr += min(pages - nr, VMEMEXP_PAGE_ROOM(pfn + nr));
+	return nr;
 }
 
 /* Return the number of entries that vmemexp_fill_sgt() makes of extent @i. */
@@ -2813,7 +2821,7 @@ static unsigned long vmemexp_count_entries(const struct vmemexp_buf *buf, unsign
 	unsigned long nr, nents = 0;
 
 	for (; pages; pages -= nr, pfn += nr) {
-		nr = min(pages, vmemexp_entry_room(buf, pfn));
+		nr = vmemexp_entry_pages(buf, pfn, pages);
 		nents += DIV_ROUND_UP(nr, max_pages);
 	}
 	return nents;
@@ -2929,10 +2937,12 @@ static void vmemexp_fill_sgt(const struct vmemexp_buf *buf, struct vmemexp_attac
 		pfn = vmemexp_join_pfn(extent, high, i);
 		end = i + 1 < nr ? extent[1].start : buf->npages;
 		for (pages = end - extent->start; pages; pages -= chunk, pfn += chunk) {
-			chunk = min3(pages, max_pages, vmemexp_entry_room(buf, pfn));
+			chunk = min(max_pages, vmemexp_entry_pages(buf, pfn, pages));
 			sg_unmark_end(sg);
-			sg_set_page(sg, has_pages ? pfn_to_page(pfn) : NULL,
-				    chunk << PAGE_SHIFT, 0);
+			/* sg_set_page() looks at the struct pages, and there may be none. */
+			sg_assign_page(sg, has_pages ? pfn_to_page(pfn) : NULL);
+			sg->offset = 0;
+			sg->length = chunk << PAGE_SHIFT;
 			if (persistent) {
 				sg_dma_address(sg) = PFN_PHYS(pfn) + offset;
 				sg_dma_len(sg) = chunk << PAGE_SHIFT;
