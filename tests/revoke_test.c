@@ -1339,7 +1339,7 @@ TEST_F(ending, of_the_exporter_keeps_no_close_waiting)
 	EXPECT_EQ(MANY_BUFFERS, close_dmabufs());
 }
 
-/* ---- when it has ended, and another process closes one buffer after the other ---- */
+/* ---- while it ends, and another process closes one buffer after the other ---- */
 
 #define NR_ORPHANS	8
 /* The longest pause between two closes is 2 to the power of less than this, in us. */
@@ -1365,7 +1365,7 @@ FIXTURE_TEARDOWN(orphans)
 	test_teardown();
 }
 
-/* Exports the buffers, which stay open in the parent, and ends. */
+/* Exports the buffers, which the parent has open as well, and ends. */
 static void __attribute__((noreturn)) export_orphans_and_end(int fd, int *dmabufs)
 {
 	for (int i = 0; i < NR_ORPHANS; i++) {
@@ -1374,7 +1374,7 @@ static void __attribute__((noreturn)) export_orphans_and_end(int fd, int *dmabuf
 
 		CHECK(page != MAP_FAILED);
 		CHECK(!_test_ioctl(fd, VMEMEXP_IOC_EXPORT, &cmd));
-		dmabufs[i] = cmd.fd;
+		__atomic_store_n(&dmabufs[i], cmd.fd, __ATOMIC_RELEASE);
 	}
 	_exit(0);
 }
@@ -1387,19 +1387,27 @@ TEST_F(orphans, are_freed_whenever_they_are_closed)
 {
 	unsigned int seed = 1;
 
-	for (int round = 0; round < 4 * PAUSES; round++) {
-		pid_t child = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+	for (int round = 0; round < 8 * PAUSES; round++) {
+		pid_t child;
 		int status;
 
+		memset(self->dmabufs, 0, NR_ORPHANS * sizeof(*self->dmabufs));
+		child = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
 		ASSERT_LE(0, child);
 		if (!child)
 			export_orphans_and_end(self->fd, self->dmabufs);
+		for (int i = 0; i < NR_ORPHANS; i++) {
+			int dmabuf;
+
+			while (!(dmabuf = __atomic_load_n(&self->dmabufs[i], __ATOMIC_ACQUIRE))) {
+				ASSERT_EQ(0, waitpid(child, &status, WNOHANG));
+				sched_yield();
+			}
+			usleep(rand_r(&seed) % (1U << round % PAUSES));
+			ASSERT_EQ(0, close(dmabuf));
+		}
 		ASSERT_EQ(child, waitpid(child, &status, 0));
 		ASSERT_EQ(0, status);
-		for (int i = 0; i < NR_ORPHANS; i++) {
-			usleep(rand_r(&seed) % (1U << round % PAUSES));
-			ASSERT_EQ(0, close(self->dmabufs[i]));
-		}
 	}
 }
 
