@@ -6,11 +6,12 @@
  *   ./rtos-ring /dev/vmemexp-rtos 5 >frames
  *   ./rtos-ring /dev/mem 5 0x9f800000 >frames
  *
- * The device is that of whatever driver maps the carve-out, which carveouts= of the
- * vmemexp module must list; the last argument is the offset of the ring in it. The other processor writes frames into a ring of buffers
- * behind a page with counters. Each side writes to a cache line of its own. The dma-buf
- * is for whoever is to have the frames; here the CPU reads them. The other processor sees
- * memory and not this CPU's caches, so every access is bracketed, by OBSERVER.
+ * The device is that of the driver that maps the carve-out, which carveouts= of the
+ * vmemexp module must list. The last argument is the offset of the ring in it. The other
+ * processor writes frames into a ring of buffers behind a page with counters. Each side
+ * writes to a cache line of its own. The dma-buf is for whoever is to have the frames; here
+ * the CPU reads them. The other processor sees memory and not this CPU's caches, so every
+ * access is bracketed, by OBSERVER.
  */
 /* Physical addresses are offsets of /dev/mem. */
 #define _FILE_OFFSET_BITS 64
