@@ -5416,5 +5416,5 @@ module_exit(vmemexp_exit);
 /* MODULE_IMPORT_NS(), whose argument has been a string since cdd30ebb1b9f (v6.13). */
 MODULE_INFO(import_ns, "DMA_BUF");
 MODULE_DESCRIPTION("Export user virtual memory as a dma-buf");
-MODULE_VERSION("0.1.0");
+MODULE_VERSION("0.2.0");
 MODULE_LICENSE("GPL");
