@@ -1341,7 +1341,7 @@ TEST_F(ending, of_the_exporter_keeps_no_close_waiting)
 
 /* ---- while it ends, and another process closes one buffer after the other ---- */
 
-#define NR_ORPHANS	8
+#define NR_ORPHANS	2
 /* The longest pause between two closes is 2 to the power of less than this, in us. */
 #define PAUSES		16
 
