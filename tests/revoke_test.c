@@ -1379,6 +1379,20 @@ static void __attribute__((noreturn)) export_orphans_and_end(int fd, int *dmabuf
 	_exit(0);
 }
 
+/* Returns the descriptor when the child has stored it; 0 if the child has ended without. */
+static int await_orphan(const int *dmabuf, pid_t child)
+{
+	siginfo_t ended = {};
+	int fd;
+
+	do {
+		CHECK(!waitid(P_PID, child, &ended, WEXITED | WNOHANG | WNOWAIT));
+		fd = __atomic_load_n(dmabuf, __ATOMIC_ACQUIRE);
+		sched_yield();
+	} while (!fd && !ended.si_pid);
+	return fd;
+}
+
 /*
  * The driver leaves the address space and frees the buffers by one work item of the user, which
  * goes with the user's last buffer. Closes meet it at each moment of its life.
@@ -1397,12 +1411,9 @@ TEST_F(orphans, are_freed_whenever_they_are_closed)
 		if (!child)
 			export_orphans_and_end(self->fd, self->dmabufs);
 		for (int i = 0; i < NR_ORPHANS; i++) {
-			int dmabuf;
+			int dmabuf = await_orphan(&self->dmabufs[i], child);
 
-			while (!(dmabuf = __atomic_load_n(&self->dmabufs[i], __ATOMIC_ACQUIRE))) {
-				ASSERT_EQ(0, waitpid(child, &status, WNOHANG));
-				sched_yield();
-			}
+			ASSERT_LT(0, dmabuf);
 			usleep(rand_r(&seed) % (1U << round % PAUSES));
 			ASSERT_EQ(0, close(dmabuf));
 		}
