@@ -416,25 +416,8 @@ static void let_go(const int *ends)
 	close(ends[1]);
 }
 
-/* Waits until the thread sleeps, as it does between two tries, or is gone. */
-static bool wait_until_asleep(pid_t pid, const pid_t *tid)
-{
-	char path[64], text[512], state;
-
-	for (int ms = 0; ms < RELEASE_TIMEOUT_MS; ms++) {
-		pid_t now = __atomic_load_n(tid, __ATOMIC_SEQ_CST);
-
-		snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, now);
-		if (now && read_text(path, text, sizeof(text)) < 0)
-			return false;
-		/* The name of the program is in brackets, and has none. */
-		if (now && sscanf(strrchr(text, ')') ?: "", ") %c", &state) == 1 &&
-		    (state == 'S' || state == 'D'))
-			return true;
-		sleep_ms(1);
-	}
-	return false;
-}
+/* As the export does between two tries. */
+#define ASLEEP	"SD"
 
 MOVABLE_TEST(memory_is_exported_when_who_kept_it_lets_it_go)
 {
@@ -446,7 +429,7 @@ MOVABLE_TEST(memory_is_exported_when_who_kept_it_lets_it_go)
 	__keep_page(_metadata, ends, range);
 	begin_export(&e, NULL, range, RANGE);
 	if (LEAVES_MOVABLE)
-		EXPECT_TRUE(wait_until_asleep(getpid(), &e.tid));
+		EXPECT_TRUE(wait_until_asleep(getpid(), &e.tid, ASLEEP));
 	let_go(ends);
 	pthread_join(e.thread, NULL);
 	check_export(&e);
@@ -522,7 +505,7 @@ static double __kill_exporter(struct __test_metadata *_metadata, struct scene *s
 	ASSERT_LE(0, pid);
 	if (!pid)
 		export_kept(self, range, tid);
-	EXPECT_TRUE(wait_until_asleep(pid, tid));
+	EXPECT_TRUE(wait_until_asleep(pid, tid, ASLEEP));
 	start = seconds();
 	kill(pid, SIGKILL);
 	EXPECT_EQ(128 + SIGKILL, wait_for_child(pid));
@@ -589,7 +572,7 @@ MOVABLE_TEST(memory_is_exported_by_others_while_one_waits_for_a_userfaultfd)
 	__keep_page(_metadata, ends, range);
 	begin_export(&e, NULL, range, RANGE);
 	if (LEAVES_MOVABLE) {
-		EXPECT_TRUE(wait_until_asleep(getpid(), &e.tid));
+		EXPECT_TRUE(wait_until_asleep(getpid(), &e.tid, ASLEEP));
 		ASSERT_EQ(0, madvise(missing, PAGE, self->shared ? MADV_REMOVE : MADV_DONTNEED));
 		EXPECT_EQ(1, poll(&fault, 1, RELEASE_TIMEOUT_MS));
 	}
