@@ -8,6 +8,7 @@
  */
 #include "lib/vmemexp_utils.h"
 
+#include <limits.h>
 #include <linux/fuse.h>
 #include <poll.h>
 #include <pthread.h>
@@ -1049,43 +1050,86 @@ TEST_F(process, that_calls_exec_keeps_the_dmabuf_unless_it_is_close_on_exec)
 	EXPECT_SOON(self->before.pins, pinned_pages());
 }
 
-static long elapsed_ms(const struct timespec *start)
+static long elapsed_us(const struct timespec *start)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (now.tv_sec - start->tv_sec) * 1000 +
-	       (now.tv_nsec - start->tv_nsec) / 1000000;
+	return (now.tv_sec - start->tv_sec) * 1000000 + (now.tv_nsec - start->tv_nsec) / 1000;
 }
 
-TEST_F(process, that_is_killed_in_the_middle_of_a_large_export_ends_promptly)
-{
-	const size_t size = 384UL << 20;
-	const long all = size / page_size();
-	struct vmemexp_export cmd;
-	struct timespec killed;
-	long pins = 0;
-	pid_t child;
+#define LARGE_SIZE	(384UL << 20)
 
-	child = fork_child();
-	if (!child) {
-		cmd = export_args(map_anon(size), size, O_RDWR);
-		/* By huge pages it would be over too soon. */
-		prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
-		CHECK(_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd) == 0);
-		CHECK(!"killed before the export was done");
-	}
-	for (int ms = 0; pins < all / 16 && ms < 20000; ms++) {
+static pid_t start_large_export(int fd)
+{
+	struct vmemexp_export cmd;
+	pid_t child = fork_child();
+
+	if (child)
+		return child;
+	cmd = export_args(map_anon(LARGE_SIZE), LARGE_SIZE, O_RDWR);
+	/* By huge pages it would be over too soon. */
+	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+	_exit(-_test_ioctl(fd, VMEMEXP_IOC_EXPORT, &cmd));
+}
+
+/*
+ * Returns how many us a child takes to end when it is killed in an export. LONG_MAX if it was
+ * killed too late: the export was over, or went on for long after its pages were counted.
+ */
+static long __kill_in_large_export(struct __test_metadata *_metadata, int fd, long pins_before)
+{
+	const long pages = LARGE_SIZE / page_size();
+	pid_t child = start_large_export(fd);
+	struct timespec killed;
+	long pins, most, us;
+	int status;
+
+	ASSERT_LE(0, child);
+	do {
 		sleep_ms(1);
-		pins = pinned_pages() - self->before.pins;
-	}
+		pins = pinned_pages() - pins_before;
+	} while (!ended_child() && pins < pages / 16);
 	ASSERT_EQ(0, kill(child, SIGKILL));
 	clock_gettime(CLOCK_MONOTONIC, &killed);
-	EXPECT_EQ(128 + SIGKILL, wait_for_child(child));
-	EXPECT_GT(5000, elapsed_ms(&killed));
-	EXPECT_LE(all / 16, pins);
-	EXPECT_GT(all, pins);
-	EXPECT_SOON(self->before.pins, pinned_pages());
+	most = pins;
+	while (!ended_child()) {
+		long now = pinned_pages() - pins_before;
+
+		most = now > most ? now : most;
+	}
+	us = elapsed_us(&killed);
+	status = wait_for_child(child);
+	EXPECT_SOON(pins_before, pinned_pages());
+	if (status == 0 || most - pins > pages / 4)
+		return LONG_MAX;
+	EXPECT_EQ(128 + SIGKILL, status);
+	return us;
+}
+
+/*
+ * No time is right for all machines, so this one's is measured: an export that goes on to its
+ * end does most of the work of one that nobody kills. Of several times the lowest counts,
+ * because the machine may do something else meanwhile.
+ */
+TEST_F(process, that_is_killed_in_the_middle_of_a_large_export_ends_promptly)
+{
+	long all = LONG_MAX, least = LONG_MAX, us;
+	struct timespec start;
+
+	for (int i = 0; i < 3; i++) {
+		clock_gettime(CLOCK_MONOTONIC, &start);
+		EXPECT_EQ(0, wait_for_child(start_large_export(self->fd)));
+		us = elapsed_us(&start);
+		all = us < all ? us : all;
+		EXPECT_SOON(self->before.pins, pinned_pages());
+	}
+	for (int i = 0; i < 10 && least >= all / 2; i++) {
+		us = __kill_in_large_export(_metadata, self->fd, self->before.pins);
+		TH_LOG("exported and ended in %ld us, killed in %ld us", all, us);
+		least = us < least ? us : least;
+	}
+	EXPECT_GT(all / 2, least);
 }
 
 /* A file system of one file, that never sends the file's contents. */
@@ -1381,7 +1425,7 @@ TEST_F(process, that_unmaps_while_it_exports_gets_all_or_nothing)
 
 	ASSERT_EQ(0, pthread_create(&thread, NULL, unmap_and_map, &race));
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	while ((good < 50 || bad < 50) && elapsed_ms(&start) < RELEASE_TIMEOUT_MS) {
+	while ((good < 50 || bad < 50) && elapsed_us(&start) < 1000L * RELEASE_TIMEOUT_MS) {
 		cmd = export_args(race.addr, size, O_RDWR);
 		if (_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd) == 0) {
 			good++;
