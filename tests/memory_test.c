@@ -219,7 +219,7 @@ static void make_swapped(struct __test_metadata *_metadata, struct memory *m)
 		swapping = true;
 	}
 	make_anon(_metadata, m);
-	for (int tries = 0; left && tries < 50; tries++) {
+	for (int ms = 0; left && ms < RELEASE_TIMEOUT_MS; ms += 20) {
 		ASSERT_EQ(0, madvise(m->addr, m->size, MADV_PAGEOUT));
 		entries = read_pagemap(m->addr, m->size);
 		left = 0;
@@ -249,7 +249,7 @@ static void make_ksm(struct __test_metadata *_metadata, struct memory *m)
 	ASSERT_EQ(0, set_knob(KSM "pages_to_scan", "1000"));
 	ASSERT_EQ(0, set_knob(KSM "sleep_millisecs", "10"));
 	ASSERT_EQ(0, set_knob(KSM "run", "1"));
-	for (int tries = 0; left && tries < 500; tries++) {
+	for (int ms = 0; left && ms < RELEASE_TIMEOUT_MS; ms += 20) {
 		sleep_ms(20);
 		ours = read_pagemap(m->addr, m->size);
 		theirs = read_pagemap(m->bystander, m->size);

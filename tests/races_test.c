@@ -38,7 +38,7 @@
 #define SLOTS		4
 
 /* A slow machine may need so long to have each thing happen once. */
-#define MAX_MS		60000
+#define MAX_MS		120000
 
 static unsigned int seed;
 
@@ -720,8 +720,8 @@ static void restore_cgroup(struct scene *self)
 {
 	write_text("/dev/kmsg", "vmemexp-run: no faults wanted");
 	/* It may take a moment until those who were killed are gone. */
-	for (int tries = 0; *self->cgroup && rmdir(CGROUP) && tries < 100; tries++)
-		sleep_ms(20);
+	for (int ms = 0; *self->cgroup && rmdir(CGROUP) && ms < RELEASE_TIMEOUT_MS; ms += 10)
+		sleep_ms(10);
 	umount(CGROUPS);
 }
 

@@ -26,10 +26,10 @@ static inline void wait_for_disk(struct __test_metadata *_metadata)
 {
 	int fd = -1;
 
-	for (int tries = 0; fd < 0 && tries < 100; tries++) {
+	for (int ms = 0; fd < 0 && ms < RELEASE_TIMEOUT_MS; ms += 10) {
 		fd = open(RAM_DISK, O_RDWR | O_EXCL | O_CLOEXEC);
 		if (fd < 0)
-			sleep_ms(20);
+			sleep_ms(10);
 	}
 	ASSERT_LE(0, fd);
 	close(fd);

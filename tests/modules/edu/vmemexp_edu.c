@@ -76,7 +76,7 @@ MODULE_INFO(import_ns, "DMA_BUF");
 
 /* It says 100 ms. The emulator may have other things to do. */
 #define EDU_POLL_US		2000
-#define EDU_TIMEOUT_US		(10 * USEC_PER_SEC)
+#define EDU_TIMEOUT_US		(60 * USEC_PER_SEC)
 
 struct edu_session;
 
