@@ -315,6 +315,7 @@ struct importer_session {
 	struct mm_struct *mm;		/* NULL if none is watched; not under lock */
 	struct completion ending;	/* it has come to its end */
 	struct completion may_end;	/* and may go on */
+	bool held_too_long;		/* it went on without may_end */
 };
 
 /* --- memory by physical address --- */
@@ -1430,6 +1431,8 @@ static int importer_dir_step(struct importer_session *s, void __user *argp,
 /* --- an address space that takes long to end --- */
 
 #ifdef CONFIG_MMU_NOTIFIER
+#define HOLD_SECONDS	200
+
 static bool importer_invalidate(struct mmu_interval_notifier *notifier,
 				const struct mmu_notifier_range *range, unsigned long seq)
 {
@@ -1438,9 +1441,9 @@ static bool importer_invalidate(struct mmu_interval_notifier *notifier,
 	mmu_interval_set_seq(notifier, seq);
 	if (range->event == MMU_NOTIFY_UNMAP && !range->start && range->end == ULONG_MAX) {
 		complete_all(&s->ending);
-		/* If who would let it end has been killed, it must not stay for ever. */
-		if (!wait_for_completion_timeout(&s->may_end, 100 * HZ))
-			pr_warn("nobody lets an address space end\n");
+		/* A test that is killed does not ask for the end. */
+		if (!wait_for_completion_timeout(&s->may_end, HOLD_SECONDS * HZ))
+			WRITE_ONCE(s->held_too_long, true);
 	}
 	return true;
 }
@@ -1532,7 +1535,7 @@ static long importer_ioctl(struct file *file, unsigned int cmd,
 		return importer_await_end(s);
 	case IMPORTER_IOC_LET_END:
 		complete_all(&s->may_end);
-		return 0;
+		return READ_ONCE(s->held_too_long) ? -ETIMEDOUT : 0;
 	default:
 		return -ENOTTY;
 	}

@@ -318,12 +318,13 @@ struct importer_cache {
 #define IMPORTER_IOC_EDIT	_IOW(IMPORTER_MAGIC, 0x0e, struct importer_edit)
 /*
  * As a GPU that shares the caller's address space does: watch all of it, and when it ends,
- * have that wait before anything is unmapped, until LET_END or close(), or 100 s.
+ * have that wait before anything is unmapped, until LET_END or close(), or 200 s.
  * EBUSY: the session watches one already; EOPNOTSUPP: the kernel has no MMU notifiers.
  */
 #define IMPORTER_IOC_HOLD_MM	_IO(IMPORTER_MAGIC, 0x0f)
 /* Wait until it ends, if no signal comes before (EINTR). */
 #define IMPORTER_IOC_AWAIT_END	_IO(IMPORTER_MAGIC, 0x10)
+/* ETIMEDOUT: it did not wait for as long. */
 #define IMPORTER_IOC_LET_END	_IO(IMPORTER_MAGIC, 0x11)
 
 #endif /* _VMEMEXP_IMPORTER_H */
