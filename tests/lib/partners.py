@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -97,8 +98,9 @@ class Vivid(Example):
                 # The driver maps what the output has first; frames before that are no pictures.
                 while not any(line.split()[7] != "0" for line in BUFFERS.read_text().splitlines()[1:]):
                     self.assertIsNone(running.poll())
+                    time.sleep(0.05)
                 self.passes("v4l2-ctl", "-d", self.input, "--stream-mmap", "--stream-skip=5",
-                            "--stream-count=6", f"--stream-to={captured}", timeout=120)
+                            "--stream-count=6", f"--stream-to={captured}", timeout=240)
                 self.assertIsNone(running.poll())
                 held = BUFFERS.read_text(encoding="ascii")
                 # vivid connects the two only if they agree.

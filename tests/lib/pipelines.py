@@ -337,7 +337,7 @@ class Output(Pipelines, Vivid):
         """Six frames that the input sees."""
         path, size = self.dir / "captured", self.width * self.height * self.bits // 8
         self.passes("v4l2-ctl", "-d", self.input, "--stream-mmap", "--stream-skip=5",
-                    "--stream-count=6", f"--stream-to={path}", timeout=120)
+                    "--stream-count=6", f"--stream-to={path}", timeout=240)
         data = path.read_bytes()
         self.assertEqual(6 * size, len(data))
         return [data[at:at + size] for at in range(0, len(data), size)]
