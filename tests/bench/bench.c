@@ -1174,6 +1174,18 @@ static struct kernel_memory kernel_memory(void)
 	return used;
 }
 
+/* Wait for objects that RCU frees: as long as the memory gets less. */
+static void wait_until_freed(void)
+{
+	struct kernel_memory now = kernel_memory(), last;
+
+	do {
+		last = now;
+		usleep(200000);
+		now = kernel_memory();
+	} while (now.driver < last.driver);
+}
+
 static void measure_kept(const char *method, int (*create)(const struct subject *),
 			 const struct area *area, size_t size, unsigned int buffers)
 {
@@ -1203,8 +1215,7 @@ static void measure_kept(const char *method, int (*create)(const struct subject 
 			       (after.all - before.all) / buffers);
 		while (made)
 			close(fds[--made]);
-		/* What is freed after a grace period. */
-		usleep(200000);
+		wait_until_freed();
 	}
 	free(fds);
 }
@@ -1420,7 +1431,10 @@ int main(int argc, char *argv[])
 		profile_named(argv + 2);
 		return 0;
 	}
-	/* The kernel still has work to do after the boot, on what may be the only CPU. */
+	/*
+	 * The kernel still has work to do after the boot, on what may be the only CPU. No event
+	 * tells when it is done.
+	 */
 	sleep(SETTLE_SECONDS);
 	puts("unit ns");
 	for (memory = NR_MEMORY; memory-- > 0;)
