@@ -975,30 +975,30 @@ FIXTURE(touched)
 FIXTURE_VARIANT(touched)
 {
 	unsigned int flags;
-	unsigned int run;		/* pages that are contiguous */
+	unsigned int extent;		/* pages that are contiguous */
 	unsigned int first;		/* page of the region that is mapped first */
 };
 
 FIXTURE_VARIANT_ADD(touched, and_contiguous) {
-	.flags = 0, .run = FEW_PAGES,
+	.flags = 0, .extent = FEW_PAGES,
 };
 
 /* An entry allows no writing before the first write. */
 FIXTURE_VARIANT_ADD(touched, tracked_and_contiguous) {
-	.flags = CARVEOUT_TRACKED, .run = FEW_PAGES,
+	.flags = CARVEOUT_TRACKED, .extent = FEW_PAGES,
 };
 
 FIXTURE_VARIANT_ADD(touched, and_scattered) {
-	.flags = CARVEOUT_SWAPPED, .run = 4,
+	.flags = CARVEOUT_SWAPPED, .extent = 4,
 };
 
 FIXTURE_VARIANT_ADD(touched, tracked_and_scattered) {
-	.flags = CARVEOUT_TRACKED | CARVEOUT_SWAPPED, .run = 4,
+	.flags = CARVEOUT_TRACKED | CARVEOUT_SWAPPED, .extent = 4,
 };
 
 /* In the middle of these, page frames become long in a debug kernel (tests/suites/guests.sh). */
 FIXTURE_VARIANT_ADD(touched, and_scattered_in_the_region) {
-	.flags = CARVEOUT_SWAPPED, .run = 4, .first = 512 - FEW_PAGES / 2,
+	.flags = CARVEOUT_SWAPPED, .extent = 4, .first = 512 - FEW_PAGES / 2,
 };
 
 FIXTURE_SETUP(touched)
@@ -1075,7 +1075,7 @@ TEST_F(touched, in_turn_is_exported_in_order)
 								accesses[i]);
 			int dmabuf = test_export_cmd(&cmd);
 
-			EXPECT_EQ(FEW_PAGES / variant->run - skip / PAGE / variant->run,
+			EXPECT_EQ(FEW_PAGES / variant->extent - skip / PAGE / variant->extent,
 				  cmd.nr_extents);
 			view = mmap(NULL, FEW - skip, PROT_READ, MAP_SHARED, dmabuf, 0);
 			ASSERT_NE(MAP_FAILED, (void *)view);

@@ -94,7 +94,7 @@ static uint8_t *__make_scattered(struct __test_metadata *_metadata)
 	for (int tries = 0; tries < 16; tries++) {
 		make_anon(_metadata, &memory);
 		for (size_t i = 0; i <= PAGES - NR_PAGES; i++)
-			if (physical_runs(memory.addr + i * PAGE, SIZE).nr == NR_PAGES)
+			if (physical_extents(memory.addr + i * PAGE, SIZE).nr == NR_PAGES)
 				return memory.addr + i * PAGE;
 	}
 	ASSERT_TRUE(!"scattered pages");

@@ -34,7 +34,7 @@ static_assert(sizeof(struct importer_info) == 144, "importer_info");
 static_assert(sizeof(struct importer_edit) == 24, "importer_edit");
 
 /*
- * A heap makes this of runs of 64 KiB and of 4 KiB: several segments, none too
+ * A heap makes this of extents of 64 KiB and of 4 KiB: several segments, none too
  * large for swiotlb.
  */
 #define SIZE		(11 * 0x10000 + 3 * 0x1000)
@@ -356,7 +356,7 @@ FIXTURE_VARIANT(importer)
 	const char *path;
 	int (*export)(void);
 	bool syncs;	/* when it maps and unmaps */
-	bool limits;	/* runs to 64 KiB, if only since SIZE is so small */
+	bool limits;	/* extents to 64 KiB, if only since SIZE is so small */
 };
 
 FIXTURE_VARIANT_ADD(importer, heap)

@@ -804,10 +804,10 @@ TEST_F(export, errors_come_in_the_documented_order)
 
 #define SCATTERED_PAGES	64
 
-#define scattered_runs(buf) \
-	physical_runs((unsigned char *)(buf), SCATTERED_PAGES * page_size())
+#define scattered_extents(buf) \
+	physical_extents((unsigned char *)(buf), SCATTERED_PAGES * page_size())
 
-/* Pages in more than one run, touched in an order that makes that likely. */
+/* Pages in more than one extent, touched in an order that makes that likely. */
 static char *map_scattered(struct __test_metadata *_metadata)
 {
 	char *buf = map_anon(SCATTERED_PAGES * page_size());
@@ -816,7 +816,7 @@ static char *map_scattered(struct __test_metadata *_metadata)
 	ASSERT_EQ(0, forbid_thp(buf, SCATTERED_PAGES * page_size()));
 	for (size_t i = 0; i < SCATTERED_PAGES; i++)
 		buf[i * 37 % SCATTERED_PAGES * page_size()] = 1;
-	ASSERT_LT(1, scattered_runs(buf).nr);
+	ASSERT_LT(1, scattered_extents(buf).nr);
 	return buf;
 }
 
@@ -828,14 +828,14 @@ TEST_F(export, contiguous_is_erange_where_the_second_run_begins)
 
 	cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
 	test_err_export_cmd(ERANGE, VMEMEXP_REASON_NOT_CONTIGUOUS,
-			    to_u64(buf) + scattered_runs(buf).second,
+			    to_u64(buf) + scattered_extents(buf).second,
 			    &cmd);
 }
 
 TEST_F(export, contiguous_run_is_one_extent)
 {
 	char *buf = map_scattered(_metadata);
-	size_t second = scattered_runs(buf).second;
+	size_t second = scattered_extents(buf).second;
 	struct vmemexp_export cmd = export_args(buf, second, O_RDWR);
 
 	cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
@@ -851,13 +851,13 @@ TEST_F(export, extents_are_the_physical_runs)
 						page_size(), O_RDWR);
 	int fd = test_export_cmd(&cmd);
 	struct vmemexp_query query = test_query(fd);
-	struct runs runs = scattered_runs(buf);
+	struct extents extents = scattered_extents(buf);
 
-	EXPECT_EQ(runs.nr, cmd.nr_extents);
-	EXPECT_EQ(runs.nr, query.nr_extents);
-	EXPECT_EQ(runs.min, query.min_extent);
-	EXPECT_EQ(runs.max, query.max_extent);
-	EXPECT_EQ(runs.address_bits, query.address_bits);
+	EXPECT_EQ(extents.nr, cmd.nr_extents);
+	EXPECT_EQ(extents.nr, query.nr_extents);
+	EXPECT_EQ(extents.min, query.min_extent);
+	EXPECT_EQ(extents.max, query.max_extent);
+	EXPECT_EQ(extents.address_bits, query.address_bits);
 	close(fd);
 }
 

@@ -143,19 +143,19 @@ static int open_region(const struct field *self)
 	return _test_carveout_open(&setup);
 }
 
-/* Each run of pages by itself, side by side. */
+/* Map each extent by itself, side by side. */
 static void map_pages(struct __test_metadata *_metadata, struct field *self,
 		      int fd, off64_t window)
 {
 	const unsigned int *page = self->pages;
-	size_t run;
+	size_t nr;
 
 	self->m.addr = map(SMALL, PROT_NONE, ANON, -1);
-	for (size_t i = 0; i < PAGES; i += run) {
-		for (run = 1; i + run < PAGES && page[i + run] == page[i] + run;)
-			run++;
+	for (size_t i = 0; i < PAGES; i += nr) {
+		for (nr = 1; i + nr < PAGES && page[i + nr] == page[i] + nr;)
+			nr++;
 		ASSERT_NE(MAP_FAILED,
-			  mmap64(self->m.addr + i * PAGE, run * PAGE, RW,
+			  mmap64(self->m.addr + i * PAGE, nr * PAGE, RW,
 				 MAP_SHARED | MAP_FIXED, fd,
 				 window + page[i] * PAGE)) {
 			TH_LOG("mmap: %s", strerror(errno));
@@ -518,24 +518,24 @@ static unsigned int expected_cache(const struct field *self)
 	return self->row->cache ?: VMEMEXP_CACHE_CACHED;
 }
 
-static struct runs expected_runs(struct __test_metadata *_metadata,
+static struct extents expected_extents(struct __test_metadata *_metadata,
 				 struct field *self)
 {
 	uint64_t frames[PAGES];
 
 	if (self->dmabuf)
-		return physical_runs(self->m.writer - DMABUF_FRONT, DMABUF_SIZE);
+		return physical_extents(self->m.writer - DMABUF_FRONT, DMABUF_SIZE);
 	if (!self->row->region)
-		return physical_runs(self->m.addr + self->row->skip, SMALL);
+		return physical_extents(self->m.addr + self->row->skip, SMALL);
 	for (size_t i = 0; i < PAGES; i++)
 		frames[i] = (self->region.base + WINDOW) / PAGE + self->pages[i];
-	return find_runs(frames, PAGES);
+	return find_extents(frames, PAGES);
 }
 
 static void try_query(struct __test_metadata *_metadata, struct field *self)
 {
 	struct vmemexp_query query = query_args(0);
-	struct runs runs;
+	struct extents extents;
 
 	if (!begin(_metadata, self))
 		return;
@@ -549,7 +549,7 @@ static void try_query(struct __test_metadata *_metadata, struct field *self)
 	}
 
 	query = test_query(self->cmd.fd);
-	runs = expected_runs(_metadata, self);
+	extents = expected_extents(_metadata, self);
 	EXPECT_EQ(VMEMEXP_ACCESS_READ |
 		  (self->writable ? VMEMEXP_ACCESS_WRITE : 0), query.access);
 	EXPECT_EQ(self->row->memory & ~VMEMEXP_MEMORY_DMABUF, query.memory);
@@ -557,11 +557,11 @@ static void try_query(struct __test_metadata *_metadata, struct field *self)
 	EXPECT_EQ(self->cmd.dmabuf_size, query.dmabuf_size);
 	EXPECT_EQ(self->dmabuf ? 0 : self->cmd.offset, query.offset);
 	EXPECT_EQ(self->dmabuf ? DMABUF_SIZE : self->length, query.length);
-	EXPECT_EQ(runs.nr, self->cmd.nr_extents);
-	EXPECT_EQ(runs.nr, query.nr_extents);
-	EXPECT_EQ(runs.min, query.min_extent);
-	EXPECT_EQ(runs.max, query.max_extent);
-	EXPECT_EQ(runs.address_bits, query.address_bits);
+	EXPECT_EQ(extents.nr, self->cmd.nr_extents);
+	EXPECT_EQ(extents.nr, query.nr_extents);
+	EXPECT_EQ(extents.min, query.min_extent);
+	EXPECT_EQ(extents.max, query.max_extent);
+	EXPECT_EQ(extents.address_bits, query.address_bits);
 	EXPECT_EQ(0, query.state & (VMEMEXP_STATE_STALE | VMEMEXP_STATE_OVERLAPS));
 	end(_metadata, self);
 }
@@ -795,7 +795,7 @@ static void check_device(struct __test_metadata *_metadata, struct field *self,
 	EXPECT_SAME(want, self->seen, self->length);
 }
 
-/* One segment for each run, and none that is bounced or has no page to show. */
+/* One segment for each extent, and none that is bounced or has no page to show. */
 static void check_segments(struct __test_metadata *_metadata,
 			   struct field *self, int session)
 {

@@ -13,7 +13,7 @@
 
 #define RW	(PROT_READ | PROT_WRITE)
 
-/* Pages that nobody takes for one physical run: see map_scattered(). */
+/* Pages that nobody takes for one extent: see map_scattered(). */
 #define SCATTERED	24
 
 FIXTURE(lib)

@@ -474,8 +474,8 @@ FIXTURE_VARIANT(memory)
 	const char *(*missing)(void);
 	size_t size;		/* SMALL if it is 0 */
 	unsigned int memory;	/* VMEMEXP_MEMORY_*, ANON if it is 0 */
-	bool scattered;		/* surely not one physical run */
-	size_t run;		/* runs are multiples of this */
+	bool scattered;		/* surely more than one extent */
+	size_t extent;		/* sizes of extents are multiples of this */
 	/* What O_RDWR fails with; 0 if it does not. */
 	int rdwr_errno;
 	unsigned int rdwr_reason;
@@ -494,7 +494,7 @@ FIXTURE_VARIANT_ADD(memory, untouched) {
 
 FIXTURE_VARIANT_ADD(memory, thp) {
 	.make = make_thp, .missing = need_thp, .size = 2 * HUGE_PAGE,
-	.run = HUGE_PAGE,
+	.extent = HUGE_PAGE,
 };
 
 FIXTURE_VARIANT_ADD(memory, swapped) {
@@ -569,17 +569,17 @@ FIXTURE_VARIANT_ADD(memory, memfd_sealed) {
 
 FIXTURE_VARIANT_ADD(memory, hugetlb) {
 	.make = make_hugetlb, .missing = need_hugetlb, .size = 2 * HUGE_PAGE,
-	.run = HUGE_PAGE, .memory = VMEMEXP_MEMORY_HUGETLB,
+	.extent = HUGE_PAGE, .memory = VMEMEXP_MEMORY_HUGETLB,
 };
 
 FIXTURE_VARIANT_ADD(memory, hugetlb_untouched) {
 	.make = make_hugetlb_untouched, .missing = need_hugetlb,
-	.size = HUGE_PAGE, .run = HUGE_PAGE, .memory = VMEMEXP_MEMORY_HUGETLB,
+	.size = HUGE_PAGE, .extent = HUGE_PAGE, .memory = VMEMEXP_MEMORY_HUGETLB,
 };
 
 FIXTURE_VARIANT_ADD(memory, hugetlb_memfd) {
 	.make = make_hugetlb_memfd, .missing = need_hugetlb,
-	.size = 2 * HUGE_PAGE, .run = HUGE_PAGE,
+	.size = 2 * HUGE_PAGE, .extent = HUGE_PAGE,
 	.memory = VMEMEXP_MEMORY_HUGETLB,
 };
 
@@ -840,12 +840,12 @@ TEST_F(memory, is_described_as_it_is)
 	for_each_way() {
 		struct exported e = begin(way);
 		struct vmemexp_query query = test_query(e.cmd.fd);
-		struct runs runs = physical_runs(e.m.addr, e.m.size);
+		struct extents extents = physical_extents(e.m.addr, e.m.size);
 
 		EXPECT_EQ(variant->memory ?: VMEMEXP_MEMORY_ANON, e.cmd.memory);
 		EXPECT_EQ(e.m.size, e.cmd.dmabuf_size);
 		EXPECT_EQ(way->flags ? CUT_FRONT : 0, e.cmd.offset);
-		EXPECT_EQ(runs.nr, e.cmd.nr_extents);
+		EXPECT_EQ(extents.nr, e.cmd.nr_extents);
 
 		EXPECT_EQ(VMEMEXP_ACCESS_READ |
 			  (e.writable ? VMEMEXP_ACCESS_WRITE : 0), query.access);
@@ -854,10 +854,10 @@ TEST_F(memory, is_described_as_it_is)
 		EXPECT_EQ(e.cmd.length, query.length);
 		EXPECT_EQ(e.cmd.memory, query.memory);
 		EXPECT_EQ(VMEMEXP_CACHE_CACHED, query.cache);
-		EXPECT_EQ(runs.nr, query.nr_extents);
-		EXPECT_EQ(runs.min, query.min_extent);
-		EXPECT_EQ(runs.max, query.max_extent);
-		EXPECT_EQ(runs.address_bits, query.address_bits);
+		EXPECT_EQ(extents.nr, query.nr_extents);
+		EXPECT_EQ(extents.min, query.min_extent);
+		EXPECT_EQ(extents.max, query.max_extent);
+		EXPECT_EQ(extents.address_bits, query.address_bits);
 		EXPECT_EQ(0, query.attachments);
 		EXPECT_EQ(0, query.mappings);
 		EXPECT_EQ(0, query.vmaps);
@@ -868,9 +868,9 @@ TEST_F(memory, is_described_as_it_is)
 		EXPECT_EQ(query.state, e.cmd.state);
 
 		EXPECT_EQ((off_t)e.m.size, lseek(e.cmd.fd, 0, SEEK_END));
-		if (variant->run) {
-			EXPECT_EQ(0, query.min_extent % variant->run);
-			EXPECT_EQ(0, query.max_extent % variant->run);
+		if (variant->extent) {
+			EXPECT_EQ(0, query.min_extent % variant->extent);
+			EXPECT_EQ(0, query.max_extent % variant->extent);
 		}
 		end(&e);
 	}
@@ -901,25 +901,25 @@ TEST_F(memory, is_contiguous_or_the_error_says_where_not)
 
 	for_each_way() {
 		struct exported e = begin(way);
-		struct runs runs = physical_runs(e.m.addr, e.m.size);
+		struct extents extents = physical_extents(e.m.addr, e.m.size);
 		struct vmemexp_export cmd = way_args(way, &e.m);
 		unsigned char *first_page = e.m.addr;
 
 		/* The first export keeps the pages where they are. */
 		cmd.flags |= VMEMEXP_EXPORT_CONTIGUOUS;
-		ASSERT_LT(variant->scattered ? 1 : 0, runs.nr);
+		ASSERT_LT(variant->scattered ? 1 : 0, extents.nr);
 		if (moves) {
 			try_contiguous(_metadata, self->fd, &cmd);
-		} else if (runs.nr == 1) {
+		} else if (extents.nr == 1) {
 			close(test_export_cmd(&cmd));
 			EXPECT_EQ(1, cmd.nr_extents);
 		} else {
 			test_err_export_cmd(ERANGE, VMEMEXP_REASON_NOT_CONTIGUOUS,
-					    to_u64(first_page + runs.second), &cmd);
+					    to_u64(first_page + extents.second), &cmd);
 		}
 
-		/* What is one run in any case: a huge page, or a small one. */
-		cmd = export_args(first_page, variant->run ?: PAGE, way->fd_flags);
+		/* A huge page is one extent in any case, and so is a small one. */
+		cmd = export_args(first_page, variant->extent ?: PAGE, way->fd_flags);
 		cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
 		close(test_export_cmd(&cmd));
 		EXPECT_EQ(1, cmd.nr_extents);
@@ -1950,12 +1950,12 @@ TEST_F(dmabuf, that_is_read_only_is_never_mapped_privately)
 TEST_F(dmabuf, keeps_what_was_written_through_it)
 {
 	unsigned char *written = malloc(SMALL);
-	unsigned char *door = map(SMALL, RW, MAP_SHARED, self->dmabuf);
+	unsigned char *view = map(SMALL, RW, MAP_SHARED, self->dmabuf);
 
 	fill(written, SMALL, 2);
 	ASSERT_EQ(0, madvise(self->source, SMALL, MADV_FREE));
-	memcpy(door, written, SMALL);
-	ASSERT_EQ(0, munmap(door, SMALL));
+	memcpy(view, written, SMALL);
+	ASSERT_EQ(0, munmap(view, SMALL));
 	ASSERT_EQ(0, close(self->dmabuf));
 
 	ASSERT_EQ(0, madvise(self->source, SMALL, MADV_PAGEOUT));
@@ -1979,7 +1979,7 @@ TEST_F(dmabuf, has_no_more_extents_than_huge_pages)
 	cmd = export_args(addr, size, O_RDWR);
 	test_export_cmd(&cmd);
 	EXPECT_GE(32, cmd.nr_extents);
-	EXPECT_EQ(physical_runs(addr, size).nr, cmd.nr_extents);
+	EXPECT_EQ(physical_extents(addr, size).nr, cmd.nr_extents);
 	close(cmd.fd);
 	munmap(addr, size);
 }
@@ -2016,7 +2016,7 @@ TEST_F(dmabuf, gives_back_huge_pages_among_small_ones)
 		test_export_cmd(&cmd);
 		EXPECT_EQ(VMEMEXP_MEMORY_ANON | VMEMEXP_MEMORY_HUGETLB,
 			  test_query(cmd.fd).memory);
-		EXPECT_EQ(physical_runs(addr + starts[i], length).nr, cmd.nr_extents);
+		EXPECT_EQ(physical_extents(addr + starts[i], length).nr, cmd.nr_extents);
 		seen = map(length, RW, MAP_SHARED, cmd.fd);
 		EXPECT_EQ(0, memcmp(addr + starts[i], seen, length));
 		munmap(seen, length);

@@ -256,7 +256,7 @@ static void __expect_empty(struct __test_metadata *_metadata, unsigned char *vie
 static void __expect_closed(struct __test_metadata *_metadata, int fd, int dmabuf, int session,
 			    size_t size, bool read_only, bool has_vmap)
 {
-	const int doors[] = { dmabuf, session };
+	const int paths[] = { dmabuf, session };
 	unsigned char *seen = malloc(size);
 	int other = test_importer_open();
 
@@ -270,10 +270,10 @@ static void __expect_closed(struct __test_metadata *_metadata, int fd, int dmabu
 		  _test_importer_map(session, IMPORTER_FROM_DEVICE));
 	EXPECT_EQ(read_only ? -EACCES : -ENODEV,
 		  _test_importer_map(session, IMPORTER_BIDIRECTIONAL));
-	for (size_t i = 0; i < ARRAY_SIZE(doors); i++) {
-		EXPECT_EQ(MAP_FAILED, mmap(NULL, size, PROT_READ, MAP_SHARED, doors[i], 0));
+	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+		EXPECT_EQ(MAP_FAILED, mmap(NULL, size, PROT_READ, MAP_SHARED, paths[i], 0));
 		EXPECT_EQ(ENODEV, errno);
-		EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_SHARED, doors[i],
+		EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_SHARED, paths[i],
 					   size - PAGE));
 		EXPECT_EQ(ENODEV, errno);
 	}

@@ -333,7 +333,7 @@ TEST_F(scanout, scattered_memory_is_refused_and_left_alone)
 	cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
 	test_err_export_cmd(ERANGE, VMEMEXP_REASON_NOT_CONTIGUOUS,
 			    to_u64(self->view.frame) +
-			    physical_runs((unsigned char *)self->view.frame, SIZE).second, &cmd);
+			    physical_extents((unsigned char *)self->view.frame, SIZE).second, &cmd);
 	munmap(pages, 2 * HUGE_PAGE);
 }
 

@@ -227,7 +227,7 @@ static void __check_bytes(struct __test_metadata *_metadata, const char *who,
 
 #define MAX_RECTS	13
 
-/* Ranges that begin and end anywhere, and across pages, runs and entries. */
+/* Ranges that begin and end anywhere, and across pages, extents and entries. */
 static size_t make_rects(struct rect *rects, size_t size)
 {
 	const size_t page = page_size();

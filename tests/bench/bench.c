@@ -1019,8 +1019,8 @@ static void measure(const struct measurement *m, const struct area *area, size_t
 		print_absent(m->operation, m->method, area->memory, size, -ret);
 }
 
-/* How many physical runs the first @size bytes of @area have; 0: not known. */
-static unsigned long long physical_runs(const struct area *area, size_t size)
+/* How many extents the first @size bytes of @area have; 0: not known. */
+static unsigned long long physical_extents(const struct area *area, size_t size)
 {
 	struct subject s = { .area = area, .size = size };
 	struct vmemexp_query query = { .size = sizeof(query) };
@@ -1058,7 +1058,7 @@ static void measure_size(const struct area *area, size_t size, const char *only)
 {
 	const struct measurement *m = measurements;
 
-	printf("runs %s %zu %llu\n", kinds[area->memory].name, size, physical_runs(area, size));
+	printf("runs %s %zu %llu\n", kinds[area->memory].name, size, physical_extents(area, size));
 	for (; m < measurements + ARRAY_SIZE(measurements); m++)
 		if (is_measured(m, size, area->memory) && has_name(only, m->operation))
 			measure(m, area, size);
@@ -1210,7 +1210,7 @@ static void measure_kept(const char *method, int (*create)(const struct subject 
 			print_absent("kept", method, area->memory, size, errno);
 		else if (i)
 			printf("kept %s %s %zu %llu %u %lld %lld\n", method,
-			       kinds[area->memory].name, size, physical_runs(area, size), buffers,
+			       kinds[area->memory].name, size, physical_extents(area, size), buffers,
 			       (after.driver - before.driver) / buffers,
 			       (after.all - before.all) / buffers);
 		while (made)
@@ -1225,7 +1225,7 @@ static const struct {
 	unsigned int buffers;
 } kept[] = {
 	{ 4 * KIB, 2048 }, { 64 * KIB, 2048 }, { MIB, 512 }, { 32 * MIB, 16 },
-	/* As many runs as allocators like least. */
+	/* Numbers of extents for which allocators round up most. */
 	{ 300 * 4 * KIB, 256 }, { 350 * 4 * KIB, 256 }, { 5000 * 4 * KIB, 16 },
 };
 

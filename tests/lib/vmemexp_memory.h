@@ -52,23 +52,23 @@ static inline uint64_t *__read_pagemap(struct __test_metadata *_metadata,
 
 #define read_pagemap(addr, size) __read_pagemap(_metadata, addr, size)
 
-static inline struct runs __physical_runs(struct __test_metadata *_metadata,
+static inline struct extents __physical_runs(struct __test_metadata *_metadata,
 					  const unsigned char *addr, size_t size)
 {
 	uint64_t *pfns = read_pagemap(addr, size);
-	struct runs r;
+	struct extents r;
 
 	for (size_t i = 0; i < size / PAGE; i++) {
 		ASSERT_NE(0, pfns[i] & PAGEMAP_PRESENT);
 		pfns[i] &= PAGEMAP_PFN;
 		ASSERT_NE(0, pfns[i]);
 	}
-	r = find_runs(pfns, size / PAGE);
+	r = find_extents(pfns, size / PAGE);
 	free(pfns);
 	return r;
 }
 
-#define physical_runs(addr, size) __physical_runs(_metadata, addr, size)
+#define physical_extents(addr, size) __physical_runs(_metadata, addr, size)
 
 static inline void *__map(struct __test_metadata *_metadata, size_t size,
 			  int prot, int flags, int fd)
@@ -116,7 +116,7 @@ static inline void make_thp(struct __test_metadata *_metadata, struct memory *m)
 	ASSERT_EQ(0, madvise(m->addr, m->size, MADV_HUGEPAGE));
 	write_contents(m, 1);
 	/* Not only asked for. */
-	ASSERT_LE(HUGE_PAGE, physical_runs(m->addr, m->size).min);
+	ASSERT_LE(HUGE_PAGE, physical_extents(m->addr, m->size).min);
 }
 
 static inline void make_shared_anon(struct __test_metadata *_metadata,
