@@ -296,13 +296,13 @@ TEST_F(file, is_not_read_by_a_device_either)
 TEST_F(file, is_not_written_by_a_mapping_of_the_dmabuf)
 {
 	/* The session was opened for writing. */
-	const int doors[] = { self->dmabuf, self->session };
+	const int paths[] = { self->dmabuf, self->session };
 	unsigned char *view;
 
 	test_importer_attach(self->session, self->dmabuf, IMPORTER_DEV_COHERENT);
-	for (size_t i = 0; i < ARRAY_SIZE(doors); i++) {
-		EXPECT_REFUSED(EACCES, mmap(NULL, SMALL, RW, MAP_SHARED, doors[i], 0));
-		view = map(SMALL, PROT_READ, MAP_SHARED, doors[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+		EXPECT_REFUSED(EACCES, mmap(NULL, SMALL, RW, MAP_SHARED, paths[i], 0));
+		view = map(SMALL, PROT_READ, MAP_SHARED, paths[i]);
 		EXPECT_REFUSED(EACCES, mprotect(view, SMALL, RW));
 		/* Nor by a dma-buf of that mapping. */
 		test_err_export(EACCES, VMEMEXP_REASON_NOT_WRITABLE, view, view,
@@ -1971,7 +1971,7 @@ static void __use_beside_sync(struct __test_metadata *_metadata, int fd, int ses
 	ASSERT_EQ(0, seteuid(USER));
 }
 
-#define SYNC_PARTS	64
+#define SYNC_PARTS	256
 
 /*
  * Kills a child that computes for SYNC_PARTS times @part in a sync, which others may use the
