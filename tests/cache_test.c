@@ -203,7 +203,7 @@ FIXTURE_TEARDOWN(cache)
 	__tear_down(_metadata, &self->scene);
 }
 
-/* Whether that is how devices are said to reach memory. */
+/* Return true if COHERENCY_MODE is @mode. */
 static bool is_mode(const struct scene *self, const char *mode)
 {
 	return self->mode && !strcmp(self->mode, mode);
@@ -434,7 +434,7 @@ static void learn_copies(struct __test_metadata *_metadata, struct scene *self)
 	ASSERT_EQ(NULL, find_device(self, n / pages));
 }
 
-/* Whether some of the memory is out of reach for some device. */
+/* Return true if the kernel has to bounce some of the memory. */
 static bool must_bounce(const struct scene *self)
 {
 	if (is_mode(self, "force"))
@@ -449,7 +449,7 @@ static bool must_bounce(const struct scene *self)
 	return false;
 }
 
-/* Maps all devices. What that causes is kept for a test that asks for it. */
+/* Maps all devices, and keeps the recorded calls for a test that asks for them. */
 static void __map_recorded(struct __test_metadata *_metadata, struct scene *self)
 {
 	bool bounced;
@@ -590,8 +590,8 @@ static void expect_all(struct scene *self, const struct step *step)
 /* ---- comparing ---- */
 
 /*
- * What the caches hold must not be forgotten before it has been written back,
- * since what the kernel wrote to erase the page may be nowhere else.
+ * Lines must not be invalidated before they are written back: the zeroes by which the kernel erased
+ * the page may be in the caches alone.
  */
 static bool comes_too_early(struct scene *self, const struct expected *e, size_t at)
 {
@@ -953,7 +953,7 @@ static unsigned int __check_regions(struct __test_metadata *_metadata,
 
 #define check_regions(is_ram, cache)	__check_regions(_metadata, self, is_ram, cache)
 
-/* Whether the CPUs' caches come in between for devices that snoop otherwise. */
+/* Return true if a region has no struct page: an IOMMU maps it so that no device snoops there. */
 static bool has_region_without_pages(void)
 {
 	struct carveout_info info;

@@ -31,7 +31,7 @@ static const struct rect whole = { .length = SIZE };
 /* Across the border of two pages that are no neighbours in memory. */
 static const struct rect part = { .offset = PAGE - 1001, .length = 1713 };
 
-/* None touches another: a byte too many is a byte of nobody's. */
+/* The ranges do not touch: a sync of a byte too many is seen. */
 static const struct rect rects[] = {
 	{ .offset = 5, .length = 1 },
 	{ .offset = PAGE - 3, .length = 7 },
@@ -153,7 +153,7 @@ FIXTURE_TEARDOWN(coherency)
 	test_teardown();
 }
 
-/* ---- the CPU's turn, and what its begin and end bring up to date ---- */
+/* ---- CPU access, and what START and END bring up to date ---- */
 
 static void copy_scope(const struct bench *b, uint8_t *to, const uint8_t *from,
 		       const struct rect *r)
@@ -228,7 +228,7 @@ static void __end(struct __test_metadata *_metadata, struct bench *b,
 
 /* ---- both sides write and look ---- */
 
-/* What two seeds write differs in every byte, wherever the ranges begin. */
+/* The patterns of two seeds differ in every byte, at any offset. */
 static void write_pattern(uint8_t *buf, const struct rect *r, unsigned int seed)
 {
 	for (unsigned int row = 0; row < (r->rows ?: 1); row++) {

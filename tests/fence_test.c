@@ -152,7 +152,7 @@ FIXTURE_TEARDOWN(fence)
 
 #define do_sync(flags)	variant->sync(self->fd, self->dmabuf, flags)
 
-/* What poll() says about access as a sync with these flags begins it. */
+/* Return true if poll() says that a sync with these flags need not wait. */
 static bool is_ready(int dmabuf, unsigned int flags)
 {
 	short event = flags & VMEMEXP_SYNC_WRITE ? POLLOUT : POLLIN;
@@ -503,8 +503,8 @@ static int _test_import_fences(int dmabuf, int file, uint32_t kind)
 }
 
 /*
- * Whoever has a descriptor may add fences of other devices for ever. A revoke that has
- * returned has looked at those that are there.
+ * Each holder of a descriptor can add fences of other devices for ever. A revoke only counts those
+ * that are there when it returns.
  */
 TEST_F(revoked, memory_is_not_kept_for_fences_that_are_added_when_all_have_let_go)
 {

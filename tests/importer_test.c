@@ -60,8 +60,8 @@ static bool has_dma_api_debug(void)
 }
 
 /*
- * Whether it may attach. Nobody minds if a segment is longer than what the device
- * asked for, but the kernel that looks for such mistakes.
+ * Return true if the device may attach. Only CONFIG_DMA_API_DEBUG objects to a segment that is
+ * longer than the device asked for.
  */
 static bool is_fit(__u32 device, bool exporter_limits)
 {
@@ -553,7 +553,7 @@ TEST_F(importer, cpu_reads_what_the_device_wrote)
 			ASSERT_EQ(0, attach(s, self->dmabuf, devices[i]));
 			ASSERT_EQ(0, map(s, directions[d]));
 			lost = sees_a_copy(s) && !variant->syncs;
-			/* If nobody can tell, it depends on where the memory is. */
+			/* If bouncing is not known, it depends on where the memory is. */
 			may_be_lost = !variant->syncs &&
 				      devices[i] == IMPORTER_DEV_MASK32 &&
 				      !(info(s).flags & IMPORTER_INFO_BOUNCED);

@@ -324,14 +324,14 @@ TEST_F(request, short_size_is_einval)
 	}
 }
 
-/* What a program was compiled with that knows less, to the byte. */
+/* Programs that were compiled with an older structure pass a smaller size. Try each. */
 TEST_F(request, size_of_an_older_version_is_accepted_and_nothing_is_written_behind_it)
 {
 	char behind[256];
 
 	memset(behind, POISON_BYTE, sizeof(behind));
 	for (size_t size = variant->least; size <= variant->size; size++) {
-		/* The last of it lies before memory that is not there. */
+		/* It ends where memory does. */
 		char *arg = self->arg + 3 * page_size() - size;
 		char good[256];
 
@@ -376,7 +376,7 @@ TEST_F(request, long_size_with_garbage_is_e2big)
 		set_size(self->arg, page_size());
 		expect_error(E2BIG, self->arg,
 			     page_size() - variant->size);
-		/* What lies behind the structure is none of its business. */
+		/* The driver does not touch what is behind the structure. */
 		set_size(self->arg, i);
 		expect_success(self->arg);
 		EXPECT_EQ(1, self->arg[i]);
@@ -1310,7 +1310,7 @@ TEST_F(revoke, of_what_there_is_not_is_enoent)
 	}
 }
 
-/* What was is gone, and its number is not given out again soon. */
+/* The closed buffer is gone, and its number is not used again soon. */
 TEST_F(revoke, of_what_was_closed_is_enoent)
 {
 	int other = test_export(map_anon(page_size()), page_size(), O_RDWR);

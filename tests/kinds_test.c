@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The table of kinds: every kind of memory, read-write and read-only, page
- * aligned and not, through every door.
+ * The table of kinds: every kind of memory, read-write and read-only, page aligned and not, by
+ * every access path.
  *
- * A row is one KIND() below. It makes four variants of the fixture: NAME_rw,
- * NAME_rw_unaligned, NAME_ro and NAME_ro_unaligned. A column is a test: query,
- * mmap, mmap_later (when the exporter has no mapping any more), vmap, dma_out (a
- * device reads), dma_in (a device writes), sync and observer. So
- * "kinds.carveout_wc_fault_rw_unaligned.dma_in" is one field. What cannot be for
- * a kind is expected to be refused, in the way that is documented.
+ * A row is one KIND() below. It makes four variants of the fixture: NAME_rw, NAME_rw_unaligned,
+ * NAME_ro and NAME_ro_unaligned. A column is a test: query, mmap, mmap_later (when the exporter has
+ * no mapping any more), vmap, dma_out (a device reads), dma_in (a device writes), sync and
+ * observer. So "kinds.carveout_wc_fault_rw_unaligned.dma_in" is one field. A test that is not
+ * possible for a kind expects the documented refusal.
  *
- * In each field the range that is named by the export has to hold the right
- * bytes on both sides of the door, and what lies around it has to stay as it
- * was. What has to be the same for all kinds (refusals, limits, lifetimes) is
- * tested elsewhere.
+ * In each field the range that is named by the export has to hold the right bytes for the exporter
+ * and for the importer, and the bytes around it must not change. Other programs test what is the
+ * same for all kinds: refusals, limits, lifetimes.
  *
  * Memory that a driver maps comes from a stand-in, vmemexp_carveout. It is
  * looked at byte by byte, since some of it bears nothing else: on arm and arm64
@@ -64,7 +62,7 @@ static const unsigned int in_three_pieces[PAGES] = {
 	25, 26, 27, 28, 29, 2, 3, 4, 5, 12, 13, 14, 15, 16, 17, 18, 19,
 };
 
-/* What comes before the exported range in a dma-buf that is there already. */
+/* Bytes before the exported range, if that is a part of a dma-buf. */
 #define DMABUF_FRONT	(4 * PAGE)
 #define DMABUF_SIZE	(DMABUF_FRONT + SMALL)
 
@@ -183,7 +181,7 @@ static void other_processor(struct __test_metadata *_metadata,
 	}
 }
 
-/* Nobody has touched the memory through the mapping when it is exported. */
+/* The mapping is not touched before the export. */
 static void prepare_region(struct __test_metadata *_metadata,
 			   struct field *self)
 {
@@ -394,7 +392,7 @@ static void source_writes(struct __test_metadata *_metadata, struct field *self,
 		ASSERT_EQ(0, mprotect(self->m.addr, self->m.size, PROT_READ));
 }
 
-/* What the exporter sees is as it should be, also around the range. */
+/* Check what the exporter sees of the range and around it. */
 static void check_source(struct __test_metadata *_metadata, struct field *self)
 {
 	const unsigned char *seen = self->m.addr;
@@ -499,7 +497,7 @@ static bool machine_is(const char *name)
 	return !strncmp(system.machine, name, strlen(name));
 }
 
-/* What /dev/mem makes of what the kernel does not use as memory. */
+/* How /dev/mem caches memory outside of System RAM. */
 static unsigned int cache_of_devmem(const struct field *self)
 {
 	bool arm = machine_is("arm");
@@ -583,7 +581,7 @@ static void check_cache_of_mapping(struct __test_metadata *_metadata,
 	/* x86 maps pages as all of the kernel has to, which is not told by vgem. */
 	if (self->row == &vgem_of_shmem && machine_is("x86_64"))
 		wanted = VMEMEXP_CACHE_CACHED;
-	/* There is nothing in the page table before somebody looks. */
+	/* Fill the page table. */
 	(void)*(const volatile unsigned char *)mapping;
 	for (size_t i = 0; i < ARRAY_SIZE(cmds); i++) {
 		ASSERT_EQ(0, _test_ioctl(session, IMPORTER_IOC_CACHE, &cmds[i]));
@@ -683,8 +681,8 @@ static void try_mmap(struct __test_metadata *_metadata, struct field *self)
 }
 
 /*
- * Whoever maps the dma-buf then is on his own: on x86 nothing but another
- * mapping makes the kernel remember how memory that it does not use is cached.
+ * The exporter has unmapped the memory: on x86, the kernel remembers how memory outside of RAM is
+ * cached only as long as something maps it.
  */
 static void try_mmap_later(struct __test_metadata *_metadata,
 			   struct field *self)
@@ -733,7 +731,10 @@ static void check_cache_of_vmap(struct __test_metadata *_metadata,
 
 	if (ret == -EOPNOTSUPP)
 		return;
-	/* What devices have is no place for what the kernel does with memory. */
+	/*
+	 * The kernel does not use uncached memory as it uses memory: accesses would fault where the
+	 * CPU has them for devices.
+	 */
 	if (wanted == VMEMEXP_CACHE_UNCACHED && !machine_is("x86_64"))
 		wanted = VMEMEXP_CACHE_WRITECOMBINE;
 	EXPECT_EQ(0, ret);
@@ -777,7 +778,7 @@ static void try_vmap(struct __test_metadata *_metadata, struct field *self)
 
 /* --- dma_out, dma_in --- */
 
-/* Which devices try it; what other drivers do with theirs is not our concern. */
+/* Devices of the importer. A dma-buf of another driver is tried with the first one alone. */
 static const unsigned int devices[] = {
 	IMPORTER_DEV_COHERENT, IMPORTER_DEV_NONCOHERENT, IMPORTER_DEV_SHADOW,
 };
@@ -985,7 +986,7 @@ static void try_sync(struct __test_metadata *_metadata, struct field *self)
 
 /* --- observer: a processor beside Linux, or for other kinds a device as one --- */
 
-/* @session is the device; @offset counts from the begin of the range. */
+/* @session is the device; @offset counts from the start of the range. */
 static void observe(struct __test_metadata *_metadata, struct field *self,
 		    int session, bool write, size_t offset, unsigned char *buf,
 		    size_t length)
@@ -1013,7 +1014,7 @@ static void check_observer(struct __test_metadata *_metadata,
 	observe(_metadata, self, session, false, PIECE_START, self->seen, PIECE_SIZE);
 	EXPECT_SAME(self->expect + PIECE_START, self->seen, PIECE_SIZE);
 
-	/* The other processor asks nobody, but a device must not write here. */
+	/* Access rights do not stop the other processor, but they do a device. */
 	if (!self->writable && !self->row->region)
 		return;
 	fill(self->expect + PIECE_START, PIECE_SIZE, 3);
@@ -1157,9 +1158,9 @@ KIND(devmem_paged, DEVMEM(PAGED, 0));
 KIND(devmem_paged_sync, DEVMEM(PAGED, O_SYNC));
 
 /*
- * Ranges that are a dma-buf's already. What others export is open for writing,
- * which a read-only descriptor of it would be as well. vgem's mappings do not
- * show which part of a dma-buf they are, only that there is RAM behind them.
+ * Ranges that are a dma-buf's already. Dma-bufs of other drivers are open for writing, so they
+ * cannot be exported read-only. vgem's mappings do not show which part of a dma-buf they are, only
+ * that there is RAM behind them.
  */
 #define OWN(kind)							\
 	.make = make_own_dmabuf,					\

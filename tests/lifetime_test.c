@@ -26,7 +26,7 @@
 
 #define RW		(PROT_READ | PROT_WRITE)
 
-/* Somebody without privileges, and what he may pin. */
+/* A user without privileges, and the RLIMIT_MEMLOCK in pages. */
 #define NOBODY		65534
 #define LIMIT_PAGES	8
 
@@ -199,7 +199,7 @@ TEST_F(reference, is_counted_step_by_step_up_and_down)
 	mapping = map_dmabuf(two);
 	EXPECT_COUNTS(2, 2, 2, 1);
 
-	/* What fails counts nothing. */
+	/* Calls that fail do not count. */
 	EXPECT_EQ(-EBUSY, _test_importer_map(one, IMPORTER_BIDIRECTIONAL));
 	EXPECT_EQ(MAP_FAILED, mmap(NULL, SIZE, RW, MAP_PRIVATE, self->dmabuf, 0));
 	EXPECT_COUNTS(2, 2, 2, 1);
@@ -1006,7 +1006,7 @@ TEST_F(process, that_receives_the_fd_works_on_the_same_bytes_and_outlives_the_ex
 	close(dmabuf);
 }
 
-/* What a program that was executed finds; the exit statuses of "--check". */
+/* Exit statuses of "--check", after exec(). */
 enum { FOUND_DATA, FOUND_NO_FD, FOUND_WRONG };
 
 static int check_after_exec(int dmabuf)
@@ -1261,7 +1261,7 @@ TEST_F(server, that_never_answers_is_waited_for_by_who_can_be_killed)
 	struct stat stat;
 	pid_t child;
 
-	/* The kernel asks for the size when somebody wants to know it. */
+	/* FUSE asks for the size at fstat(). */
 	ASSERT_EQ(0, fstat(file, &stat));
 	ASSERT_EQ(SIZE, stat.st_size);
 	child = fork_child();
@@ -1289,9 +1289,9 @@ static void on_signal(int signal)
 }
 
 /*
- * The first export of an address space, a child's; a signal comes @us after its begin, or
- * none if that is 0. Exit status: KSFT_XPASS, it came before; KSFT_XFAIL, during the
- * export; KSFT_PASS, not before its end, which was @took microseconds after the begin.
+ * The first export of an address space, a child's; a signal comes @us microseconds after its start,
+ * or none if that is 0. Exit status: KSFT_XPASS, it came before; KSFT_XFAIL, during the export;
+ * KSFT_PASS, not before its end, which was @took microseconds after the start.
  */
 static int export_in_child(int device, const void *mem, unsigned int us, unsigned int *took)
 {

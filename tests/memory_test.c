@@ -25,7 +25,7 @@
 #define MADV_GUARD_INSTALL	102
 #endif
 
-/* What a kind needs of the kernel: the name of what is missing, or NULL. */
+/* Each need_x() returns the name of what the kernel lacks for a kind, or NULL. */
 
 static const char *need_swap(void)
 {
@@ -163,7 +163,7 @@ static const char *need_fsdax(void)
 	run("for m in nd_e820 nd_pmem ext4; do modprobe -q $m; done");
 	if (access(PMEM_DEVICES "/namespace1.0", F_OK))
 		return "DAX file system (memmap=SIZE!BASE)";
-	/* Before, a disk that nobody may map. */
+	/* Without pfn1.0, it is a disk that cannot be mapped. */
 	if (access(PMEM_DEVICES "/pfn1.0/driver", F_OK) &&
 	    !use_block(1, "pfn_seed", "nd_pmem"))
 		return "DAX file system (nd_pmem)";
@@ -690,7 +690,7 @@ __begin(struct __test_metadata *_metadata, int fd, size_t size,
 #define begin(way) \
 	__begin(_metadata, self->fd, self->size, variant->make, way)
 
-/* Nobody else's bytes may have changed. */
+/* The bytes of others must not have changed. */
 static void __end(struct __test_metadata *_metadata, struct exported *e)
 {
 	EXPECT_EQ(0, e->m.bystander ?
@@ -876,7 +876,7 @@ TEST_F(memory, is_described_as_it_is)
 	}
 }
 
-/* Where the pages are that it is going to be, nobody can know. */
+/* The export brings the pages in, so their places are not known before. */
 static void try_contiguous(struct __test_metadata *_metadata, int fd,
 			   struct vmemexp_export *cmd)
 {
@@ -1334,7 +1334,10 @@ static void make_poisoned_memfd(struct __test_metadata *_metadata, struct refusa
 	poison(r->addr + r->bad);
 }
 
-/* What was mapped before says so in its page table; this has to ask the file. */
+/*
+ * A mapping made before has a poison entry in its page table; for this one the driver has to ask
+ * the file.
+ */
 static void make_poisoned_memfd_mapped_anew(struct __test_metadata *_metadata,
 					    struct refusal *r)
 {
@@ -1365,7 +1368,7 @@ static void make_poisoned_hugetlb(struct __test_metadata *_metadata, struct refu
 	poison(r->addr + r->bad + 5 * PAGE);
 }
 
-/* What a virtual machine is told that came without this page from another host. */
+/* A hypervisor marks pages like this that were lost when the machine moved to this host. */
 #ifndef UFFD_FEATURE_POISON
 #define UFFD_FEATURE_POISON	0x4000
 #define UFFDIO_POISON		_IOWR(UFFDIO, 0x08, struct uffdio_poison)
@@ -1415,8 +1418,8 @@ static void make_poisoned_by_userfaultfd(struct __test_metadata *_metadata,
 }
 
 /*
- * What a driver mapped whose pages are in its hand: all of them may be gone, or it
- * wants to know of every write, as frame buffers with deferred I/O do.
+ * Map pages of a driver that may take all of them away, or that tracks every write, as frame
+ * buffers with deferred I/O do.
  */
 static int map_of_driver(struct __test_metadata *_metadata, struct refusal *r,
 			 unsigned int flags)
@@ -1451,7 +1454,7 @@ static void make_tracked_by_a_driver(struct __test_metadata *_metadata, struct r
 	r->works = !kernel_at_least(6, 5);
 }
 
-/* Its pages are those of the file for ever, whoever else has them. */
+/* The pages of the mapping are always those of the file. */
 static void make_file_on_dax(struct __test_metadata *_metadata, struct refusal *r)
 {
 	int fd;
@@ -1827,7 +1830,7 @@ FIXTURE_TEARDOWN(dmabuf)
 	restore_system();
 }
 
-/* What the kernel has to map pages at, in bytes. */
+/* Size of the kernel's addresses for mappings, in bytes. */
 static uint64_t kernel_addresses(struct __test_metadata *_metadata)
 {
 	uint64_t kib = 0;

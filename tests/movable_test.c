@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory that may not stay where it is: pages of ZONE_MOVABLE are moved elsewhere when
- * they are exported, for as long as a dma-buf may live. (Those of a CMA are, too.) That
- * fails while somebody uses the page, be it another thread that exports it as well, or
- * a read from a disk by O_DIRECT. Such users go, and the export has to succeed.
+ * Memory that may not stay where it is: pages of ZONE_MOVABLE are moved elsewhere when they are
+ * exported, for as long as a dma-buf may live. (Those of a CMA are, too.) That fails while the page
+ * has another user, be it another thread that exports it as well, or a read from a disk by
+ * O_DIRECT. Such users go, and the export has to succeed.
  *
  * Memory becomes movable here by turning a block of it off, and on again as movable.
  */
@@ -124,7 +124,7 @@ FIXTURE_SETUP(movable)
 	__set_up(_metadata, &self->scene, variant->shared);
 }
 
-/* What uses the block must go first, some of it a moment after it was closed. */
+/* Users of the block must be gone first. Some go a moment after they were closed. */
 static void __tear_down(struct __test_metadata *_metadata, struct scene *self)
 {
 	int ret = -EBUSY;
@@ -352,7 +352,7 @@ static void *read_into_target(void *arg)
 			self->reads++;
 		pthread_mutex_unlock(&self->lock);
 		at = (at + READ_SIZE) % RANGE;
-		/* Somebody else may want the lock. */
+		/* Another thread may wait for the lock. */
 		sched_yield();
 	}
 	return NULL;
@@ -397,7 +397,7 @@ MOVABLE_TEST(memory_is_exported_by_threads_while_a_disk_writes_to_it)
 	export_beside_reads(starts);
 }
 
-/* ---- a page that somebody keeps ---- */
+/* ---- a page that is kept in use ---- */
 
 /* No page, and so none of the pages in a pipe, is moved while it is in use. */
 #define KEPT	5
@@ -556,8 +556,8 @@ static int __watch_page(struct __test_metadata *_metadata, unsigned char *page)
 }
 
 /*
- * What is kept, and so tried again and again, is taken away: the next try waits for
- * the userfaultfd, whatever it holds at that moment.
+ * Drop the kept page while the export tries it again and again: the next try waits for the
+ * userfaultfd, with all that the export holds at that moment.
  */
 MOVABLE_TEST(memory_is_exported_by_others_while_one_waits_for_a_userfaultfd)
 {

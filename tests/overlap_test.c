@@ -449,10 +449,10 @@ static int __export_layout(struct __test_metadata *_metadata, struct scene *self
 	     self->nr_units >= MANY && !self->kind->huge &&		\
 	     layout < long_layouts + ARRAY_SIZE(long_layouts); layout++)
 
-/* What is looked at of each page: of huge ones, not each of millions of bytes. */
+/* Bytes that are compared in each page: not all of a huge one. */
 #define LOOK		PAGE
 
-/* What all places of the buffer hold, since they are the same pages. */
+/* Fill the units. All places of the buffer that are the same unit hold this. */
 static void write_source(struct scene *self, unsigned int seed)
 {
 	for (size_t i = 0; i < self->nr_units; i++)

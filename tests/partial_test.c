@@ -397,7 +397,7 @@ TEST_F(part, of_all_with_a_hole_is_for_holders_only)
 	expect_for_holders_only(1, 0, 3);
 	expect_for_holders_only(5, 4, 4);
 	test_err_pages(EFAULT, VMEMEXP_REASON_NOT_MAPPED, 4, 1, PAGES, variant->fd_flags);
-	/* What is mapped elsewhere does not fill it. */
+	/* A mapping elsewhere does not fill the gap. */
 	map_pages(2 * PAGES, 3, 1);
 	expect_for_holders_only(1, 0, 3);
 	/* Nor does anything else. */
@@ -497,8 +497,8 @@ TEST_F(part, of_a_kind_that_is_not_allowed_is_refused_for_that)
 }
 
 /*
- * What a private mapping shows is no dma-buf's. If it can be exported at all, it is no
- * more than was asked for, and what is written there goes to a copy.
+ * A private mapping is not one of the dma-buf. If it can be exported at all, it is no more than was
+ * asked for, and what is written there goes to a copy.
  */
 TEST_F(part, that_is_mapped_privately_is_never_the_dmabuf)
 {

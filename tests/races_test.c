@@ -4,9 +4,8 @@
  * of them, sync, map, query, attach and close what the others exported, while something
  * happens to the range, to the processes, to memory, to a CPU or to the module.
  *
- * What counts is that the kernel does not complain, best under lockdep and KASAN,
- * that a call loses a race with one of the errors that it may lose with, and that
- * nothing is left in the end.
+ * A race passes if the kernel does not complain, best under lockdep and KASAN, if a call that loses
+ * fails with one of the errors allowed for it, and if nothing is left in the end.
  *
  * VMEMEXP_RACE_MS is how long each race takes (default 1000). Choices are random;
  * VMEMEXP_SEED repeats those of a run that printed its seed, though not the races.
@@ -47,7 +46,7 @@ struct scene;
 
 /* --- what all processes share --- */
 
-/* What happened, and how often. */
+/* Events that are counted. */
 enum event {
 	EXPORT, LIST_EXPORT, LOST_EXPORT, LOST_LIST_EXPORT, VISIT, LOST_VISIT, SYNC,
 	RANGED_SYNC, QUERY, MMAP, ATTACH, DISTURBANCE, END, REFUSAL, SAW_STALE, SAW_REVOKED,
@@ -872,7 +871,7 @@ static long elapsed_ms(const struct timespec *start)
 	return (now.tv_sec - start->tv_sec) * 1000 + (now.tv_nsec - start->tv_nsec) / 1000000;
 }
 
-/* Whether it happened, of all that this race is about. */
+/* Return true if all that this race is about has happened. */
 static bool all_happened(const struct race *race, const struct rules *rules)
 {
 	for (enum event i = 0; i < NR_EVENTS; i++) {

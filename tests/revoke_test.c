@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * REVOKE: an administrator takes a dma-buf back from all who have it. No door leads to
- * the memory afterwards, what uses it at that moment is named and keeps it until it
- * lets go, and everything else is given back at once; whatever the memory is, and
- * whatever others do at the same time. What is wrong with the argument is ioctl_test's,
- * and what happens when a driver takes its page frames away is carveout_test's.
+ * REVOKE: an administrator takes a dma-buf back from all who have it. Afterwards no access path
+ * leads to the memory. Devices that use it are named, and keep it until they unmap it; everything
+ * else is released at once. This holds for all kinds of memory, and beside other calls. ioctl_test
+ * has wrong arguments, and carveout_test drivers that take their page frames away.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -224,7 +223,7 @@ static void __expect_listed(struct __test_metadata *_metadata, int dmabuf, bool 
 
 #define expect_listed(dmabuf, revoked) __expect_listed(_metadata, dmabuf, revoked)
 
-/* What was mapped before is there no more, nor does the kernel read it for a program. */
+/* Old mappings are empty, for the program and for the kernel on its behalf. */
 static void __expect_empty(struct __test_metadata *_metadata, unsigned char *view, size_t size,
 			   bool writable)
 {
@@ -349,7 +348,7 @@ TEST_F(buffer, is_closed_at_every_door)
 	expect_given_back();
 	expect_source_unchanged();
 
-	/* What it was is told as before. */
+	/* A query still describes what was exported. */
 	after = test_query(self->dmabuf);
 	EXPECT_EQ(before.state | VMEMEXP_STATE_REVOKED, after.state);
 	after.state = before.state;
@@ -601,7 +600,7 @@ TEST_F(buffer, is_told_to_dynamic_importers)
 	expect_closed();
 }
 
-/* Who revokes it again finds it done. The news is for those who attached before. */
+/* A second revoke finds all done. Importers are not told again. */
 TEST_F(buffer, that_is_revoked_again_is_told_to_nobody)
 {
 	struct importer_attach arg = {
@@ -1218,7 +1217,7 @@ TEST_F(race, is_won_by_the_revoke)
 		EXPECT_TRUE(wait_for_visits(visits, false, EARLY));
 		test_revoke(dmabuf);
 
-		/* Whoever was inside is out, and comes no more. */
+		/* All visitors have left, and none enters. */
 		EXPECT_TRUE(wait_for_visits(visits, true, LATE));
 		EXPECT_SOON(self->before.pins, pinned_pages());
 		fill(self->buf, SMALL, round);
@@ -1333,7 +1332,7 @@ TEST_F(ending, of_an_exporter_with_many_buffers_keeps_no_other_waiting)
 	munmap(own, SMALL);
 }
 
-/* Nor who has got one of the buffers. */
+/* A close by another holder of the buffers does not wait either. */
 TEST_F(ending, of_the_exporter_keeps_no_close_waiting)
 {
 	EXPECT_EQ(MANY_BUFFERS, close_dmabufs());

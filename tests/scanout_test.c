@@ -328,7 +328,7 @@ TEST_F(scanout, scattered_memory_is_refused_and_left_alone)
 	EXPECT_EQ(0, query.state & VMEMEXP_STATE_BOUNCED);
 	close(dmabuf);
 
-	/* Who asks for what the display needs is told where it ends. */
+	/* CONTIGUOUS, which the display needs, names the end of the first extent. */
 	cmd = export_args(self->view.frame, SIZE, O_RDWR | O_CLOEXEC);
 	cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
 	test_err_export_cmd(ERANGE, VMEMEXP_REASON_NOT_CONTIGUOUS,
@@ -389,7 +389,7 @@ TEST_F(scanout, memory_that_is_unmapped_stays_on_the_screen)
 	EXPECT_EQ(VMEMEXP_STATE_STALE, test_query(dmabuf).state & VMEMEXP_STATE_STALE);
 	EXPECT_EQ(1, test_query(dmabuf).mappings);
 	EXPECT_EQ(self->view.address, base());
-	/* Whoever may have the page now, or all of memory. */
+	/* The frame stays, even if the kernel takes all free huge pages back. */
 	set_knob(HUGE_PAGES, "0");
 	expect_screen(1);
 	close(dmabuf);

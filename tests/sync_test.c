@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a sync does to data. QEMU has no caches that could be stale, so devices
- * are used that see the memory through a copy: bounce buffers (swiotlb) where
- * the memory lies above what the device can address, and the test importer's
- * SHADOW and MERGED devices. What must be copied when is kept in a model, and
- * after every step all bytes that the CPU and the device see are compared with it.
+ * Syncs, and the data that they copy. QEMU has no caches that could be stale, so devices are used
+ * that see the memory through a copy: bounce buffers (swiotlb) where the memory lies above what the
+ * device can address, and the test importer's SHADOW and MERGED devices. A model computes what must
+ * be copied, and after every step all bytes that the CPU and the device see are compared with it.
  */
 #include "lib/rect.h"
 #include "lib/vmemexp_utils.h"
@@ -104,7 +103,7 @@ static uint8_t *make_huge(struct __test_metadata *_metadata)
 }
 
 /*
- * Whether the device sees no byte of the memory itself. If the importer cannot count
+ * Return true if the device sees no byte of the memory itself. If the importer cannot count
  * (CONFIG_DMABUF_DEBUG), the driver only knows that there are some it does not see.
  */
 static bool __is_all_copied(struct __test_metadata *_metadata, int fd, int session, int dmabuf)

@@ -321,8 +321,8 @@ static void fill_buffer(const struct buffer *buffer, unsigned int seed)
 } while (0)
 
 /*
- * What both fixtures begin and end with. Importers should say how long a piece their
- * device takes; vivid's takes any, but does not say so.
+ * Setup and teardown of both fixtures. Importers should say how long a piece their device takes;
+ * vivid's takes any, but does not say so.
  */
 
 #define set_up() do {							\
@@ -630,7 +630,7 @@ FIXTURE_VARIANT(queue)
 	int output_error;
 };
 
-/* What is read-only has no vmap. */
+/* A read-only buffer has no vmap. */
 FIXTURE_VARIANT_ADD(queue, vmalloc)
 {
 	.make = make_malloced,

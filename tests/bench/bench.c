@@ -90,9 +90,9 @@
 
 #define EXIT_USAGE	2
 
-/* What is exported alone, to see whether a page's cost depends on their number. */
+/* The largest size, only exported: it shows if the cost of a page depends on their number. */
 #define LARGEST		(1024 * MIB)
-/* The largest of what everything is measured for. */
+/* The largest size of all other measurements. */
 #define LARGE		(256 * MIB)
 
 #define MAX_RUNS	32
@@ -168,7 +168,7 @@ static void stop(struct watch *w, unsigned int part)
 
 /* --- memory --- */
 
-/* Where memory is that hugetlb or THP provide, and who else maps it. */
+/* The origin of memory in huge pages, and who else maps it. */
 #define OF_HUGETLB	1
 #define IS_SHARED	2
 #define IS_CARVEOUT	4
@@ -770,7 +770,7 @@ static int sync_dmabuf(struct subject *s, struct watch *w)
 
 /* --- the measurements --- */
 
-/* What there has to be before a measurement begins. */
+/* Needed before a measurement begins. */
 #define NEEDS_BUFFER	1	/* a dma-buf */
 #define NEEDS_ATTACH	2	/* one that the importer has attached */
 #define NEEDS_MAP	4	/* and mapped */

@@ -30,7 +30,7 @@
 #define PLACE		{ ARG_RARE, NR_PLACES }
 #define WORD		{ ARG_RARE, 40 }
 
-/* What has the weight 1 is slow. */
+/* Slow calls have the weight 1. */
 const struct call_type call_types[] = {
 	/* kind, size, protection, and what is special about the kind */
 	{ "map", call_map, 32,
@@ -114,7 +114,7 @@ const struct call_type call_types[] = {
 
 const unsigned int nr_call_types = ARRAY_SIZE(call_types);
 
-/* What may be left of a program; of one type, so that it can be compared. */
+/* Resources that a program may leave behind. All are long, so there is no padding to compare. */
 struct state {
 	long free_files;	/* bit I: number first_file + I */
 	long pins;
@@ -280,7 +280,7 @@ void run_program(const struct program *p,
 
 		seen(call->nr, call_types[call->nr].run(call->args));
 	}
-	/* What refers to a dma-buf goes in another order than it came. */
+	/* Drop references to dma-bufs in another order than they were taken. */
 	clean_driver();
 	clean_memory();
 	clean_dmabuf();

@@ -12,7 +12,7 @@
 
 #include "fuzz.h"
 
-/* How long somebody may wait for a fence that nobody signals. */
+/* Time after which the wait for a fence that is never signalled is interrupted. */
 #define FENCE_WAIT_MS	20
 
 /* Devices with 28 address bits cannot do with memory beyond them. */

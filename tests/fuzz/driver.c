@@ -217,7 +217,7 @@ void clean_driver(void)
 	list_source = &regions[0];
 }
 
-/* Whether one more page may be charged with a limit of so many. */
+/* Return true if one more page can be exported with this RLIMIT_MEMLOCK. */
 static bool is_enough(uint64_t limit_pages)
 {
 	struct vmemexp_export arg = export_args(pages, PAGE, O_RDWR);

@@ -44,7 +44,7 @@
 
 #define DEFAULT_EXECUTIONS	10000
 
-/* What a program comes after in the kernel log. */
+/* Precedes a program in the kernel log. */
 #define MARK		"fuzz: program "
 
 #define MAX_CORPUS	8192
@@ -54,8 +54,8 @@
 #define BATCH		64
 
 /*
- * On a busy machine that is emulated by another one. What a program leaves behind is waited
- * for as well, and has to be told.
+ * Enough for a busy emulated machine, and for the report of what a program has left behind, which
+ * is waited for before.
  */
 #define HANG_SECONDS	(60 + RELEASE_TIMEOUT_MS / 1000)
 
@@ -67,7 +67,7 @@ struct set {
 	unsigned int count;
 };
 
-/* What the watching process sees of the one that it watches. */
+/* Memory that is shared with the watching process. */
 static struct {
 	char text[MAX_TEXT];
 	unsigned long executions;

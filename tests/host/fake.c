@@ -22,7 +22,7 @@ struct fake fake;
 
 enum kind { DEVICE = 1, DMABUF };
 
-/* By inode number, which nobody has while the file is open. */
+/* By inode number: no other file has it while this one is open. */
 static struct file {
 	ino_t ino;
 	enum kind kind;

@@ -2,10 +2,9 @@
 /*
  * Ranges of memory of every kind that the tests of what can be exported share.
  *
- * A make_x() function produces a range of one kind with known contents. What it
- * needs of the kernel, need_y() knows. What it changed in the system,
- * restore_system() puts right. /proc/self/pagemap is the oracle for what is
- * physically there.
+ * A make_x() function produces a range of one kind with known contents. need_y() tells what the
+ * kernel lacks for it. restore_system() undoes what it changed in the system. /proc/self/pagemap is
+ * the oracle for what is physically there.
  */
 #ifndef VMEMEXP_MEMORY_H
 #define VMEMEXP_MEMORY_H

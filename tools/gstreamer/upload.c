@@ -7,8 +7,8 @@
  * without a copy, whatever has allocated it. Sinks and converters that import dma-bufs then
  * need no copy either.
  *
- * A frame that is in dma-bufs already passes unchanged, and so does everything while the
- * device is missing. What cannot be exported where it is, because it is not whole pages, is
+ * A frame that is in dma-bufs already passes unchanged, and so does everything while the device is
+ * missing. Frames that cannot be exported where they are, because they are not whole pages, are
  * copied to memory that can.
  *
  * ## Example launch lines

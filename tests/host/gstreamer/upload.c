@@ -867,7 +867,7 @@ static void memories_that_follow_one_another_are_one_range(void)
 	GstBuffer *out;
 
 	START(SMALL_NV12, "planes", 1);
-	/* Which an old driver takes as well. */
+	/* An old driver takes one range as well. */
 	fake.export_size = VMEMEXP_EXPORT_SIZE_VER1;
 	y = gst_memory_share(mem, 0, 256);
 	uv = gst_memory_share(mem, 256, 128);
@@ -1651,7 +1651,7 @@ static void a_sink_of_dma_bufs_alone_gets_nothing_else(void)
 	gst_memory_unref(mem);
 }
 
-/* Nobody upstream has memory that is tiled. */
+/* No upstream element has memory that is tiled. */
 static void a_sink_of_tiles_alone_is_offered_nothing(void)
 {
 	GstCaps *raw = gst_caps_from_string(NV12), *caps;

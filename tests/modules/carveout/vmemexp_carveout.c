@@ -292,7 +292,10 @@ static const struct vm_operations_struct carveout_vm_ops = {
 	.fault = carveout_fault,
 };
 
-/* Who wants to know of the first write gets PTEs without write permission. */
+/*
+ * With pfn_mkwrite, the kernel inserts PTEs without write permission, and calls it at the first
+ * write.
+ */
 static const struct vm_operations_struct carveout_read_only_vm_ops = {
 	.fault = carveout_fault,
 	.pfn_mkwrite = carveout_refuse_write,

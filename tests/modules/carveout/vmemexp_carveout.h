@@ -3,27 +3,26 @@
  * ioctl interface of /dev/vmemexp-carveout, a stand-in for the drivers that map
  * carve-outs of other processors, for tests.
  *
- * The module owns physical ranges that the kernel does not use (parameter
- * ranges=base:size,...; reserved by memmap= on amd64, by a reserved-memory node
- * on arm and arm64) and one block of pages that it allocates itself. An open
- * file says with SETUP what its mmap() maps, and how; the file's offset counts
- * from the begin of the region.
+ * The module owns physical ranges that the kernel does not use (parameter ranges=base:size,...;
+ * reserved by memmap= on amd64, by a reserved-memory node on arm and arm64) and one block of pages
+ * that it allocates itself. An open file says with SETUP what its mmap() maps, and how; the file's
+ * offset counts from the start of the region.
  *
  * errno, in the order of the checks:
- *	ENOTTY		unknown ioctl number
- *	EFAULT		the argument, or the caller's buffer, is not accessible
- *	EINVAL		a field has an unknown value, or a reserved one is not zero
- *	ENXIO		there is no such region; mmap(), TAKE_AWAY: no SETUP yet
- *	EINVAL		offset and length reach outside of the region; mmap(): it
- *			is private and writable, with another way than HOW_REMAP,
- *			or not of whole eight page frames, with CARVEOUT_SWAPPED
- *	EOPNOTSUPP	CARVEOUT_HOW_PAGES for a region without struct page; on
- *			arm, also for one that is not System RAM.
- *			CARVEOUT_HOW_HUGE: the kernel has no huge entries for page
- *			frames (it has them from Linux 6.12 on, with transparent huge
- *			pages, on amd64 and arm64)
- *	EBUSY		SETUP: it has been done, or other open files (or mappings
- *			that hold them) have the region cached in another way
+ * 	ENOTTY		unknown ioctl number
+ * 	EFAULT		the argument, or the caller's buffer, is not accessible
+ * 	EINVAL		a field has an unknown value, or a reserved one is not zero
+ * 	ENXIO		there is no such region; mmap(), TAKE_AWAY: no SETUP yet
+ * 	EINVAL		offset and length reach outside of the region; mmap(): it
+ * 			is private and writable, with another way than HOW_REMAP,
+ * 			or not of whole eight page frames, with CARVEOUT_SWAPPED
+ * 	EOPNOTSUPP	CARVEOUT_HOW_PAGES for a region without struct page; on
+ * 			arm, also for one that is not System RAM.
+ * 			CARVEOUT_HOW_HUGE: the kernel has no huge entries for page
+ * 			frames (it has them from Linux 6.12 on, with transparent huge
+ * 			pages, on amd64 and arm64)
+ * 	EBUSY		SETUP: it has been done, or other open files (or mappings
+ * 			that hold them) have the region cached in another way
  */
 #ifndef _VMEMEXP_CARVEOUT_H
 #define _VMEMEXP_CARVEOUT_H

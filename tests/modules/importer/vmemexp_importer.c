@@ -738,7 +738,7 @@ static void importer_device_free(struct importer_device *idev)
 	struct importer_shadow *shadow, *tmp;
 
 	platform_device_unregister(idev->pdev);
-	/* What the exporter should have unmapped is lost, not written back. */
+	/* Drop what the exporter has not unmapped, without writing it back. */
 	mutex_lock(&idev->shadow_lock);
 	list_for_each_entry_safe(shadow, tmp, &idev->shadows, node)
 		importer_shadow_free(idev, shadow);
@@ -958,7 +958,7 @@ static int importer_attach(struct importer_session *s, void __user *argp)
 		ret = -EBUSY;
 		goto err_unlock;
 	}
-	/* Nobody can tell before it is attached. */
+	/* No notification can come before the attach. */
 	s->nr_told = 0;
 	s->lets_go = arg.flags & IMPORTER_ATTACH_LETS_GO;
 	attach = dma_buf_dynamic_attach(dmabuf, &idev->pdev->dev,
@@ -1169,14 +1169,14 @@ static int importer_edit(struct importer_session *s, void __user *argp)
 
 /* --- INFO --- */
 
-/* If the core disguised the pages, or entries were merged, nobody can tell. */
+/* Not known if the core has disguised the pages, or entries were merged. */
 static bool importer_knows_pages(const struct sg_table *sgt)
 {
 	return !IS_ENABLED(CONFIG_DMABUF_DEBUG) &&
 	       sgt->nents == sgt->orig_nents;
 }
 
-/* Whether the device sees the segment through a copy. */
+/* Return true if the device sees the segment through a copy. */
 static bool importer_is_bounced(struct importer_device *idev,
 				struct scatterlist *sg)
 {
@@ -1580,11 +1580,11 @@ static int importer_release(struct inode *inode, struct file *file)
 {
 	struct importer_session *s = file->private_data;
 
-	/* What is not held answers ENXIO, and there is nothing to drop. */
+	/* Steps that are not in effect return -ENXIO. */
 	importer_step(s, importer_vunmap);
 	importer_step(s, importer_unmap);
 	importer_detach(s);
-	/* Nobody can tell any more. */
+	/* No notification can come after the detach. */
 	cancel_work_sync(&s->let_go);
 	complete_all(&s->may_end);
 	importer_drop_mm(s);

@@ -168,8 +168,8 @@ struct importer_transfer {
  * struct importer_edit - argument of IMPORTER_IOC_EDIT
  * @nents: in: number of DMA segments that are left, at least 1
  * @flags: in: IMPORTER_EDIT_*
- * @skip: in: bytes that the first of them loses at its begin
- * @trim: in: bytes that the last of them loses at its end
+ * @skip: in: bytes that are cut off at the start of the first one
+ * @trim: in: bytes that are cut off at the end of the last one
  *
  * Changes the scatterlist that the exporter gave, as importers do that want a part of
  * the dma-buf (those of RDMA): its number of segments, and their DMA addresses and
