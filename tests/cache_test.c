@@ -28,13 +28,11 @@
 #define MAX_EXPECTED	8
 
 /*
- * What differs between architectures:
- * ALL_SNOOP	no device needs cache maintenance
- * MAP_FORGETS	the DMA API may forget what is in the caches before a device writes
- * CLEAN	how the caches are written back
- * FORGET	how they are forgotten
- * FORGET_CLEANS FORGET writes them back before, so that CLEAN need not come first
- * NARROW_BITS	address bits of a device that does not reach all of the memory
+ * Differences between architectures: ALL_SNOOP    no device needs cache maintenance MAP_FORGETS
+ * the DMA API may forget what is in the caches before a device writes CLEAN       how the caches
+ * are written back FORGET  how they are forgotten FORGET_CLEANS FORGET writes them back before, so
+ * that CLEAN need not come first NARROW_BITS      address bits of a device that does not reach all
+ * of the memory
  */
 #if defined(__arm__)
 #define ALL_SNOOP	0
@@ -98,7 +96,7 @@ struct expected {
 	uint8_t *seen;		/* how often, for each byte */
 };
 
-/* What a test works on. */
+/* State of a test. */
 struct scene {
 	int fd;
 	struct test_state before;

@@ -2223,7 +2223,7 @@ FIXTURE_SETUP(huge_entries)
 		fill(self->expect + at, HUGE_PAGE / 8, at / (HUGE_PAGE / 8));
 	map_part_of_all(0, ALL);
 	memcpy(self->addr, self->expect, ALL);
-	/* The tests begin without entries, and nobody else takes the addresses. */
+	/* The tests begin without entries, and no other mapping takes the addresses. */
 	ASSERT_EQ(self->addr, mmap(self->addr, ALL, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS |
 				   MAP_NORESERVE | MAP_FIXED, -1, 0));
 	set_caps(~RAWIO);
@@ -2649,7 +2649,7 @@ FIXTURE_TEARDOWN(dev_mem)
 	test_teardown();
 }
 
-/* What the architecture's phys_mem_access_prot() does. */
+/* Return the caching that the architecture's phys_mem_access_prot() chooses. */
 static unsigned int cache_of_dev_mem(const struct carveout_info *region,
 				     bool sync)
 {

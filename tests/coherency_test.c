@@ -141,7 +141,7 @@ FIXTURE_SETUP(coherency)
 	b->bounces = bounces_in(coherency_mode());
 
 	buf = __make_scattered(_metadata);
-	/* What is exported begins and ends in the middle of a page. */
+	/* The exported range begins and ends in the middle of a page. */
 	cmd = export_args(buf + CUT_FRONT, SIZE - CUT_FRONT - CUT_BACK, O_RDWR);
 	cmd.flags = VMEMEXP_EXPORT_UNALIGNED;
 	__use_buffer(_metadata, b, &cmd, buf, SIZE);

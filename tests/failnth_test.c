@@ -104,7 +104,7 @@ struct scene {
 	struct vmemexp_range ranges[MANY_RANGES];
 	struct vmemexp_export export;
 	struct vmemexp_revoke revoke;
-	/* What prepare() or the call made, -1 or NULL if it is not there. */
+	/* Made by prepare() or the call; -1 or NULL if it is not there. */
 	int dmabuf;
 	int session;
 	int card;
@@ -388,7 +388,7 @@ static void check_import(struct __test_metadata *_metadata, struct scene *self)
 	struct vmemexp_query query = test_query(self->dmabuf);
 
 	EXPECT_EQ(1, query.attachments);
-	/* Newer kernels wait until somebody wants the pages. */
+	/* Newer kernels wait until the pages are wanted. */
 	EXPECT_GE(1, query.mappings);
 }
 

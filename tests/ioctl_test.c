@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The ioctls of /dev/vmemexp with every kind of wrong argument, one at a time,
- * and the answers to right ones. What the memory behind a buffer does is tested
- * elsewhere; here it is always anonymous.
+ * The ioctls of /dev/vmemexp with every kind of wrong argument, one at a time, and the answers to
+ * right ones. Other programs test kinds of memory; here it is always anonymous.
  */
 #include <limits.h>
 #include <stddef.h>
@@ -1360,7 +1359,7 @@ FIXTURE_VARIANT_ADD(sync, read_write)
 	.fd_flags = O_RDWR,
 };
 
-/* What may be synced does not depend on what may be written. */
+/* A read-only dma-buf can be synced like any other. */
 FIXTURE_VARIANT_ADD(sync, read_only)
 {
 	.fd_flags = O_RDONLY,

@@ -81,7 +81,7 @@ struct row {
 	unsigned int how;	/* CARVEOUT_HOW_*, or how /dev/mem is opened */
 	bool scattered;
 	bool unlisted;		/* root may export it nevertheless */
-	/* What is expected of it. */
+	/* The expected answers. */
 	unsigned int memory;	/* VMEMEXP_MEMORY_* */
 	unsigned int cache;	/* VMEMEXP_CACHE_*; CACHED if it is 0 */
 	bool foreign;		/* a dma-buf of another driver */
@@ -89,7 +89,7 @@ struct row {
 	unsigned int reason;
 };
 
-/* What a test works on. */
+/* State of a test. */
 struct field {
 	const struct row *row;
 	bool writable;
@@ -788,7 +788,7 @@ static size_t nr_devices(const struct field *self)
 	return self->row->foreign ? 1 : ARRAY_SIZE(devices);
 }
 
-/* What the device reads of the range. */
+/* Check that the device reads these bytes of the range. */
 static void check_device(struct __test_metadata *_metadata, struct field *self,
 			 int session, const unsigned char *want)
 {

@@ -195,7 +195,7 @@ TEST_F(reference, is_counted_step_by_step_up_and_down)
 	EXPECT_COUNTS(2, 2, 2, 1);
 	munmap(mapping, SIZE);
 	EXPECT_COUNTS(2, 2, 2, 0);
-	/* It is the dma-buf's mapping, whoever hands it out. */
+	/* It is a mapping of the dma-buf, even if the importer's mmap() makes it. */
 	mapping = map_dmabuf(two);
 	EXPECT_COUNTS(2, 2, 2, 1);
 
@@ -813,7 +813,7 @@ TEST_F(range, is_left_without_any_effect_on_the_dmabuf)
 	test_contents(self->dmabuf, SIZE, 1);
 	EXPECT_EQ(self->before.pins + PAGES, pinned_pages());
 
-	/* What is mapped there later has nothing to do with it. */
+	/* A later mapping at the same address is not the memory of the dma-buf. */
 	later = mmap(self->range.addr, SIZE, RW,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	ASSERT_NE(MAP_FAILED, (void *)later);
@@ -1108,9 +1108,9 @@ static long __kill_in_large_export(struct __test_metadata *_metadata, int fd, lo
 }
 
 /*
- * No time is right for all machines, so this one's is measured: an export that goes on to its
- * end does most of the work of one that nobody kills. Of several times the lowest counts,
- * because the machine may do something else meanwhile.
+ * No time is right for all machines, so this one's is measured: an export that goes on to its end
+ * does most of the work of one that is not killed. Of several times the lowest counts, because the
+ * machine may do something else meanwhile.
  */
 TEST_F(process, that_is_killed_in_the_middle_of_a_large_export_ends_promptly)
 {
@@ -1519,7 +1519,7 @@ static int export_pages(int fd, size_t pages, struct vmemexp_export *cmd)
 	return _test_ioctl(fd, VMEMEXP_IOC_EXPORT, cmd);
 }
 
-/* What a new process of the same user gets when it exports @pages. */
+/* Return the errno that a new process of the same user gets when it exports @pages. */
 static int result_for_nobody(int fd, size_t pages)
 {
 	struct vmemexp_export cmd;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the administrator limits: RLIMIT_MEMLOCK, the number of buffers (module
- * parameter max_buffers=), file descriptors, a cgroup's memory, and the kinds of memory
- * that may be exported (module parameter allow=).
+ * Limits that the administrator sets: RLIMIT_MEMLOCK, the number of buffers (module parameter
+ * max_buffers=), file descriptors, a cgroup's memory, and the kinds of memory that may be exported
+ * (module parameter allow=).
  */
 #include <linux/capability.h>
 #include <linux/magic.h>
@@ -1912,7 +1912,7 @@ FIXTURE_TEARDOWN(cgroup)
 	test_teardown();
 }
 
-/* What the cgroup is charged for now, in bytes. */
+/* The current charge of the cgroup, in bytes. */
 static long charged_to_cgroup(void)
 {
 	char text[32];

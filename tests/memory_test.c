@@ -476,7 +476,7 @@ FIXTURE_VARIANT(memory)
 	unsigned int memory;	/* VMEMEXP_MEMORY_*, ANON if it is 0 */
 	bool scattered;		/* surely more than one extent */
 	size_t extent;		/* sizes of extents are multiples of this */
-	/* What O_RDWR fails with; 0 if it does not. */
+	/* errno with O_RDWR; 0 if that works. */
 	int rdwr_errno;
 	unsigned int rdwr_reason;
 };
@@ -1947,8 +1947,8 @@ TEST_F(dmabuf, that_is_read_only_is_never_mapped_privately)
 }
 
 /*
- * MADV_FREE lets the kernel drop pages that nobody has written to since. A
- * write through the dma-buf leaves no trace in the exporter's page table.
+ * MADV_FREE lets the kernel drop pages that have not been written since. A write through the
+ * dma-buf leaves no trace in the exporter's page table.
  */
 TEST_F(dmabuf, keeps_what_was_written_through_it)
 {
@@ -2003,7 +2003,7 @@ TEST_F(dmabuf, gives_back_huge_pages_among_small_ones)
 	free_pages = read_counter("/proc/meminfo", "HugePages_Free");
 	ASSERT_EQ(4, free_pages);
 
-	/* What is around two huge pages is replaced by small ones. */
+	/* Small pages replace the memory around two huge pages. */
 	area = map(4 * HUGE_PAGE, RW, ANON | MAP_HUGETLB, -1);
 	munmap(area, HUGE_PAGE);
 	munmap(area + 3 * HUGE_PAGE, HUGE_PAGE);

@@ -72,7 +72,7 @@ static bool is_near(double value, unsigned int seen)
 	return seen + 1 >= value && seen <= value + 1;
 }
 
-/* BT.601 with full range, which vkms takes where nobody says otherwise, but for rounding. */
+/* BT.601 with full range, which is the default of vkms, except for rounding. */
 static bool is_shown(double y, double cb, double cr, uint32_t seen)
 {
 	return is_near(y + 1.402 * (cr - 128), seen >> 16 & 0xff) &&

@@ -62,7 +62,7 @@ struct scene {
 	unsigned char *source;	/* all of it, in order */
 	size_t unit;		/* bytes in a page, which one of hugetlb's is as well */
 	unsigned int nr_units;
-	/* What is exported. */
+	/* The exported memory. */
 	unsigned char *addr;
 	struct vmemexp_range ranges[MAX_UNITS];
 	size_t size;
@@ -532,7 +532,7 @@ OVERLAP_TEST(is_told_exactly_where_it_is)
 	}
 }
 
-/* It is about pages: those of a buffer hold bytes that nobody named. */
+/* Overlaps are those of pages, which also hold bytes outside of the ranges. */
 OVERLAP_TEST(is_told_of_pages_and_not_of_bytes)
 {
 	static const struct layout twice = { .nr = 2, .units = { 2, 2 } };

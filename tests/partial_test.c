@@ -183,7 +183,7 @@ FIXTURE_TEARDOWN(part)
 	test_teardown();
 }
 
-/* Nobody has a descriptor of it from here on. */
+/* Leave no open descriptor: the only one is on its way in the socket. */
 static void __give_away(struct __test_metadata *_metadata, int sockets[2], int *dmabuf)
 {
 	ASSERT_EQ(0, send_fd(sockets[0], *dmabuf));
@@ -270,8 +270,8 @@ static int __get_dmabuf(struct __test_metadata *_metadata, int fd, bool own,
 } while (0)
 
 /*
- * @nr pages at page @at of the area, which are those from @first on: whoever has a
- * descriptor may have another one, and nobody else.
+ * @nr pages at page @at of the area, which are those from @first on: a holder of a
+ * descriptor gets another one, and other programs get none.
  */
 #define expect_for_holders_only(at, first, nr) do {			\
 	int again = get_dmabuf(at, first, nr, variant->fd_flags);	\
@@ -817,7 +817,7 @@ FIXTURE(grown)
 	struct test_state before;
 	int dmabuf;
 	int sockets[2];
-	unsigned char *all;	/* the memory, with what nobody is to see */
+	unsigned char *all;	/* the memory, most of it secret */
 	unsigned char *addr;	/* a mapping of the dma-buf */
 	bool grown;
 };
@@ -942,7 +942,7 @@ FIXTURE_SETUP(grown)
 	/* There is room for it to grow where it is. */
 	self->addr = map((GROWN_PAGES + 1) * PAGE, PROT_NONE, ANON, -1);
 	ASSERT_EQ(0, munmap(self->addr, (GROWN_PAGES + 1) * PAGE));
-	/* And nobody touches it: kernels that map huge pages in parts lose count of them. */
+	/* And it is not touched: kernels that map huge pages in parts lose count of them. */
 	__map_pages(_metadata, self->addr, self->dmabuf, 0, variant->pages, RW);
 	ASSERT_EQ(0, setresuid(USER, USER, 0));
 }
@@ -1059,7 +1059,7 @@ TEST_F(grown, mapping_that_is_cut_down_again_is_the_dmabuf)
 	expect_the_dmabuf();
 }
 
-/* ---- the attack: one page of a dma-buf that belongs to somebody else ---- */
+/* ---- the attack: one page of a dma-buf of another process ---- */
 
 FIXTURE(sandbox)
 {
@@ -1193,7 +1193,7 @@ static void attack_with_another(unsigned char *one)
 	_exit(KSFT_PASS);
 }
 
-/* What the sandbox was not given is as it was. */
+/* The pages that the sandbox was not given are unchanged. */
 #define expect_untouched() do {						\
 	unsigned char *expect = malloc(SECRET_SIZE);			\
 									\

@@ -229,7 +229,7 @@ TEST_F(prime, mapping_of_a_drm_buffer_is_not_exported_unless_it_has_pages)
 
 enum holder { DMABUF, CARD, BACK, MAPPING, NR_HOLDERS };
 
-/* Whether @order names each holder once. */
+/* Return true if @order names each holder once. */
 static bool is_order(const unsigned int *order)
 {
 	unsigned int seen = 0;

@@ -113,7 +113,7 @@ static unsigned int draw(unsigned int *state, unsigned int below)
 }
 
 /*
- * What happens in a race.
+ * The parts of a race.
  * @inside: what a process does to itself or its memory, over and over
  * @outside: what the test does meanwhile
  * @prepare: what it needs; says what is missing, or NULL
@@ -159,8 +159,8 @@ struct scene {
  * @elsewhere: where it goes for a moment, as long
  * @memfd: what it is a mapping of, or -1
  * @driver: the device, unless each thread opens it for each visit
- * @slots: dma-bufs that all threads use, whoever exported them; 0 if there is none.
- *	Who takes one out has to close it, the others may notice too late.
+ * @slots: dma-bufs that all threads use and any of them exported; 0 if there is none. The thread
+ *	that takes one out has to close it, the others may notice too late.
  */
 struct process {
 	struct race *race;
@@ -181,7 +181,7 @@ struct worker {
 
 /* --- what its threads do --- */
 
-/* Somebody else may have closed it, and the number may be of another file now. */
+/* Another thread may have closed it, and the number may be of another file now. */
 static const int stale[] = { EBADF, EINVAL, ENOTTY, ENODEV, ENXIO, EACCES, 0 };
 
 /* The same, or a page is in it twice, which no device bears that works on a copy. */
@@ -441,7 +441,7 @@ static void visit(struct worker *w)
 		count(race, VISIT);
 		for (int i = 0; i < 8; i++)
 			do_something(w, driver);
-		/* All: once no more visits are made, nobody else would. */
+		/* All: without further visits, no other thread would. */
 		for (int i = 0; i < SLOTS; i++)
 			empty_slot(&w->process->slots[i]);
 		close(driver);
@@ -760,7 +760,7 @@ static const char *prepare_module(struct scene *self)
 	snprintf(self->module, sizeof(self->module), "%s", file);
 	read_text(VMEMEXP_ALLOW, self->parameters[0], sizeof(self->parameters[0]));
 	read_text(VMEMEXP_CARVEOUTS, self->parameters[1], sizeof(self->parameters[1]));
-	/* Nobody else may hold it. */
+	/* The module must not be in use. */
 	close(self->fd);
 	return NULL;
 }

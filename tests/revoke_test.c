@@ -302,7 +302,7 @@ static void __expect_closed(struct __test_metadata *_metadata, int fd, int dmabu
 					      VMEMEXP_SYNC_END | flags, 0, size));
 		EXPECT_EQ(-ENODEV, _test_sync_rows(fd, dmabuf, flags, 0, 1, PAGE, 2));
 	}
-	/* What is wrong with the argument comes first. */
+	/* Errors of the argument come first. */
 	EXPECT_EQ(-EINVAL, _test_sync(fd, dmabuf, VMEMEXP_SYNC_READ, 0, size + 1));
 	EXPECT_EQ(-ENODEV, _test_importer_direction(session, IMPORTER_IOC_BEGIN_CPU,
 						    IMPORTER_BIDIRECTIONAL));
@@ -481,7 +481,7 @@ TEST_F(buffer, is_kept_for_a_device_until_that_lets_go)
 		if (!variant->read_only) {
 			fill(seen, self->m.size, 40 + i);
 			test_importer_write(session, 0, seen, self->m.size);
-			/* A copy does not get to page frames that may be somebody else's. */
+			/* A sync does not copy to page frames that may have another owner. */
 			if (!variant->of_ram || devices[i] != IMPORTER_DEV_SHADOW)
 				memcpy(self->m.expect, seen, self->m.size);
 		}
@@ -564,8 +564,8 @@ TEST_F(buffer, is_kept_for_a_kernel_mapping_until_that_goes)
 }
 
 /*
- * Up to 6.12 the core maps when such an importer attaches, to the end. What it was told
- * then, and when it unmaps, changes nothing before it detaches.
+ * Up to 6.12 the core maps when such an importer attaches, to the end. The notification, and an
+ * unmap, change nothing before it detaches.
  */
 TEST_F(buffer, is_told_to_dynamic_importers)
 {
@@ -653,7 +653,7 @@ TEST_F(buffer, is_let_go_by_importers_that_do_so_when_they_are_told)
 	test_importer_map(session, IMPORTER_TO_DEVICE);
 	expect_kept();
 	test_revoke(self->dmabuf);
-	/* Nobody has to do anything more. */
+	/* The rest happens by itself. */
 	expect_given_back_soon();
 	EXPECT_EQ(0, test_revoke(self->dmabuf).mappings);
 	info = test_importer_info(session);
@@ -714,7 +714,7 @@ TEST_F(buffer, of_an_exporter_that_was_killed_is_given_back)
 	EXPECT_EQ(0, test_query_state(self->dmabuf) & VMEMEXP_STATE_REVOKED);
 }
 
-/* The driver may go, whoever still holds the buffer in whatever way. */
+/* The driver may go, even if the buffer is still held in some way. */
 TEST_F(buffer, lets_the_driver_of_its_page_frames_go_at_once)
 {
 	long users;
@@ -833,7 +833,7 @@ TEST_F(names, that_cannot_be_written_are_efault_and_it_is_revoked)
 		EXPECT_EQ(VMEMEXP_STATE_REVOKED,
 			  test_query_state(self->dmabuf) & VMEMEXP_STATE_REVOKED);
 	}
-	/* Of one that nobody uses there is one byte to write. */
+	/* Without users, there is one byte to write. */
 	close(self->sessions[0]);
 	close(self->sessions[1]);
 	for (size_t i = 0; i < ARRAY_SIZE(addresses); i++) {
@@ -1144,7 +1144,7 @@ FIXTURE_TEARDOWN(race)
 	test_teardown();
 }
 
-/* What a thread of the visitor does. */
+/* Work of a thread of the visitor. */
 struct visit {
 	struct visitor visitor;
 	int (*visit)(struct visitor *visitor);
@@ -1190,8 +1190,8 @@ static bool wait_for_visits(const struct visit *visits, bool late, unsigned int 
 }
 
 /*
- * When it has returned, nobody writes to the memory any more. Nothing is pinned either,
- * if no visitor was in the middle of it; that one comes back soon.
+ * When it has returned, no writes to the memory follow. Nothing is pinned either, if no visitor was
+ * in the middle of it; that one comes back soon.
  */
 TEST_F(race, is_won_by_the_revoke)
 {
@@ -1724,7 +1724,7 @@ TEST_F(cycle, is_broken_by_revoking_one_buffer)
 	close(ready[0]);
 	close(ready[1]);
 
-	/* Nobody has a descriptor of anything, and nothing goes away. */
+	/* No process has a descriptor, and nothing goes away. */
 	EXPECT_EQ(variant->files, count_listed(inos, variant->files));
 	EXPECT_LT(self->users, read_number(VGEM_USERS));
 	EXPECT_EQ(-1, syscall(SYS_delete_module, "vgem", O_NONBLOCK));

@@ -237,8 +237,8 @@ TEST_F(scanout, transparent_huge_page_is_shown)
 }
 
 /*
- * A carve-out through /dev/mem, exported, imported, and both descriptors closed, as
- * programs for TI's vmemexp do it. What is drawn into it then is on the screen.
+ * A carve-out through /dev/mem, exported, imported, and both descriptors closed, as programs for
+ * TI's vmemexp do it. The screen shows what the program draws then.
  */
 TEST_F(scanout, program_for_ti_shows_a_carveout)
 {

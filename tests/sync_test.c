@@ -642,7 +642,7 @@ TEST_F(sync, reaches_a_device_beside_one_that_needs_none)
 		check_device(direct, self->cpu);
 	}
 
-	/* Which of them was unmapped first does not matter, either. */
+	/* The order in which they are unmapped does not matter, either. */
 	map_filled(IMPORTER_BIDIRECTIONAL, ++seed);
 	test_importer_unmap(direct);
 	cpu_writes(++seed);
@@ -877,7 +877,7 @@ FIXTURE_TEARDOWN(edited)
 	test_teardown();
 }
 
-/* What the importer sees does not depend on what it did to the list before. */
+/* An earlier change of the list does not change what the importer gets. */
 #define check_fresh(seed) do {						\
 	struct importer_info now;					\
 									\
@@ -1062,7 +1062,7 @@ TEST_F(unmappable, is_refused_without_a_word_in_the_log)
 	close(session);
 	close(dmabuf);
 
-	/* What was taken before they ran out has been given back. */
+	/* The bounce buffers that were taken before they ran out have been given back. */
 	if (bounces) {
 		small = test_export(buf, HUGE_PAGE, O_RDWR);
 		session = test_importer_open();

@@ -127,7 +127,7 @@ static void __open_vivid(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, _test_set_format(output));
 }
 
-/* What the output shows is what the input sees, from now on. */
+/* Connect the input to the output. */
 static void __connect_output(struct __test_metadata *_metadata,
 			     const struct video *capture)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a program can do, and what must hold after it.
+ * The calls that a program can make, and the checks after it.
  *
  * Nothing is left of one program when the next one begins: the slots are empty,
  * the files closed, and whatever it did to the process is undone. The same
@@ -156,8 +156,8 @@ void give_up(const char *format, ...)
 /* --- the system --- */
 
 /*
- * Programs go to the kernel log, to be seen if the kernel panics, only then. What
- * is written here is put right again here: set_knob() remembers it in this file.
+ * Programs go to the kernel log, to be seen if the kernel panics, only then. restore_system()
+ * undoes this.
  */
 static void setup_log(void)
 {
@@ -254,7 +254,7 @@ bool is_anything_left(void)
 {
 	struct state now = state_now();
 
-	/* What is left may be dropped a moment later. */
+	/* References may be dropped a moment later. */
 	for (int ms = 0; memcmp(&now, &before, sizeof(now)) && ms < RELEASE_TIMEOUT_MS; ms += 100) {
 		sleep_ms(100);
 		now = state_now();

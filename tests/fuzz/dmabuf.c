@@ -281,7 +281,7 @@ struct fence_attach {
 
 #define FENCE_IOC_ATTACH DRM_IOWR(DRM_COMMAND_BASE + 1, struct fence_attach)
 
-/* What a device takes in one piece if its driver, as vgem, says nothing of it. */
+/* The longest segment for a device whose driver, as vgem, does not set one. */
 #define MAX_SEGMENT	(64 << 10)
 
 /*

@@ -416,7 +416,7 @@ static bool check_common(const int *errors)
 			fail("%s: errno %d is not documented", r->name, -r->ret);
 		return true;
 	}
-	/* What is cut off may be found too big before its end is seen. */
+	/* The driver may find a structure that is cut off too big before it sees the end. */
 	if (r->ret != expected && !(r->place == CUT_OFF && r->ret == -E2BIG))
 		fail("%s: errno %d instead of %d", r->name, -r->ret, -expected);
 	if (r->known && memcmp(r->before, r->after, r->told < PAGE ? r->told : PAGE))

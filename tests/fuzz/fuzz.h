@@ -226,7 +226,7 @@ struct file_slot {
 
 extern struct file_slot files[NR_FILES];
 
-/* What "import" does. */
+/* Steps of "import". */
 enum import_step {
 	IMPORT_DETACH, IMPORT_MAP, IMPORT_UNMAP, IMPORT_READ, IMPORT_WRITE, IMPORT_VMAP,
 	IMPORT_VUNMAP, IMPORT_VREAD, IMPORT_VWRITE, IMPORT_BEGIN_CPU, IMPORT_END_CPU,

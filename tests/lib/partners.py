@@ -74,7 +74,7 @@ class Vivid(Example):
                     f"--set-fmt-video-out=width={self.width},height={self.height},pixelformat={self.pixelformat}")
         self.passes("v4l2-ctl", "-d", self.input,
                     f"--set-fmt-video=width={self.width},height={self.height},pixelformat={self.pixelformat}")
-        # What the output shows is what the input sees, with nothing written over it.
+        # Connects the input to the output, with nothing written over it.
         self.passes("v4l2-ctl", "-d", self.input, "-c", "osd_text_mode=2")
         menu = self.passes("v4l2-ctl", "-d", self.input, "--list-ctrls-menus").decode()
         control = rf"\w*{self.plug.lower().replace('-', '_')}\w*connected\w*"

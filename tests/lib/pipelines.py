@@ -78,7 +78,7 @@ def resident():
 
 
 def told_since(at):
-    """What GStreamer has logged behind that place in the log."""
+    """The lines that GStreamer has logged behind that place in the log."""
     with open(LOG, encoding="utf-8", errors="replace") as log:
         log.seek(at)
         return log.read()
@@ -113,7 +113,7 @@ def visible(data, form, width, height):
 
 
 def buffer_of(data, number=1, prefix=0):
-    """A frame in so many memories, each of which begins so many bytes behind the begin of a page."""
+    """A frame in NUMBER memories, each of which starts PREFIX bytes into a page."""
     params = Gst.AllocationParams()
     params.align = mmap.PAGESIZE - 1
     params.prefix = prefix
@@ -200,7 +200,7 @@ class Pipeline:
         return self
 
     def said(self):
-        """What GStreamer has logged since it was made."""
+        """The lines that GStreamer has logged since it was made."""
         return told_since(self.log)
 
     def copies(self):
@@ -211,7 +211,7 @@ class Pipeline:
 class Pipelines(Example):
     """Each test leaves as many pages pinned, dma-bufs open and objects alive as there were."""
 
-    # What a sink leaves behind, also where the element is not in the pipeline.
+    # Objects that a sink leaves behind, even without the element in the pipeline.
     leaky = Counter()
 
     def setUp(self):

@@ -158,8 +158,8 @@ static void count(VmemexpUpload *self, guint64 *counter)
 }
 
 /*
- * A refused import is seen by nobody but the sink, which may copy without a word. gst-launch
- * shows the second of the two texts.
+ * Only the sink sees a refused import, and it may copy without a word. gst-launch shows the second
+ * of the two texts.
  */
 static void tell_of_no_import(VmemexpUpload *self)
 {
@@ -302,7 +302,7 @@ static void ask_downstream(GstBaseTransform *base, GstCaps *caps, GstQuery *quer
 	gst_clear_caps(&out);
 }
 
-/* Where nobody else has said how memory is allocated, it is to be whole pages. */
+/* Unless another element decides how memory is allocated, it is to be whole pages. */
 static void propose_allocator(VmemexpUpload *self, GstQuery *query, gsize align)
 {
 	GstAllocator *allocator = NULL;

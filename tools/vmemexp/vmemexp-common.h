@@ -59,7 +59,7 @@ const char *errno_name(int error);
 /* VMEMEXP_MEMORY_* bits in words, valid until the next call. */
 const char *memory_names(unsigned int memory);
 
-/* The usual size; where they are larger, nobody wants one for a frame. */
+/* The usual size; where they are larger, one is too large for a frame. */
 #define HUGE_PAGE	(2UL << 20)
 
 /*

@@ -9,20 +9,20 @@
  * offset counts from the start of the region.
  *
  * errno, in the order of the checks:
- * 	ENOTTY		unknown ioctl number
- * 	EFAULT		the argument, or the caller's buffer, is not accessible
- * 	EINVAL		a field has an unknown value, or a reserved one is not zero
- * 	ENXIO		there is no such region; mmap(), TAKE_AWAY: no SETUP yet
- * 	EINVAL		offset and length reach outside of the region; mmap(): it
- * 			is private and writable, with another way than HOW_REMAP,
- * 			or not of whole eight page frames, with CARVEOUT_SWAPPED
- * 	EOPNOTSUPP	CARVEOUT_HOW_PAGES for a region without struct page; on
- * 			arm, also for one that is not System RAM.
- * 			CARVEOUT_HOW_HUGE: the kernel has no huge entries for page
- * 			frames (it has them from Linux 6.12 on, with transparent huge
- * 			pages, on amd64 and arm64)
- * 	EBUSY		SETUP: it has been done, or other open files (or mappings
- * 			that hold them) have the region cached in another way
+ *	ENOTTY		unknown ioctl number
+ *	EFAULT		the argument, or the caller's buffer, is not accessible
+ *	EINVAL		a field has an unknown value, or a reserved one is not zero
+ *	ENXIO		there is no such region; mmap(), TAKE_AWAY: no SETUP yet
+ *	EINVAL		offset and length reach outside of the region; mmap(): it
+ *			is private and writable, with another way than HOW_REMAP,
+ *			or not of whole eight page frames, with CARVEOUT_SWAPPED
+ *	EOPNOTSUPP	CARVEOUT_HOW_PAGES for a region without struct page; on
+ *			arm, also for one that is not System RAM.
+ *			CARVEOUT_HOW_HUGE: the kernel has no huge entries for page
+ *			frames (it has them from Linux 6.12 on, with transparent huge
+ *			pages, on amd64 and arm64)
+ *	EBUSY		SETUP: it has been done, or other open files (or mappings
+ *			that hold them) have the region cached in another way
  */
 #ifndef _VMEMEXP_CARVEOUT_H
 #define _VMEMEXP_CARVEOUT_H
@@ -54,8 +54,8 @@
 /* Write accesses are refused although the mapping has PROT_WRITE (HOW_FAULT). */
 #define CARVEOUT_READ_ONLY	0x1
 /*
- * What happens at fault number @nr_faults + 1 (HOW_FAULT), one of the two: it
- * and all later ones are refused ...
+ * At fault number @nr_faults + 1 (HOW_FAULT), one of two things happens: it and all later ones are
+ * refused ...
  */
 #define CARVEOUT_THEN_REFUSE	0x2
 /* ... or all pages mapped so far are taken away, and it and others succeed. */

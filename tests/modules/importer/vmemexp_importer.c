@@ -4,10 +4,9 @@
  * exporter, only the dma-buf and DMA interfaces, so it tells what every
  * importer would see. vmemexp_importer.h documents its ioctls.
  *
- * Objects: an open file is a session (struct importer_session). ATTACH makes a
- * fake device for it (struct importer_device, a platform device that no driver
- * binds) and attaches that to a dma-buf; the session owns both until DETACH.
- * What else it holds (mapping, kernel mapping) builds on the attachment.
+ * Objects: an open file is a session (struct importer_session). ATTACH makes a fake device for it
+ * (struct importer_device, a platform device that no driver binds) and attaches that to a dma-buf;
+ * the session owns both until DETACH. Its mapping and kernel mapping build on the attachment.
  *
  * Locks, outermost first:
  *	mm->mmap_lock			(mmap of a session)
@@ -18,10 +17,10 @@
  * So nothing may touch user memory under a session's lock. Devices are made and
  * unmade outside of it, to keep the driver core's locks out of the order.
  *
- * The device's view: a DMA address is turned back into the physical address it
- * stands for, and the CPU reads or writes there. What swiotlb bounces is seen
- * in the bounce buffer. A SHADOW or MERGED device has dma_map_ops of its own,
- * that give every mapped entry a private copy at a made-up DMA address.
+ * The device's view: a DMA address is turned back into the physical address it stands for, and the
+ * CPU reads or writes there. If swiotlb bounces a segment, the device sees the bounce buffer. A
+ * SHADOW or MERGED device has dma_map_ops of its own, that give every mapped entry a private copy
+ * at a made-up DMA address.
  *
  * Memory outside of System RAM is not in the linear map, with or without struct
  * page. Nothing bounces it and no DMA API call may look after its caches, so a
@@ -269,7 +268,7 @@ static const struct importer_model importer_models[IMPORTER_NR_DEVS] = {
 	},
 };
 
-/* What a SHADOW or MERGED device sees of one mapped entry. */
+/* One mapped entry, as a SHADOW or MERGED device sees it. */
 struct importer_shadow {
 	struct list_head node;
 	dma_addr_t dma;
@@ -428,9 +427,9 @@ static dma_addr_t importer_shadow_map_phys(struct device *dev, phys_addr_t phys,
 		if (!shadow->copy)
 			goto err_free;
 		/*
-		 * A device that writes a part of the memory must leave the rest
-		 * as it was when all is copied back. So for FROM_DEVICE, as
-		 * swiotlb does, copy even if nobody asks for it.
+		 * A device that writes a part of the memory must leave the rest as it was when all
+		 * is copied back. So for FROM_DEVICE, as swiotlb does, copy even if it is not asked
+		 * for.
 		 */
 		if (attrs & DMA_ATTR_SKIP_CPU_SYNC && dir != DMA_FROM_DEVICE)
 			memset(shadow->copy, IMPORTER_SHADOW_POISON, size);

@@ -183,7 +183,7 @@ struct importer_edit {
 	__aligned_u64 trim;
 };
 
-/* What the session holds, in importer_info.held. */
+/* Bits of importer_info.held: the session has it. */
 #define IMPORTER_HELD_ATTACH	0x1
 #define IMPORTER_HELD_MAP	0x2
 #define IMPORTER_HELD_VMAP	0x4
