@@ -411,7 +411,7 @@ static unsigned int works_traced(void)
 	if (!trace)
 		return 0;
 	while (fgets(line, sizeof(line), trace))
-		works += strstr(line, "function vmemexp_work ") != NULL;
+		works += !!strstr(line, "function vmemexp_work ");
 	fclose(trace);
 	return works;
 }

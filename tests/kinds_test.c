@@ -516,8 +516,7 @@ static unsigned int expected_cache(const struct field *self)
 	return self->row->cache ?: VMEMEXP_CACHE_CACHED;
 }
 
-static struct extents expected_extents(struct __test_metadata *_metadata,
-				 struct field *self)
+static struct extents expected_extents(struct __test_metadata *_metadata, struct field *self)
 {
 	uint64_t frames[PAGES];
 

@@ -1210,8 +1210,8 @@ static void measure_kept(const char *method, int (*create)(const struct subject 
 			print_absent("kept", method, area->memory, size, errno);
 		else if (i)
 			printf("kept %s %s %zu %llu %u %lld %lld\n", method,
-			       kinds[area->memory].name, size, physical_extents(area, size), buffers,
-			       (after.driver - before.driver) / buffers,
+			       kinds[area->memory].name, size, physical_extents(area, size),
+			       buffers, (after.driver - before.driver) / buffers,
 			       (after.all - before.all) / buffers);
 		while (made)
 			close(fds[--made]);

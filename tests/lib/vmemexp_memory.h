@@ -51,8 +51,8 @@ static inline uint64_t *__read_pagemap(struct __test_metadata *_metadata,
 
 #define read_pagemap(addr, size) __read_pagemap(_metadata, addr, size)
 
-static inline struct extents __physical_runs(struct __test_metadata *_metadata,
-					  const unsigned char *addr, size_t size)
+static inline struct extents __physical_extents(struct __test_metadata *_metadata,
+						const unsigned char *addr, size_t size)
 {
 	uint64_t *pfns = read_pagemap(addr, size);
 	struct extents r;
@@ -67,7 +67,7 @@ static inline struct extents __physical_runs(struct __test_metadata *_metadata,
 	return r;
 }
 
-#define physical_extents(addr, size) __physical_runs(_metadata, addr, size)
+#define physical_extents(addr, size) __physical_extents(_metadata, addr, size)
 
 static inline void *__map(struct __test_metadata *_metadata, size_t size,
 			  int prot, int flags, int fd)
