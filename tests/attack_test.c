@@ -1129,7 +1129,7 @@ static void look_at_text(const char *text, const char *where)
 	while (*(text += strcspn(text, "0123456789abcdefABCDEF"))) {
 		size_t length = strspn(text, "0123456789abcdefABCDEF");
 
-		/* Of /proc/self/maps, the same on every machine. */
+		/* This line of /proc/self/maps is the same on every machine. */
 		if (strncmp(text, "ffffffffff600000-ffffffffff601000", 33)) {
 			look_at(strtoull(text, NULL, 16), where);
 			look_at(strtoull(text, NULL, 10), where);
@@ -1364,7 +1364,7 @@ static void __race_export(struct __test_metadata *_metadata, int fd, struct flip
 		ASSERT_EQ(write ? O_RDWR : O_RDONLY, fcntl(out.fd, F_GETFL) & O_ACCMODE);
 		view = mmap(NULL, out.dmabuf_size, RW, MAP_SHARED, out.fd, 0);
 		ASSERT_EQ(write, view != MAP_FAILED);
-		/* What is read-only in the source stays so. */
+		/* A read-only source stays read-only. */
 		if (write) {
 			memset(view, 1, out.dmabuf_size);
 			munmap(view, out.dmabuf_size);

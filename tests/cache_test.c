@@ -1007,7 +1007,7 @@ struct cost {
 	size_t calls, bytes;
 };
 
-/* Of both ways, in the middle of a buffer. */
+/* The cost of both ways, in the middle of a buffer. */
 static struct cost __cost_of_a_page(struct __test_metadata *_metadata, struct scene *self,
 				    size_t size)
 {

@@ -26,7 +26,7 @@
 #define ROWS		4
 #define STRIDE		(2 * PAGE)
 
-/* Of all tests of this run; in memory that they share. */
+/* Steps of all tests of this run, in memory that they share. */
 static unsigned int *steps;
 
 /* --- faults --- */

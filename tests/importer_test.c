@@ -48,7 +48,7 @@ static const __u32 devices[] = {
 	IMPORTER_DEV_NONCOHERENT, IMPORTER_DEV_SHADOW, IMPORTER_DEV_MERGED,
 };
 
-/* Those that work on a copy, wherever the memory is. */
+/* Return true if the device works on a copy, wherever the memory is. */
 static bool is_shadow(__u32 device)
 {
 	return device == IMPORTER_DEV_SHADOW || device == IMPORTER_DEV_MERGED;

@@ -164,7 +164,7 @@ FIXTURE(request)
 FIXTURE_VARIANT(request)
 {
 	unsigned int nr;
-	/* Of the first released version, and of this one. */
+	/* Sizes of the structure in the first released version, and in this one. */
 	size_t least;
 	size_t size;
 	size_t flags_offset;

@@ -565,7 +565,7 @@ static void try_query(struct __test_metadata *_metadata, struct field *self)
 
 /* --- mmap --- */
 
-/* Of the mapping's first page and its last. */
+/* Check the caching of the first page of the mapping and of the last one. */
 static void check_cache_of_mapping(struct __test_metadata *_metadata,
 				   struct field *self,
 				   const unsigned char *mapping)

@@ -1109,7 +1109,7 @@ static long __kill_in_large_export(struct __test_metadata *_metadata, int fd, lo
 
 /*
  * No time is right for all machines, so this one's is measured: an export that goes on to its end
- * does most of the work of one that is not killed. Of several times the lowest counts, because the
+ * does most of the work of one that is not killed. The lowest of several times counts, because the
  * machine may do something else meanwhile.
  */
 TEST_F(process, that_is_killed_in_the_middle_of_a_large_export_ends_promptly)

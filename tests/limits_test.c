@@ -482,7 +482,7 @@ struct hold {
 	int sockets[2];
 	void *map;
 	pid_t pid;
-	/* Of the importer; opened before it is needed. */
+	/* A session of the importer, opened before it is needed. */
 	int session;
 };
 
@@ -1124,7 +1124,7 @@ TEST_F(pieces, cost_each_page_of_the_range)
 
 #define QUOTA		5
 
-/* Of each kind of memory; tests run as USER, who may pin as much as he likes. */
+/* The quota counts each kind of memory. Tests run as USER, with an unlimited RLIMIT_MEMLOCK. */
 FIXTURE(quota)
 {
 	int fd;

@@ -12,7 +12,7 @@
 
 #define WIDTH		640
 #define HEIGHT		480
-/* Of chroma, the last page is half full. */
+/* The last page of chroma is half full. */
 #define LUMA		((size_t)WIDTH * HEIGHT)
 #define CHROMA		(LUMA / 2)
 #define CHROMA_PAGES	((CHROMA + PAGE - 1) / PAGE * PAGE)

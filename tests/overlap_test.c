@@ -483,7 +483,7 @@ static void __look(struct __test_metadata *_metadata, struct scene *self, int se
 
 /* ---- what is said about it ---- */
 
-/* Of a layout that is exported from @cut bytes on, and without as many at its end. */
+/* Check a layout that is exported from @cut bytes on, and without as many at its end. */
 static void __check_answers(struct __test_metadata *_metadata, struct scene *self,
 			    size_t cut, unsigned int flags, bool overlaps, const char *name)
 {

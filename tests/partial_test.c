@@ -73,7 +73,7 @@ FIXTURE_VARIANT(part)
 	bool own;
 	/* A descriptor is more than a mapping of all: it lets importers write. */
 	bool for_holders;
-	/* Of the dma-buf's file, and of most mappings of it. */
+	/* Access of the dma-buf's file, and of most mappings of it. */
 	unsigned int fd_flags;
 	int prot;
 	uid_t user;

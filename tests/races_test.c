@@ -29,7 +29,7 @@
 #define PAGES		64
 #define SIZE		(PAGES * page_size())
 
-/* Of a list: the parts are drawn one by one, and may overlap. */
+/* Parts of a list: they are drawn one by one, and may overlap. */
 #define MAX_PARTS	5
 
 #define PROCESSES	2

@@ -40,7 +40,7 @@ static void fill_list(const struct vmemexp_range *list, unsigned int nr)
 		fill(address(&list[i]), list[i].length, i);
 }
 
-/* Of @nr ranges: where the one behind them begins in the dma-buf. */
+/* The length of @nr ranges: where the one behind them begins in the dma-buf. */
 static size_t bytes_of(const struct vmemexp_range *list, unsigned int nr)
 {
 	size_t size = 0;

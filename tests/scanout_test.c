@@ -360,7 +360,7 @@ TEST_F(scanout, page_out_of_reach_is_shown_from_a_copy_that_syncs_refresh)
 	test_dmabuf_sync(dmabuf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE);
 	expect_screen(2);
 
-	/* Of a range, no more than that. */
+	/* A sync of a range shows no more than the range. */
 	test_sync(dmabuf, VMEMEXP_SYNC_START | VMEMEXP_SYNC_WRITE, first * STRIDE,
 		  rows * STRIDE);
 	paint(self->view.frame, 3);

@@ -561,10 +561,7 @@ static unsigned int __capture_connected(struct __test_metadata *_metadata,
 	return i;
 }
 
-/*
- * Of two buffers vivid gives one back, and shows the other one until it gets a
- * third.
- */
+/* vivid gives one of two buffers back, and shows the other one until it gets a third. */
 TEST_F(pictures, output_are_captured_again)
 {
 	struct buffer shown[OUTPUT_BUFFERS], seen[CAPTURE_BUFFERS];

@@ -181,7 +181,10 @@ enum memory {
 	SHARED_THP, SHARED_HUGETLB, THP, HUGETLB, NR_MEMORY
 };
 
-/* Of a carve-out: what CARVEOUT_IOC_INFO says of the region, and how it is mapped. */
+/*
+ * The last two are of carve-outs: the flags of CARVEOUT_IOC_INFO for the region, and how it is
+ * mapped.
+ */
 static const struct kind {
 	const char *name;
 	unsigned int flags;

@@ -19,7 +19,7 @@ CARVEOUTS = (
     "carveout", "carveout-fault", "carveout-huge", "paged", "paged-fault", "paged-huge",
 )
 PEERS = ("io_uring", "udmabuf", "heap+copy")
-# Those that give a dma-buf.
+# Methods that give a dma-buf.
 EXPORTERS = ("udmabuf", "heap+copy")
 DMABUFS = ("udmabuf", "heap")
 # Lists of so many ranges, LIST_BYTES in all.
@@ -430,7 +430,7 @@ class Table:
         return len(self.rows) > 1
 
     def widths(self):
-        """Of the columns."""
+        """The widths of the columns."""
         return [max(len(row[i]) for row in self.rows) for i in range(len(self.rows[0]))]
 
     def line(self, row):

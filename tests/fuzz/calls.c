@@ -26,7 +26,7 @@
 #define NUMBER		{ ARG_NUMBER, 0 }
 #define ROWS		{ ARG_ROWS, 0 }
 #define COUNT		{ ARG_COUNT, 0 }
-/* Of the structure that is an ioctl's argument. */
+/* The place of the argument of an ioctl, and a word of it that is changed. */
 #define PLACE		{ ARG_RARE, NR_PLACES }
 #define WORD		{ ARG_RARE, 40 }
 

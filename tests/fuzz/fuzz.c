@@ -11,9 +11,9 @@
  *   --seconds N     stop after N seconds, if that is earlier
  *   --no-coverage   do without CONFIG_KCOV: programs are interesting by their
  *                   results alone
- *   --replay FILE   run the programs in FILE, one a line, and check after each. What
- *                   stands before "fuzz: program " in a line is ignored, so that it
- *                   may be a kernel log.
+ *   --replay FILE   run the programs in FILE, one a line, and check after each. Text
+ *                   before "fuzz: program " in a line is ignored, so that it may be
+ *                   a kernel log.
  *
  * A program is a few calls: see calls.c. One that reaches what none has reached
  * before, an edge in vmemexp.ko or a result of a call, is kept, and most programs
@@ -126,7 +126,7 @@ static void add_result(unsigned int nr, int result)
 		add_trace();
 }
 
-/* Returns whether there is one. */
+/* Returns true if there is one. */
 static bool open_kcov(void)
 {
 	char text[32];
@@ -268,7 +268,7 @@ static int work(void)
 	kmsg = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
 	if (kmsg < 0)
 		give_up("/dev/kmsg: %s", strerror(errno));
-	/* What is opened later would count as left behind. */
+	/* A file that is opened later would count as left behind. */
 	if (options.replay) {
 		programs = fopen(options.replay, "r");
 		if (!programs)

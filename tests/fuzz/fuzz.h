@@ -105,7 +105,7 @@ void mutate_program(struct program *p, const struct program *other);
 /* How long it takes, very roughly; the clock would not say the same each time. */
 unsigned int program_cost(const struct program *p);
 void print_program(const struct program *p, char text[MAX_TEXT]);
-/* Returns whether @text is a program. */
+/* Returns true if @text is a program. */
 bool parse_program(struct program *p, const char *text);
 
 /* --- calls.c --- */

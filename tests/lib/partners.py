@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the tests of examples share: a directory and a judge of commands, and vivid as the
+"""Shared by the tests of examples: a directory and a judge of commands, and vivid as the
 partner of those that give video.
 """
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Vivid(Example):
 
     width, height = 320, 180
     pixelformat, bits = "YUYV", 16
-    # Of the module, what both are set to, and how they are connected.
+    # Parameters of the module, the standard of both, and the connection between them.
     options = ("input_types=2", "num_outputs=1")
     timing = "--set-standard=ntsc"
     plug = "S-Video"

@@ -20,7 +20,7 @@ import gi
 from partners import BUFFERS, Example, Vivid, run
 
 PLUGIN = "/gstreamer/libgstvmemexp.so"
-# Those that the tests use; to look at all of them takes an emulated CPU a minute.
+# Plugins that the tests use. An emulated CPU takes a minute to look at all plugins.
 USED = ("app coreelements coretracers kms matroska ogg playback rawparse shm theora "
         "typefindfunctions unixfd video4linux2 videoconvert videoconvertscale videorate "
         "videotestsrc vpx waylandsink").split()
@@ -180,7 +180,7 @@ class Pipeline:
         return state
 
     def stats(self, name="up"):
-        """Those of the element by their names."""
+        """The counters of the element NAME."""
         text = self[name].get_property("stats").to_string()
         found = {key: int(value) for key, value in re.findall(r"(\w+)=\(guint64\)(\d+)", text)}
         return found["exported"], found["reused"], found["copied"], found["passed"]
@@ -230,13 +230,13 @@ class Pipelines(Example):
 
     @staticmethod
     def descriptors():
-        """Of dma-bufs and the device; v4l2sink may keep its own open for longer."""
+        """Open dma-bufs and devices; v4l2sink may keep its own device open for longer."""
         names = []
         for fd in os.listdir("/proc/self/fd"):
             try:
                 names.append(os.readlink(f"/proc/self/fd/{fd}"))
             except FileNotFoundError:
-                # That of the listing.
+                # It was the descriptor of the listing.
                 pass
         return [name for name in names if "dmabuf" in name or "vmemexp" in name]
 
@@ -246,7 +246,7 @@ class Pipelines(Example):
         self.addCleanup(HUGE_PAGES.write_text, re.search(r"\[(\w+)\]", HUGE_PAGES.read_text("ascii"))[1],
                         encoding="ascii")
         HUGE_PAGES.write_text("madvise", encoding="ascii")
-        # Of memory that is shared, MADV_DONTNEED would give nothing back.
+        # MADV_DONTNEED gives nothing of shared memory back.
         pages = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.addCleanup(pages.close)
         pages.write(b"\1" * len(pages))

@@ -867,7 +867,7 @@ def verb_parts(arguments: argparse.Namespace) -> int:
         total.skipped += one.skipped
         total.closing += one.closing
     print()
-    # Of the last lines, those matter most that tell what failed.
+    # The last lines tell what failed, as that matters most.
     total.closing.sort(key=lambda line: not line.startswith("# skipped "))
     total.closing = words + total.closing
     total.save(arguments.dir / "results.json")

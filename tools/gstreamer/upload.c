@@ -266,7 +266,7 @@ static gboolean set_caps(GstBaseTransform *base, GstCaps *in, GstCaps *out)
 	self->only_dmabuf = caps_are_dmabuf(out);
 	set_offer(self, NULL);
 	gst_video_info_init(&self->info);
-	/* Those of dma-bufs say nothing of planes, and such a frame passes. */
+	/* Caps of dma-bufs say nothing of planes, and such a frame passes. */
 	return caps_are_dmabuf(in) || gst_video_info_from_caps(&self->info, in);
 }
 
@@ -466,7 +466,7 @@ static gboolean pieces_of_planes(VmemexpUpload *self, GstBuffer *in, struct piec
 	return TRUE;
 }
 
-/* Those that it is copied in. */
+/* Finds the pieces in which the frame is copied. */
 static guint pieces_to_copy(VmemexpUpload *self, GstBuffer *in, struct piece *pieces)
 {
 	guint nr;

@@ -108,7 +108,7 @@ def _address(view):
     ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(view), ctypes.byref(buffer),
                                         _PyBUF_FULL_RO)
     try:
-        # Of an empty one it may be NULL.
+        # The address of an empty buffer may be NULL.
         return buffer.buf or 0
     finally:
         ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))

@@ -66,7 +66,7 @@
  * HOW_FAULT, such a write counts as a fault.
  */
 #define CARVEOUT_TRACKED	0x8
-/* Of each eight page frames, the last four come before the first four (HOW_FAULT). */
+/* In each eight page frames, the last four come before the first four (HOW_FAULT). */
 #define CARVEOUT_SWAPPED	0x10
 
 /**

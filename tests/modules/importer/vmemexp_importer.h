@@ -76,10 +76,10 @@
  * wrong data without any boot parameter; INFO counts the calls. Every entry
  * that the exporter maps is one segment, with a gap behind it.
  *
- * Of memory outside of System RAM it has no copy, but works on the memory
- * itself: no DMA API call may keep the caches of what is not in the linear map.
- * Such memory has to be mapped as a resource (dma_map_resource()) or, if it has
- * struct pages, with DMA_ATTR_SKIP_CPU_SYNC, and never be synced.
+ * It works on memory outside of System RAM itself, without a copy: no DMA API call may keep the
+ * caches of what is not in the linear map. Such memory has to be mapped as a resource
+ * (dma_map_resource()) or, if it has struct pages, with DMA_ATTR_SKIP_CPU_SYNC, and never be
+ * synced.
  *
  * EOPNOTSUPP at ATTACH where the kernel has neither CONFIG_DMA_OPS nor
  * CONFIG_ARCH_HAS_DMA_OPS.
@@ -114,9 +114,8 @@
  */
 #define IMPORTER_ATTACH_DYNAMIC	0x1
 /*
- * Of a dynamic importer: when the exporter tells that the memory moves, it unmaps at
- * once, and detaches a moment later, by itself. Without, it does nothing but to
- * remember that it was told.
+ * For a dynamic importer: when the exporter tells that the memory moves, it unmaps at once, and
+ * detaches a moment later, by itself. Without, it does nothing but to remember that it was told.
  */
 #define IMPORTER_ATTACH_LETS_GO	0x2
 
