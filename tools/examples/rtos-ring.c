@@ -5,11 +5,11 @@
  *   cc -o rtos-ring rtos-ring.c $(pkg-config --cflags --libs libvmemexp)
  *   ./rtos-ring /dev/vmemexp-rtos 5 >frames
  *
- * The device is that of the driver that maps the carve-out, which carveouts= of the vmemexp module
- * must list. The other processor writes frames into a ring of buffers behind a page with counters.
- * Each side writes to a cache line of its own. The dma-buf is for the device that gets the frames;
- * here the CPU reads them instead. The other processor sees memory and not this CPU's caches, so
- * every access is bracketed, by OBSERVER.
+ * The device is that of whatever driver maps the carve-out, which carveouts= of the
+ * vmemexp module must list. The other processor writes frames into a ring of buffers
+ * behind a page with counters. Each side writes to a cache line of its own. The dma-buf
+ * is for whoever is to have the frames; here the CPU reads them. The other processor sees
+ * memory and not this CPU's caches, so every access is bracketed, by OBSERVER.
  */
 #include <err.h>
 #include <fcntl.h>

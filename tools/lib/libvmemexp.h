@@ -171,13 +171,14 @@ size_t vmemexp_aligned_size(size_t length);
  * dma-buf is gone, be it the buffer, a copy of its descriptor, a mapping or a device that
  * has it. What the program does to its mapping afterwards does not change the dma-buf.
  *
- * * %VMEMEXP_RDONLY: the dma-buf cannot be written. Memory that is mapped for reading alone can be
- *   exported in no other way. Many drivers cannot take such a dma-buf.
- * * %VMEMEXP_CONTIGUOUS: fail with ERANGE unless the pages are one physically contiguous extent.
- * * %VMEMEXP_ROUND: @addr and @length may be anything. The dma-buf has all pages that the range
- *   touches, and vmemexp_buf_offset() tells where the range begins. Each holder of the dma-buf can
- *   read and write the bytes beside the range: if the memory is from malloc(), those are the
- *   records of malloc() and what other code has allocated. Few drivers respect an offset.
+ * * %VMEMEXP_RDONLY: nobody can write through the dma-buf. Memory that is mapped for
+ *   reading alone can be exported in no other way. Many drivers cannot take such a dma-buf.
+ * * %VMEMEXP_CONTIGUOUS: fail with ERANGE unless the pages are one physical run.
+ * * %VMEMEXP_ROUND: @addr and @length may be anything. The dma-buf has all pages that the
+ *   range touches, and vmemexp_buf_offset() tells where the range begins. Who gets the
+ *   dma-buf can read and write the bytes beside the range: if the memory is from malloc(),
+ *   those are its own records and what other code has allocated. Few drivers respect an
+ *   offset.
  *
  * Return: 0, or -1 with errno and @err:
  *
@@ -246,8 +247,8 @@ void vmemexp_buf_unref(struct vmemexp_buf *buf);
  * vmemexp_buf_fd() - the descriptor of the dma-buf
  * @buf: the buffer
  *
- * The descriptor is borrowed: it is open until the last vmemexp_buf_unref(). Use dup() for a
- * descriptor that lasts longer, or that you close.
+ * The descriptor is borrowed: it is open until the last vmemexp_buf_unref(). Who needs it
+ * for longer, or closes it, duplicates it.
  *
  * Return: the descriptor.
  */
@@ -363,11 +364,11 @@ int vmemexp_end(struct vmemexp_buf *buf);
  * address. Use it for memory that the program maps and unmaps itself, or call
  * vmemexp_forget() before the memory goes back to its allocator.
  *
- * An export of the same @addr, @length and @flags is found again, unless the program has unmapped
- * or mapped anew some of it since (VMEMEXP_STATE_STALE), an administrator or a driver has taken it
- * back (VMEMEXP_STATE_REVOKED), or the kernel cannot tell. Then, and if there is none, the memory
- * is exported, and kept for the next call. Exports that overlap it and have become stale or revoked
- * are forgotten.
+ * An export of the same @addr, @length and @flags is found again, unless the program has
+ * unmapped or mapped anew some of it since (VMEMEXP_STATE_STALE), an administrator or a
+ * driver has taken it back (VMEMEXP_STATE_REVOKED), or the kernel cannot tell. Then, and if
+ * there is none, the memory is exported, and kept for the next call. What overlaps it and
+ * has become stale or revoked is forgotten.
  *
  * The device keeps a reference to what it has found once, so the memory stays pinned until
  * vmemexp_forget() or vmemexp_close(): nothing else is thrown out, however much it is. A
