@@ -8,8 +8,8 @@
  * /proc/self/pagemap tells (for a device that works on a copy: at the address of
  * the copy). On amd64 every device snoops, so there must not be any.
  *
- * A variant is a door through which memory is given to a device and taken back;
- * all tests go through all doors. The device is one of the test importer's, or
+ * A variant is an access path, a way to give memory to a device and to take it back; every
+ * test runs for each. The device is one of the test importer's, or
  * if COHERENCY_MODE names how devices reach memory in this machine (direct,
  * narrow, force: by bounce buffers, iommu, passthrough: as direct, by an IOMMU that
  * translates nothing; snooped: by an IOMMU, and snooping), QEMU's "edu", of which two
@@ -18,6 +18,7 @@
  * An IOMMU maps what it is told to be a device's memory, as carve-outs without struct
  * page have to be, in such a way that even a device that snoops does not snoop there.
  */
+#include "lib/rect.h"
 #include "lib/vmemexp_memory.h"
 
 #include "modules/cachewatch/vmemexp_cachewatch.h"
@@ -27,13 +28,11 @@
 #define MAX_EXPECTED	8
 
 /*
- * What differs between architectures:
- * ALL_SNOOP	no device needs cache maintenance
- * MAP_FORGETS	the DMA API may forget what is in the caches before a device writes
- * CLEAN	how the caches are written back
- * FORGET	how they are forgotten
- * FORGET_CLEANS FORGET writes them back before, so that CLEAN need not come first
- * NARROW_BITS	address bits of a device that does not reach all of the memory
+ * Differences between architectures: ALL_SNOOP    no device needs cache maintenance MAP_FORGETS
+ * the DMA API may forget what is in the caches before a device writes CLEAN       how the caches
+ * are written back FORGET  how they are forgotten FORGET_CLEANS FORGET writes them back before, so
+ * that CLEAN need not come first NARROW_BITS      address bits of a device that does not reach all
+ * of the memory
  */
 #if defined(__arm__)
 #define ALL_SNOOP	0
@@ -60,7 +59,7 @@
 #define NARROW_BITS	28
 #endif
 
-enum door {
+enum access_path {
 	MAP_UNMAP,
 	DMA_BUF_SYNC,	/* DMA_BUF_IOCTL_SYNC */
 	RANGED_SYNC,	/* VMEMEXP_IOC_SYNC */
@@ -73,12 +72,6 @@ enum way {
 };
 
 static const char * const ways[] = { [GIVE] = "give", [TAKE] = "take" };
-
-/* A range, or rows of ranges, of the buffer. */
-struct rect {
-	size_t offset, length, stride;
-	unsigned int rows;
-};
 
 struct step {
 	enum way way;
@@ -103,12 +96,12 @@ struct expected {
 	uint8_t *seen;		/* how often, for each byte */
 };
 
-/* What a test works on. */
+/* State of a test. */
 struct scene {
 	int fd;
 	struct test_state before;
 	int watch;
-	enum door door;
+	enum access_path path;
 	const char *mode;	/* COHERENCY_MODE, NULL if it is not set */
 	/* The buffer. */
 	struct memory m;
@@ -132,27 +125,27 @@ FIXTURE(cache)
 
 FIXTURE_VARIANT(cache)
 {
-	enum door door;
+	enum access_path path;
 };
 
 FIXTURE_VARIANT_ADD(cache, map_unmap)
 {
-	.door = MAP_UNMAP,
+	.path = MAP_UNMAP,
 };
 
 FIXTURE_VARIANT_ADD(cache, sync)
 {
-	.door = DMA_BUF_SYNC,
+	.path = DMA_BUF_SYNC,
 };
 
 FIXTURE_VARIANT_ADD(cache, ranged)
 {
-	.door = RANGED_SYNC,
+	.path = RANGED_SYNC,
 };
 
 FIXTURE_VARIANT_ADD(cache, observer)
 {
-	.door = OBSERVER_SYNC,
+	.path = OBSERVER_SYNC,
 };
 
 static void __set_up(struct __test_metadata *_metadata, struct scene *self)
@@ -175,7 +168,7 @@ FIXTURE_SETUP(cache)
 	skip_without_importer();
 	if (access(CACHEWATCH_PATH, F_OK))
 		SKIP(return, "the module vmemexp_cachewatch is not loaded");
-	self->scene.door = variant->door;
+	self->scene.path = variant->path;
 	__set_up(_metadata, &self->scene);
 }
 
@@ -208,7 +201,7 @@ FIXTURE_TEARDOWN(cache)
 	__tear_down(_metadata, &self->scene);
 }
 
-/* Whether that is how devices are said to reach memory. */
+/* Return true if COHERENCY_MODE is @mode. */
 static bool is_mode(const struct scene *self, const char *mode)
 {
 	return self->mode && !strcmp(self->mode, mode);
@@ -381,7 +374,7 @@ static bool is_page_table(const struct scene *self, const struct cachewatch_reco
 {
 	unsigned int op = ALL_SNOOP ? CACHEWATCH_FLUSH : CACHEWATCH_FOR_DEVICE;
 
-	return self->door == MAP_UNMAP && is_translated(self) && r->op == op &&
+	return self->path == MAP_UNMAP && is_translated(self) && r->op == op &&
 	       (ALL_SNOOP || r->direction == IMPORTER_TO_DEVICE) &&
 	       r->phys != CACHEWATCH_NOWHERE && find_page(self, r, r->phys / PAGE) < 0;
 }
@@ -439,7 +432,7 @@ static void learn_copies(struct __test_metadata *_metadata, struct scene *self)
 	ASSERT_EQ(NULL, find_device(self, n / pages));
 }
 
-/* Whether some of the memory is out of reach for some device. */
+/* Return true if the kernel has to bounce some of the memory. */
 static bool must_bounce(const struct scene *self)
 {
 	if (is_mode(self, "force"))
@@ -454,7 +447,7 @@ static bool must_bounce(const struct scene *self)
 	return false;
 }
 
-/* Maps all devices. What that causes is kept for a test that asks for it. */
+/* Maps all devices, and keeps the recorded calls for a test that asks for them. */
 static void __map_recorded(struct __test_metadata *_metadata, struct scene *self)
 {
 	bool bounced;
@@ -479,14 +472,14 @@ static void __record(struct __test_metadata *_metadata, struct scene *self,
 	unsigned int flags = step->access;
 	const struct rect *rect = &step->rect;
 
-	if (self->door == MAP_UNMAP && step->way == GIVE) {
+	if (self->path == MAP_UNMAP && step->way == GIVE) {
 		map_recorded();
 		return;
 	}
 	if (step->way == GIVE)
 		flags |= VMEMEXP_SYNC_END;
 	start_recording(_metadata, self);
-	switch (self->door) {
+	switch (self->path) {
 	case MAP_UNMAP:
 		unmap_devices(_metadata, self);
 		break;
@@ -556,7 +549,7 @@ static void expect_for_device(struct scene *self, const struct step *step,
 			expect_forgotten(self);
 		return;
 	}
-	if (self->door != MAP_UNMAP && direction == IMPORTER_BIDIRECTIONAL)
+	if (self->path != MAP_UNMAP && direction == IMPORTER_BIDIRECTIONAL)
 		direction = to_direction(step->access);
 	if (!self->is_ram || (MAP_FORGETS && direction == IMPORTER_FROM_DEVICE))
 		expect(self, CLEAN, 0);
@@ -578,7 +571,7 @@ static void expect_all(struct scene *self, const struct step *step)
 	self->nr_expected = 0;
 	if (ALL_SNOOP || !self->is_cached)
 		return;
-	if (self->door == OBSERVER_SYNC) {
+	if (self->path == OBSERVER_SYNC) {
 		expect_for_observer(self, step);
 		return;
 	}
@@ -587,7 +580,7 @@ static void expect_all(struct scene *self, const struct step *step)
 
 		if (d->snoops || (d->snoops_pages && self->has_pages))
 			continue;
-		if (d->mapped || self->door == MAP_UNMAP)
+		if (d->mapped || self->path == MAP_UNMAP)
 			expect_for_device(self, step, d);
 	}
 }
@@ -595,8 +588,8 @@ static void expect_all(struct scene *self, const struct step *step)
 /* ---- comparing ---- */
 
 /*
- * What the caches hold must not be forgotten before it has been written back,
- * since what the kernel wrote to erase the page may be nowhere else.
+ * Lines must not be invalidated before they are written back: the zeroes by which the kernel erased
+ * the page may be in the caches alone.
  */
 static bool comes_too_early(struct scene *self, const struct expected *e, size_t at)
 {
@@ -697,16 +690,16 @@ static void __check_step(struct __test_metadata *_metadata, struct scene *self,
 	static void name(struct __test_metadata *_metadata, struct scene *self)
 
 #define is_ranged() \
-	(self->door == RANGED_SYNC || self->door == OBSERVER_SYNC)
+	(self->path == RANGED_SYNC || self->path == OBSERVER_SYNC)
 
 /* Devices are mapped while something else is looked at. */
 #define map_before() do {						\
-	if (self->door != MAP_UNMAP)					\
+	if (self->path != MAP_UNMAP)					\
 		map_recorded();						\
 } while (0)
 
 #define unmap_after() do {						\
-	if (self->door != MAP_UNMAP)					\
+	if (self->path != MAP_UNMAP)					\
 		unmap_devices(_metadata, self);				\
 } while (0)
 
@@ -880,7 +873,7 @@ CACHE_TEST(does_nothing_for_devices_that_are_not_mapped)
 	make_buffer(make_anon, SMALL);
 	check_accesses();
 	add_device(IMPORTER_BIDIRECTIONAL);
-	if (self->door == MAP_UNMAP)
+	if (self->path == MAP_UNMAP)
 		return;
 	for (size_t i = 0; i < ARRAY_SIZE(accesses); i++)
 		check_steps(accesses[i], some_range(self));
@@ -892,7 +885,7 @@ CACHE_TEST(does_nothing_for_devices_that_are_not_mapped)
 static void __map_region(struct __test_metadata *_metadata, struct scene *self,
 			 const struct carveout_info *info, unsigned int cache)
 {
-	static const struct { unsigned int page, count; } runs[] = {
+	static const struct { unsigned int page, count; } extents[] = {
 		{ 20, 5 }, { 2, 3 }, { 9, 1 }, { 40, 8 },
 	};
 	struct carveout_setup setup = { .region = info->region, .cache = cache };
@@ -907,12 +900,12 @@ static void __map_region(struct __test_metadata *_metadata, struct scene *self,
 	self->m = (struct memory){ .size = SMALL };
 	self->m.addr = map(SMALL, PROT_NONE, ANON, -1);
 	self->pfns = malloc(PAGES * sizeof(*self->pfns));
-	for (size_t i = 0; i < ARRAY_SIZE(runs); i++) {
-		ASSERT_NE(MAP_FAILED, mmap(self->m.addr + page * PAGE, runs[i].count * PAGE,
+	for (size_t i = 0; i < ARRAY_SIZE(extents); i++) {
+		ASSERT_NE(MAP_FAILED, mmap(self->m.addr + page * PAGE, extents[i].count * PAGE,
 					   RW, MAP_SHARED | MAP_FIXED, fd,
-					   runs[i].page * PAGE));
-		for (size_t j = 0; j < runs[i].count; j++)
-			self->pfns[page++] = info->base / PAGE + runs[i].page + j;
+					   extents[i].page * PAGE));
+		for (size_t j = 0; j < extents[i].count; j++)
+			self->pfns[page++] = info->base / PAGE + extents[i].page + j;
 	}
 	ASSERT_EQ(PAGES, page);
 	close(fd);
@@ -920,7 +913,7 @@ static void __map_region(struct __test_metadata *_metadata, struct scene *self,
 	self->is_ram = info->flags & CARVEOUT_INFO_RAM;
 	self->has_pages = info->flags & CARVEOUT_INFO_PAGES;
 	ASSERT_EQ(cache, test_query(self->dmabuf).cache);
-	ASSERT_EQ(ARRAY_SIZE(runs), test_query(self->dmabuf).nr_extents);
+	ASSERT_EQ(ARRAY_SIZE(extents), test_query(self->dmabuf).nr_extents);
 }
 
 #define map_region(info, cache)	__map_region(_metadata, self, info, cache)
@@ -958,7 +951,7 @@ static unsigned int __check_regions(struct __test_metadata *_metadata,
 
 #define check_regions(is_ram, cache)	__check_regions(_metadata, self, is_ram, cache)
 
-/* Whether the CPUs' caches come in between for devices that snoop otherwise. */
+/* Return true if a region has no struct page: an IOMMU maps it so that no device snoops there. */
 static bool has_region_without_pages(void)
 {
 	struct carveout_info info;
@@ -1014,7 +1007,7 @@ struct cost {
 	size_t calls, bytes;
 };
 
-/* Of both ways, in the middle of a buffer. */
+/* The cost of both ways, in the middle of a buffer. */
 static struct cost __cost_of_a_page(struct __test_metadata *_metadata, struct scene *self,
 				    size_t size)
 {
@@ -1047,7 +1040,7 @@ CACHE_TEST(costs_as_much_as_is_named)
 	struct cost small = cost_of_a_page(A_FEW_PAGES);
 	struct cost large = cost_of_a_page(LARGE);
 
-	if (ALL_SNOOP || (is_mode(self, "snooped") && self->door != OBSERVER_SYNC)) {
+	if (ALL_SNOOP || (is_mode(self, "snooped") && self->path != OBSERVER_SYNC)) {
 		EXPECT_EQ(0, small.calls);
 		EXPECT_EQ(0, large.calls);
 	} else if (is_ranged()) {

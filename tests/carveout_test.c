@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory without page accounting: who may export it, the list of carve-outs,
- * what is refused and why, how long it lives, how contiguous it is; and ranges
- * that are a dma-buf's mapping already. That every kind holds the right bytes
- * is kinds_test's.
+ * Memory without page accounting: who may export it, the list of carve-outs, what is refused and
+ * why, how long it lives, how contiguous it is; and ranges that are a dma-buf's mapping already.
+ * kinds_test compares the bytes of every kind.
  *
  * Root gives up CAP_SYS_RAWIO for most tests, so that the list alone decides.
  */
@@ -50,7 +49,7 @@
 
 /* ---- the list of carve-outs ---- */
 
-/* What a fixture found in the list and puts back. */
+/* The list as the fixture found it, to be put back. */
 struct old_list {
 	char text[4096];
 };
@@ -170,7 +169,7 @@ static unsigned int not_listed(const struct carveout_info *region)
 						   VMEMEXP_REASON_PFNMAP;
 }
 
-/* What the other processor sees of the memory, and the CPU of what it writes. */
+/* Check that the CPU and the other processor see each other's writes. */
 static void __check_other_processor(struct __test_metadata *_metadata, int fd,
 				    unsigned int region, int dmabuf)
 {
@@ -368,7 +367,7 @@ TEST_F(pfnmap, outside_of_system_ram_needs_no_list_with_sys_rawio)
 		close(test_export(self->addr, SIZE, O_RDWR));
 }
 
-/* /dev/vmemexp was opened by root, the rest is done by somebody else. */
+/* Root opened /dev/vmemexp, an ordinary user does the rest. */
 TEST_F(pfnmap, in_the_list_needs_no_privilege)
 {
 	unsigned int reason = not_listed(&self->region);
@@ -760,7 +759,7 @@ FIXTURE_TEARDOWN(fault)
 			      OFFSET);					\
 } while (0)
 
-/* The mapping has PROT_WRITE, and nobody can write to it. */
+/* The mapping has PROT_WRITE, but its entries stay read-only. */
 TEST_F(fault, that_never_makes_a_page_writable_is_read_only)
 {
 	unsigned char *contents = malloc(SIZE);
@@ -975,30 +974,30 @@ FIXTURE(touched)
 FIXTURE_VARIANT(touched)
 {
 	unsigned int flags;
-	unsigned int run;		/* pages that are contiguous */
+	unsigned int extent;		/* pages that are contiguous */
 	unsigned int first;		/* page of the region that is mapped first */
 };
 
 FIXTURE_VARIANT_ADD(touched, and_contiguous) {
-	.flags = 0, .run = FEW_PAGES,
+	.flags = 0, .extent = FEW_PAGES,
 };
 
 /* An entry allows no writing before the first write. */
 FIXTURE_VARIANT_ADD(touched, tracked_and_contiguous) {
-	.flags = CARVEOUT_TRACKED, .run = FEW_PAGES,
+	.flags = CARVEOUT_TRACKED, .extent = FEW_PAGES,
 };
 
 FIXTURE_VARIANT_ADD(touched, and_scattered) {
-	.flags = CARVEOUT_SWAPPED, .run = 4,
+	.flags = CARVEOUT_SWAPPED, .extent = 4,
 };
 
 FIXTURE_VARIANT_ADD(touched, tracked_and_scattered) {
-	.flags = CARVEOUT_TRACKED | CARVEOUT_SWAPPED, .run = 4,
+	.flags = CARVEOUT_TRACKED | CARVEOUT_SWAPPED, .extent = 4,
 };
 
 /* In the middle of these, page frames become long in a debug kernel (tests/suites/guests.sh). */
 FIXTURE_VARIANT_ADD(touched, and_scattered_in_the_region) {
-	.flags = CARVEOUT_SWAPPED, .run = 4, .first = 512 - FEW_PAGES / 2,
+	.flags = CARVEOUT_SWAPPED, .extent = 4, .first = 512 - FEW_PAGES / 2,
 };
 
 FIXTURE_SETUP(touched)
@@ -1075,7 +1074,7 @@ TEST_F(touched, in_turn_is_exported_in_order)
 								accesses[i]);
 			int dmabuf = test_export_cmd(&cmd);
 
-			EXPECT_EQ(FEW_PAGES / variant->run - skip / PAGE / variant->run,
+			EXPECT_EQ(FEW_PAGES / variant->extent - skip / PAGE / variant->extent,
 				  cmd.nr_extents);
 			view = mmap(NULL, FEW - skip, PROT_READ, MAP_SHARED, dmabuf, 0);
 			ASSERT_NE(MAP_FAILED, (void *)view);
@@ -1588,7 +1587,7 @@ TEST_F(range, is_left_without_any_effect_on_the_dmabuf)
 	EXPECT_EQ(VMEMEXP_STATE_TRACKED | stale,
 		  test_query_state(self->dmabuf));
 
-	/* What had it before goes on, and who comes later finds it as well. */
+	/* Existing mappings still work, and so do new ones. */
 	EXPECT_EQ(-1, first_difference(view, SIZE, 1));
 	test_importer_read(session, 0, seen, SIZE);
 	EXPECT_EQ(-1, first_difference(seen, SIZE, 1));
@@ -1825,12 +1824,12 @@ TEST_F(taken, away_may_be_revoked_as_well)
 	EXPECT_EQ(0, test_revoke(self->dmabuf).mappings);
 }
 
-/* Also when nobody but a mapping of it is left. */
+/* The same if the exporter has unmapped the memory. */
 TEST_F(taken, away_after_the_exporter_unmapped_it_is_not_noticed)
 {
 	ASSERT_EQ(0, munmap(self->addr, SIZE));
 	take_away();
-	/* Who maps nothing is not told; the carve-out is there for good. */
+	/* Without a mapping, no notifier is called. The carve-out itself stays where it is. */
 	EXPECT_EQ(VMEMEXP_STATE_TRACKED | VMEMEXP_STATE_STALE, test_query_state(self->dmabuf));
 	test_contents(self->dmabuf, SIZE, 1);
 	self->addr = map_file(NULL, SIZE, MAP_SHARED, self->file, OFFSET);
@@ -2224,7 +2223,7 @@ FIXTURE_SETUP(huge_entries)
 		fill(self->expect + at, HUGE_PAGE / 8, at / (HUGE_PAGE / 8));
 	map_part_of_all(0, ALL);
 	memcpy(self->addr, self->expect, ALL);
-	/* The tests begin without entries, and nobody else takes the addresses. */
+	/* The tests begin without entries, and no other mapping takes the addresses. */
 	ASSERT_EQ(self->addr, mmap(self->addr, ALL, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS |
 				   MAP_NORESERVE | MAP_FIXED, -1, 0));
 	set_caps(~RAWIO);
@@ -2469,7 +2468,7 @@ TEST_F(huge_entries, that_the_driver_takes_away_are_noticed)
 
 	map_part_of_all(0, ALL);
 	whole = export_part(0, ALL, O_RDWR);
-	/* Of no huge entry all pages. */
+	/* This part covers no huge entry completely. */
 	part = export_part(first, length, O_RDWR);
 	whole_view = map_file(NULL, ALL, MAP_SHARED, whole, 0);
 	view = map_file(NULL, length, MAP_SHARED, part, 0);
@@ -2600,7 +2599,7 @@ TEST_F(exporter, leaves_the_buffer_to_others)
 	close(sock[1]);
 }
 
-/* ---- /dev/mem, which asks nobody how to cache ---- */
+/* ---- /dev/mem, which chooses the caching itself ---- */
 
 FIXTURE(dev_mem)
 {
@@ -2650,7 +2649,7 @@ FIXTURE_TEARDOWN(dev_mem)
 	test_teardown();
 }
 
-/* What the architecture's phys_mem_access_prot() does. */
+/* Return the caching that the architecture's phys_mem_access_prot() chooses. */
 static unsigned int cache_of_dev_mem(const struct carveout_info *region,
 				     bool sync)
 {
@@ -2868,7 +2867,7 @@ TEST_F(passthrough, honours_unaligned)
 	EXPECT_EQ(PAGE + 100, cmd.offset);
 }
 
-/* Of another driver's buffer nobody can tell. */
+/* For the buffer of another driver, that is not known. */
 TEST_F(passthrough, is_contiguous_only_if_that_is_known)
 {
 	struct vmemexp_export cmd = export_args(self->addr, SIZE, O_RDWR);
@@ -3022,8 +3021,8 @@ FIXTURE_TEARDOWN(hidden_dmabuf)
 }
 
 /*
- * Drivers of the DRM may hide an offset of their own in that of the mapping, and
- * nobody else can tell which part it shows. So it is as any of page frames.
+ * Drivers of the DRM may hide an offset of their own in that of the mapping, so the offset in the
+ * dma-buf is unknown. The rules for page frames apply.
  */
 TEST_F(hidden_dmabuf, does_not_show_which_part_is_mapped_and_is_refused)
 {
@@ -3145,7 +3144,7 @@ TEST_F(parameter, that_makes_no_sense_is_einval_and_changes_nothing)
 	}
 }
 
-/* Physical addresses are told to nobody. */
+/* Only root can read and change physical addresses. */
 TEST_F(parameter, is_not_for_users)
 {
 	char text[4096];

@@ -241,7 +241,7 @@ TEST_F(encrypted, memory_of_drivers_is_refused_and_no_other)
 	}
 }
 
-/* Who may not export it at all learns nothing else. */
+/* The permission is checked first: the answer does not tell if the memory is encrypted. */
 TEST_F(encrypted, memory_of_drivers_is_refused_as_before_where_it_was)
 {
 	unsigned char *bad = self->m.addr + variant->bad;

@@ -26,20 +26,20 @@
 #define ROWS		4
 #define STRIDE		(2 * PAGE)
 
-/* Of all tests of this run; in memory that they share. */
+/* Steps of all tests of this run, in memory that they share. */
 static unsigned int *steps;
 
 /* --- faults --- */
 
-/* What can fail, and that nothing did. */
+/* Kinds of faults; NR_FAULTS: none. */
 enum fault { SLAB, BUDDY, USER_COPY, NR_FAULTS };
 
-/* Where debugfs has them. */
+/* Their directories in debugfs. */
 static const char * const fault_dirs[] = {
 	"failslab", "fail_page_alloc", "fail_usercopy",
 };
 
-/* What "times" counts down from when a fault strikes. */
+/* Initial value of "times", which a fault decrements. */
 #define TIMES		"1000000"
 
 static int set_fault(enum fault fault, const char *name, const char *text)
@@ -78,7 +78,7 @@ static void __count_only(struct __test_metadata *_metadata, enum fault kind)
 
 #define count_only(kind) __count_only(_metadata, kind)
 
-/* Which one has struck. */
+/* Return the fault that was injected. */
 static enum fault find_fault(void)
 {
 	char path[128], text[32];
@@ -104,7 +104,7 @@ struct scene {
 	struct vmemexp_range ranges[MANY_RANGES];
 	struct vmemexp_export export;
 	struct vmemexp_revoke revoke;
-	/* What prepare() or the call made, -1 or NULL if it is not there. */
+	/* Made by prepare() or the call; -1 or NULL if it is not there. */
 	int dmabuf;
 	int session;
 	int card;
@@ -128,7 +128,7 @@ struct scene {
  *         more if the pages happen to be scattered
  * @pages: the same of pages
  * @lasts: what it has done when it fails is not taken back
- * @other_error: errno of somebody else's for lack of memory, if not ENOMEM
+ * @other_error: errno of other code for lack of memory, if not ENOMEM
  * @warns: the core takes it for a bug of the exporter if there is no memory
  */
 struct operation {
@@ -375,7 +375,7 @@ static int call_import(struct scene *self)
 
 	int ret = _test_ioctl(self->card, DRM_IOCTL_PRIME_FD_TO_HANDLE, &prime);
 
-	/* A handle that nobody was told of goes with the card. */
+	/* The program was not told the number of the handle. Closing the card drops it. */
 	if (ret == -EFAULT) {
 		close(self->card);
 		self->card = open_vgem();
@@ -388,7 +388,7 @@ static void check_import(struct __test_metadata *_metadata, struct scene *self)
 	struct vmemexp_query query = test_query(self->dmabuf);
 
 	EXPECT_EQ(1, query.attachments);
-	/* Newer kernels wait until somebody wants the pages. */
+	/* Newer kernels wait until the pages are wanted. */
 	EXPECT_GE(1, query.mappings);
 }
 
@@ -421,7 +421,7 @@ static int call_revoke(struct scene *self)
 	return _test_ioctl(self->fd, VMEMEXP_IOC_REVOKE, &self->revoke);
 }
 
-/* Who uses it is named, and keeps it. */
+/* The importer is named, and keeps its mapping. */
 static void check_revoke(struct __test_metadata *_metadata, struct scene *self)
 {
 	EXPECT_NE(NULL, strstr(self->text, "importer"));
@@ -486,7 +486,7 @@ static void prepare_carveouts(struct __test_metadata *_metadata, struct scene *s
 
 /* --- one call, in which one thing fails --- */
 
-/* What a call that fails leaves as it was. */
+/* State that a failed call does not change. */
 struct snapshot {
 	struct test_state state;
 	long accounted;
@@ -519,7 +519,7 @@ static void close_file(int *fd)
 	*fd = -1;
 }
 
-/* What the call made, and what prepare() made for it. */
+/* Undo the call and prepare(). */
 static void clean_up(struct scene *self)
 {
 	close_file(&self->made);

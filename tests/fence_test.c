@@ -16,9 +16,6 @@
 #define PAGES		3
 #define SIZE		(PAGES * page_size())
 
-/* Time enough for a sync that does not wait to return, even if emulated. */
-#define BLOCKED_MS	200
-
 /* vgem's interface; libdrm does not have <vgem_drm.h>. */
 
 #define FENCE_READ	0
@@ -155,7 +152,7 @@ FIXTURE_TEARDOWN(fence)
 
 #define do_sync(flags)	variant->sync(self->fd, self->dmabuf, flags)
 
-/* What poll() says about access as a sync with these flags begins it. */
+/* Return true if poll() says that a sync with these flags need not wait. */
 static bool is_ready(int dmabuf, unsigned int flags)
 {
 	short event = flags & VMEMEXP_SYNC_WRITE ? POLLOUT : POLLIN;
@@ -166,11 +163,12 @@ static bool is_ready(int dmabuf, unsigned int flags)
 
 /* ---- a process that waits ---- */
 
-static unsigned int handled;
+/* In memory that the parent sees. */
+static volatile unsigned int *handled;
 
 static void count_signal(int signal)
 {
-	handled += signal == SIGUSR1;
+	*handled += signal == SIGUSR1;
 }
 
 /*
@@ -178,7 +176,7 @@ static void count_signal(int signal)
  * and the sync succeeded nevertheless.
  */
 static void run_sync(int (*sync)(int, int, unsigned int), int vmemexp,
-		     int dmabuf, unsigned int flags, int sa_flags, int begun)
+		     int dmabuf, unsigned int flags, int sa_flags)
 {
 	struct sigaction action = {
 		.sa_handler = count_signal,
@@ -187,40 +185,29 @@ static void run_sync(int (*sync)(int, int, unsigned int), int vmemexp,
 	int ret;
 
 	sigaction(SIGUSR1, &action, NULL);
-	if (write(begun, "", 1) != 1)
-		_exit(127);
 	ret = sync(vmemexp, dmabuf, flags);
-	_exit(!ret && handled ? 128 : -ret);
+	_exit(!ret && *handled ? 128 : -ret);
 }
 
-static bool is_running(pid_t pid)
-{
-	siginfo_t info = {};
+/* Nothing but the sync puts the process into a sleep that a signal interrupts. */
+#define ASLEEP	"S"
 
-	return !waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT) &&
-	       !info.si_pid;
-}
-
-/* Returns the process once it has been in the sync for a while. */
+/* Returns the process once it waits in the sync. */
 static pid_t __start_waiting(struct __test_metadata *_metadata,
 			     int (*sync)(int, int, unsigned int), int vmemexp,
 			     int dmabuf, unsigned int flags, int sa_flags)
 {
-	int begun[2];
-	char byte;
 	pid_t pid;
 
-	ASSERT_EQ(0, pipe(begun));
+	handled = mmap(NULL, page_size(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		       -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)handled);
 	pid = fork_child();
+	ASSERT_LE(0, pid);
 	if (!pid)
-		run_sync(sync, vmemexp, dmabuf, flags, sa_flags, begun[1]);
-	ASSERT_EQ(1, read(begun[0], &byte, 1));
-	close(begun[0]);
-	close(begun[1]);
-
+		run_sync(sync, vmemexp, dmabuf, flags, sa_flags);
 	EXPECT_FALSE(is_ready(dmabuf, flags));
-	sleep_ms(BLOCKED_MS);
-	EXPECT_TRUE(is_running(pid));
+	EXPECT_TRUE(wait_until_asleep(pid, &pid, ASLEEP));
 	return pid;
 }
 
@@ -305,8 +292,8 @@ TEST_F(fence, wait_goes_on_after_a_signal_that_restarts)
 				  SA_RESTART);
 
 	kill(pid, SIGUSR1);
-	sleep_ms(BLOCKED_MS);
-	EXPECT_TRUE(is_running(pid));
+	EXPECT_SOON(1, *handled);
+	EXPECT_TRUE(wait_until_asleep(pid, &pid, ASLEEP));
 	signal_fence(fence);
 	EXPECT_EQ(128, wait_for_child(pid));
 }
@@ -413,6 +400,33 @@ static void __let_go(struct __test_metadata *_metadata, int card, uint32_t handl
 	self->session = -1;						\
 } while (0)
 
+#define WORK_EVENT	"workqueue/workqueue_execute_start"
+
+static unsigned int works_traced(void)
+{
+	FILE *trace = fopen(TRACING "/trace", "re");
+	unsigned int works = 0;
+	char line[256];
+
+	if (!trace)
+		return 0;
+	while (fgets(line, sizeof(line), trace))
+		works += !!strstr(line, "function vmemexp_work ");
+	fclose(trace);
+	return works;
+}
+
+/*
+ * Returns when the driver has looked at the fences of the one buffer that is left. It does so
+ * again and again: when it begins for the third time, it has done so twice.
+ */
+static void __wait_for_looks(struct __test_metadata *_metadata)
+{
+	ASSERT_EQ(0, trace_events(WORK_EVENT));
+	EXPECT_SOON(true, works_traced() >= 3);
+	EXPECT_EQ(0, write_text(TRACING "/events/" WORK_EVENT "/enable", "0"));
+}
+
 /* A driver may unmap it before its device has ended: the fence says when it has. */
 TEST_F(revoked, memory_is_kept_until_the_fence_of_a_device_that_let_go_is_signalled)
 {
@@ -421,8 +435,7 @@ TEST_F(revoked, memory_is_kept_until_the_fence_of_a_device_that_let_go_is_signal
 
 	EXPECT_LE(1, cmd.mappings);
 	let_go();
-	/* It is looked at several times in the meantime. */
-	sleep_ms(2 * BLOCKED_MS);
+	__wait_for_looks(_metadata);
 	EXPECT_EQ(self->before.pins + PAGES, pinned_pages());
 	signal_fence(fence);
 	EXPECT_SOON(self->before.pins, pinned_pages());
@@ -434,7 +447,8 @@ TEST_F(revoked, memory_is_kept_until_a_device_lets_go_whose_fence_is_signalled)
 
 	test_revoke(self->dmabuf);
 	signal_fence(fence);
-	sleep_ms(2 * BLOCKED_MS);
+	/* This one finds that the fence is signalled. */
+	EXPECT_LE(1, test_revoke(self->dmabuf).mappings);
 	EXPECT_EQ(self->before.pins + PAGES, pinned_pages());
 	let_go();
 	EXPECT_SOON(self->before.pins, pinned_pages());
@@ -489,8 +503,8 @@ static int _test_import_fences(int dmabuf, int file, uint32_t kind)
 }
 
 /*
- * Whoever has a descriptor may add fences of other devices for ever. A revoke that has
- * returned has looked at those that are there.
+ * Each holder of a descriptor can add fences of other devices for ever. A revoke only counts those
+ * that are there when it returns.
  */
 TEST_F(revoked, memory_is_not_kept_for_fences_that_are_added_when_all_have_let_go)
 {

@@ -34,7 +34,7 @@ static_assert(sizeof(struct importer_info) == 144, "importer_info");
 static_assert(sizeof(struct importer_edit) == 24, "importer_edit");
 
 /*
- * A heap makes this of runs of 64 KiB and of 4 KiB: several segments, none too
+ * A heap makes this of extents of 64 KiB and of 4 KiB: several segments, none too
  * large for swiotlb.
  */
 #define SIZE		(11 * 0x10000 + 3 * 0x1000)
@@ -48,7 +48,7 @@ static const __u32 devices[] = {
 	IMPORTER_DEV_NONCOHERENT, IMPORTER_DEV_SHADOW, IMPORTER_DEV_MERGED,
 };
 
-/* Those that work on a copy, wherever the memory is. */
+/* Return true if the device works on a copy, wherever the memory is. */
 static bool is_shadow(__u32 device)
 {
 	return device == IMPORTER_DEV_SHADOW || device == IMPORTER_DEV_MERGED;
@@ -60,8 +60,8 @@ static bool has_dma_api_debug(void)
 }
 
 /*
- * Whether it may attach. Nobody minds if a segment is longer than what the device
- * asked for, but the kernel that looks for such mistakes.
+ * Return true if the device may attach. Only CONFIG_DMA_API_DEBUG objects to a segment that is
+ * longer than the device asked for.
  */
 static bool is_fit(__u32 device, bool exporter_limits)
 {
@@ -356,7 +356,7 @@ FIXTURE_VARIANT(importer)
 	const char *path;
 	int (*export)(void);
 	bool syncs;	/* when it maps and unmaps */
-	bool limits;	/* runs to 64 KiB, if only since SIZE is so small */
+	bool limits;	/* extents to 64 KiB, if only since SIZE is so small */
 };
 
 FIXTURE_VARIANT_ADD(importer, heap)
@@ -553,7 +553,7 @@ TEST_F(importer, cpu_reads_what_the_device_wrote)
 			ASSERT_EQ(0, attach(s, self->dmabuf, devices[i]));
 			ASSERT_EQ(0, map(s, directions[d]));
 			lost = sees_a_copy(s) && !variant->syncs;
-			/* If nobody can tell, it depends on where the memory is. */
+			/* If bouncing is not known, it depends on where the memory is. */
 			may_be_lost = !variant->syncs &&
 				      devices[i] == IMPORTER_DEV_MASK32 &&
 				      !(info(s).flags & IMPORTER_INFO_BOUNCED);

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The ioctls of /dev/vmemexp with every kind of wrong argument, one at a time,
- * and the answers to right ones. What the memory behind a buffer does is tested
- * elsewhere; here it is always anonymous.
+ * The ioctls of /dev/vmemexp with every kind of wrong argument, one at a time, and the answers to
+ * right ones. Other programs test kinds of memory; here it is always anonymous.
  */
 #include <limits.h>
 #include <stddef.h>
@@ -165,7 +164,7 @@ FIXTURE(request)
 FIXTURE_VARIANT(request)
 {
 	unsigned int nr;
-	/* Of the first released version, and of this one. */
+	/* Sizes of the structure in the first released version, and in this one. */
 	size_t least;
 	size_t size;
 	size_t flags_offset;
@@ -324,14 +323,14 @@ TEST_F(request, short_size_is_einval)
 	}
 }
 
-/* What a program was compiled with that knows less, to the byte. */
+/* Programs that were compiled with an older structure pass a smaller size. Try each. */
 TEST_F(request, size_of_an_older_version_is_accepted_and_nothing_is_written_behind_it)
 {
 	char behind[256];
 
 	memset(behind, POISON_BYTE, sizeof(behind));
 	for (size_t size = variant->least; size <= variant->size; size++) {
-		/* The last of it lies before memory that is not there. */
+		/* It ends where memory does. */
 		char *arg = self->arg + 3 * page_size() - size;
 		char good[256];
 
@@ -376,7 +375,7 @@ TEST_F(request, long_size_with_garbage_is_e2big)
 		set_size(self->arg, page_size());
 		expect_error(E2BIG, self->arg,
 			     page_size() - variant->size);
-		/* What lies behind the structure is none of its business. */
+		/* The driver does not touch what is behind the structure. */
 		set_size(self->arg, i);
 		expect_success(self->arg);
 		EXPECT_EQ(1, self->arg[i]);
@@ -804,10 +803,10 @@ TEST_F(export, errors_come_in_the_documented_order)
 
 #define SCATTERED_PAGES	64
 
-#define scattered_runs(buf) \
-	physical_runs((unsigned char *)(buf), SCATTERED_PAGES * page_size())
+#define scattered_extents(buf) \
+	physical_extents((unsigned char *)(buf), SCATTERED_PAGES * page_size())
 
-/* Pages in more than one run, touched in an order that makes that likely. */
+/* Pages in more than one extent, touched in an order that makes that likely. */
 static char *map_scattered(struct __test_metadata *_metadata)
 {
 	char *buf = map_anon(SCATTERED_PAGES * page_size());
@@ -816,7 +815,7 @@ static char *map_scattered(struct __test_metadata *_metadata)
 	ASSERT_EQ(0, forbid_thp(buf, SCATTERED_PAGES * page_size()));
 	for (size_t i = 0; i < SCATTERED_PAGES; i++)
 		buf[i * 37 % SCATTERED_PAGES * page_size()] = 1;
-	ASSERT_LT(1, scattered_runs(buf).nr);
+	ASSERT_LT(1, scattered_extents(buf).nr);
 	return buf;
 }
 
@@ -828,14 +827,14 @@ TEST_F(export, contiguous_is_erange_where_the_second_run_begins)
 
 	cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
 	test_err_export_cmd(ERANGE, VMEMEXP_REASON_NOT_CONTIGUOUS,
-			    to_u64(buf) + scattered_runs(buf).second,
+			    to_u64(buf) + scattered_extents(buf).second,
 			    &cmd);
 }
 
 TEST_F(export, contiguous_run_is_one_extent)
 {
 	char *buf = map_scattered(_metadata);
-	size_t second = scattered_runs(buf).second;
+	size_t second = scattered_extents(buf).second;
 	struct vmemexp_export cmd = export_args(buf, second, O_RDWR);
 
 	cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
@@ -851,13 +850,13 @@ TEST_F(export, extents_are_the_physical_runs)
 						page_size(), O_RDWR);
 	int fd = test_export_cmd(&cmd);
 	struct vmemexp_query query = test_query(fd);
-	struct runs runs = scattered_runs(buf);
+	struct extents extents = scattered_extents(buf);
 
-	EXPECT_EQ(runs.nr, cmd.nr_extents);
-	EXPECT_EQ(runs.nr, query.nr_extents);
-	EXPECT_EQ(runs.min, query.min_extent);
-	EXPECT_EQ(runs.max, query.max_extent);
-	EXPECT_EQ(runs.address_bits, query.address_bits);
+	EXPECT_EQ(extents.nr, cmd.nr_extents);
+	EXPECT_EQ(extents.nr, query.nr_extents);
+	EXPECT_EQ(extents.min, query.min_extent);
+	EXPECT_EQ(extents.max, query.max_extent);
+	EXPECT_EQ(extents.address_bits, query.address_bits);
 	close(fd);
 }
 
@@ -1310,7 +1309,7 @@ TEST_F(revoke, of_what_there_is_not_is_enoent)
 	}
 }
 
-/* What was is gone, and its number is not given out again soon. */
+/* The closed buffer is gone, and its number is not used again soon. */
 TEST_F(revoke, of_what_was_closed_is_enoent)
 {
 	int other = test_export(map_anon(page_size()), page_size(), O_RDWR);
@@ -1360,7 +1359,7 @@ FIXTURE_VARIANT_ADD(sync, read_write)
 	.fd_flags = O_RDWR,
 };
 
-/* What may be synced does not depend on what may be written. */
+/* A read-only dma-buf can be synced like any other. */
 FIXTURE_VARIANT_ADD(sync, read_only)
 {
 	.fd_flags = O_RDONLY,

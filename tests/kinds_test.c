@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The table of kinds: every kind of memory, read-write and read-only, page
- * aligned and not, through every door.
+ * The table of kinds: every kind of memory, read-write and read-only, page aligned and not, by
+ * every access path.
  *
- * A row is one KIND() below. It makes four variants of the fixture: NAME_rw,
- * NAME_rw_unaligned, NAME_ro and NAME_ro_unaligned. A column is a test: query,
- * mmap, mmap_later (when the exporter has no mapping any more), vmap, dma_out (a
- * device reads), dma_in (a device writes), sync and observer. So
- * "kinds.carveout_wc_fault_rw_unaligned.dma_in" is one field. What cannot be for
- * a kind is expected to be refused, in the way that is documented.
+ * A row is one KIND() below. It makes four variants of the fixture: NAME_rw, NAME_rw_unaligned,
+ * NAME_ro and NAME_ro_unaligned. A column is a test: query, mmap, mmap_later (when the exporter has
+ * no mapping any more), vmap, dma_out (a device reads), dma_in (a device writes), sync and
+ * observer. So "kinds.carveout_wc_fault_rw_unaligned.dma_in" is one field. A test that is not
+ * possible for a kind expects the documented refusal.
  *
- * In each field the range that is named by the export has to hold the right
- * bytes on both sides of the door, and what lies around it has to stay as it
- * was. What has to be the same for all kinds (refusals, limits, lifetimes) is
- * tested elsewhere.
+ * In each field the range that is named by the export has to hold the right bytes for the exporter
+ * and for the importer, and the bytes around it must not change. Other programs test what is the
+ * same for all kinds: refusals, limits, lifetimes.
  *
  * Memory that a driver maps comes from a stand-in, vmemexp_carveout. It is
  * looked at byte by byte, since some of it bears nothing else: on arm and arm64
@@ -64,7 +62,7 @@ static const unsigned int in_three_pieces[PAGES] = {
 	25, 26, 27, 28, 29, 2, 3, 4, 5, 12, 13, 14, 15, 16, 17, 18, 19,
 };
 
-/* What comes before the exported range in a dma-buf that is there already. */
+/* Bytes before the exported range, if that is a part of a dma-buf. */
 #define DMABUF_FRONT	(4 * PAGE)
 #define DMABUF_SIZE	(DMABUF_FRONT + SMALL)
 
@@ -83,7 +81,7 @@ struct row {
 	unsigned int how;	/* CARVEOUT_HOW_*, or how /dev/mem is opened */
 	bool scattered;
 	bool unlisted;		/* root may export it nevertheless */
-	/* What is expected of it. */
+	/* The expected answers. */
 	unsigned int memory;	/* VMEMEXP_MEMORY_* */
 	unsigned int cache;	/* VMEMEXP_CACHE_*; CACHED if it is 0 */
 	bool foreign;		/* a dma-buf of another driver */
@@ -91,7 +89,7 @@ struct row {
 	unsigned int reason;
 };
 
-/* What a test works on. */
+/* State of a test. */
 struct field {
 	const struct row *row;
 	bool writable;
@@ -143,19 +141,19 @@ static int open_region(const struct field *self)
 	return _test_carveout_open(&setup);
 }
 
-/* Each run of pages by itself, side by side. */
+/* Map each extent by itself, side by side. */
 static void map_pages(struct __test_metadata *_metadata, struct field *self,
 		      int fd, off64_t window)
 {
 	const unsigned int *page = self->pages;
-	size_t run;
+	size_t nr;
 
 	self->m.addr = map(SMALL, PROT_NONE, ANON, -1);
-	for (size_t i = 0; i < PAGES; i += run) {
-		for (run = 1; i + run < PAGES && page[i + run] == page[i] + run;)
-			run++;
+	for (size_t i = 0; i < PAGES; i += nr) {
+		for (nr = 1; i + nr < PAGES && page[i + nr] == page[i] + nr;)
+			nr++;
 		ASSERT_NE(MAP_FAILED,
-			  mmap64(self->m.addr + i * PAGE, run * PAGE, RW,
+			  mmap64(self->m.addr + i * PAGE, nr * PAGE, RW,
 				 MAP_SHARED | MAP_FIXED, fd,
 				 window + page[i] * PAGE)) {
 			TH_LOG("mmap: %s", strerror(errno));
@@ -183,7 +181,7 @@ static void other_processor(struct __test_metadata *_metadata,
 	}
 }
 
-/* Nobody has touched the memory through the mapping when it is exported. */
+/* The mapping is not touched before the export. */
 static void prepare_region(struct __test_metadata *_metadata,
 			   struct field *self)
 {
@@ -394,7 +392,7 @@ static void source_writes(struct __test_metadata *_metadata, struct field *self,
 		ASSERT_EQ(0, mprotect(self->m.addr, self->m.size, PROT_READ));
 }
 
-/* What the exporter sees is as it should be, also around the range. */
+/* Check what the exporter sees of the range and around it. */
 static void check_source(struct __test_metadata *_metadata, struct field *self)
 {
 	const unsigned char *seen = self->m.addr;
@@ -499,7 +497,7 @@ static bool machine_is(const char *name)
 	return !strncmp(system.machine, name, strlen(name));
 }
 
-/* What /dev/mem makes of what the kernel does not use as memory. */
+/* How /dev/mem caches memory outside of System RAM. */
 static unsigned int cache_of_devmem(const struct field *self)
 {
 	bool arm = machine_is("arm");
@@ -518,24 +516,23 @@ static unsigned int expected_cache(const struct field *self)
 	return self->row->cache ?: VMEMEXP_CACHE_CACHED;
 }
 
-static struct runs expected_runs(struct __test_metadata *_metadata,
-				 struct field *self)
+static struct extents expected_extents(struct __test_metadata *_metadata, struct field *self)
 {
 	uint64_t frames[PAGES];
 
 	if (self->dmabuf)
-		return physical_runs(self->m.writer - DMABUF_FRONT, DMABUF_SIZE);
+		return physical_extents(self->m.writer - DMABUF_FRONT, DMABUF_SIZE);
 	if (!self->row->region)
-		return physical_runs(self->m.addr + self->row->skip, SMALL);
+		return physical_extents(self->m.addr + self->row->skip, SMALL);
 	for (size_t i = 0; i < PAGES; i++)
 		frames[i] = (self->region.base + WINDOW) / PAGE + self->pages[i];
-	return find_runs(frames, PAGES);
+	return find_extents(frames, PAGES);
 }
 
 static void try_query(struct __test_metadata *_metadata, struct field *self)
 {
 	struct vmemexp_query query = query_args(0);
-	struct runs runs;
+	struct extents extents;
 
 	if (!begin(_metadata, self))
 		return;
@@ -549,7 +546,7 @@ static void try_query(struct __test_metadata *_metadata, struct field *self)
 	}
 
 	query = test_query(self->cmd.fd);
-	runs = expected_runs(_metadata, self);
+	extents = expected_extents(_metadata, self);
 	EXPECT_EQ(VMEMEXP_ACCESS_READ |
 		  (self->writable ? VMEMEXP_ACCESS_WRITE : 0), query.access);
 	EXPECT_EQ(self->row->memory & ~VMEMEXP_MEMORY_DMABUF, query.memory);
@@ -557,18 +554,18 @@ static void try_query(struct __test_metadata *_metadata, struct field *self)
 	EXPECT_EQ(self->cmd.dmabuf_size, query.dmabuf_size);
 	EXPECT_EQ(self->dmabuf ? 0 : self->cmd.offset, query.offset);
 	EXPECT_EQ(self->dmabuf ? DMABUF_SIZE : self->length, query.length);
-	EXPECT_EQ(runs.nr, self->cmd.nr_extents);
-	EXPECT_EQ(runs.nr, query.nr_extents);
-	EXPECT_EQ(runs.min, query.min_extent);
-	EXPECT_EQ(runs.max, query.max_extent);
-	EXPECT_EQ(runs.address_bits, query.address_bits);
+	EXPECT_EQ(extents.nr, self->cmd.nr_extents);
+	EXPECT_EQ(extents.nr, query.nr_extents);
+	EXPECT_EQ(extents.min, query.min_extent);
+	EXPECT_EQ(extents.max, query.max_extent);
+	EXPECT_EQ(extents.address_bits, query.address_bits);
 	EXPECT_EQ(0, query.state & (VMEMEXP_STATE_STALE | VMEMEXP_STATE_OVERLAPS));
 	end(_metadata, self);
 }
 
 /* --- mmap --- */
 
-/* Of the mapping's first page and its last. */
+/* Check the caching of the first page of the mapping and of the last one. */
 static void check_cache_of_mapping(struct __test_metadata *_metadata,
 				   struct field *self,
 				   const unsigned char *mapping)
@@ -583,7 +580,7 @@ static void check_cache_of_mapping(struct __test_metadata *_metadata,
 	/* x86 maps pages as all of the kernel has to, which is not told by vgem. */
 	if (self->row == &vgem_of_shmem && machine_is("x86_64"))
 		wanted = VMEMEXP_CACHE_CACHED;
-	/* There is nothing in the page table before somebody looks. */
+	/* Fill the page table. */
 	(void)*(const volatile unsigned char *)mapping;
 	for (size_t i = 0; i < ARRAY_SIZE(cmds); i++) {
 		ASSERT_EQ(0, _test_ioctl(session, IMPORTER_IOC_CACHE, &cmds[i]));
@@ -683,8 +680,8 @@ static void try_mmap(struct __test_metadata *_metadata, struct field *self)
 }
 
 /*
- * Whoever maps the dma-buf then is on his own: on x86 nothing but another
- * mapping makes the kernel remember how memory that it does not use is cached.
+ * The exporter has unmapped the memory: on x86, the kernel remembers how memory outside of RAM is
+ * cached only as long as something maps it.
  */
 static void try_mmap_later(struct __test_metadata *_metadata,
 			   struct field *self)
@@ -733,7 +730,10 @@ static void check_cache_of_vmap(struct __test_metadata *_metadata,
 
 	if (ret == -EOPNOTSUPP)
 		return;
-	/* What devices have is no place for what the kernel does with memory. */
+	/*
+	 * The kernel does not use uncached memory as it uses memory: accesses would fault where the
+	 * CPU has them for devices.
+	 */
 	if (wanted == VMEMEXP_CACHE_UNCACHED && !machine_is("x86_64"))
 		wanted = VMEMEXP_CACHE_WRITECOMBINE;
 	EXPECT_EQ(0, ret);
@@ -777,7 +777,7 @@ static void try_vmap(struct __test_metadata *_metadata, struct field *self)
 
 /* --- dma_out, dma_in --- */
 
-/* Which devices try it; what other drivers do with theirs is not our concern. */
+/* Devices of the importer. A dma-buf of another driver is tried with the first one alone. */
 static const unsigned int devices[] = {
 	IMPORTER_DEV_COHERENT, IMPORTER_DEV_NONCOHERENT, IMPORTER_DEV_SHADOW,
 };
@@ -787,7 +787,7 @@ static size_t nr_devices(const struct field *self)
 	return self->row->foreign ? 1 : ARRAY_SIZE(devices);
 }
 
-/* What the device reads of the range. */
+/* Check that the device reads these bytes of the range. */
 static void check_device(struct __test_metadata *_metadata, struct field *self,
 			 int session, const unsigned char *want)
 {
@@ -795,7 +795,7 @@ static void check_device(struct __test_metadata *_metadata, struct field *self,
 	EXPECT_SAME(want, self->seen, self->length);
 }
 
-/* One segment for each run, and none that is bounced or has no page to show. */
+/* One segment for each extent, and none that is bounced or has no page to show. */
 static void check_segments(struct __test_metadata *_metadata,
 			   struct field *self, int session)
 {
@@ -985,7 +985,7 @@ static void try_sync(struct __test_metadata *_metadata, struct field *self)
 
 /* --- observer: a processor beside Linux, or for other kinds a device as one --- */
 
-/* @session is the device; @offset counts from the begin of the range. */
+/* @session is the device; @offset counts from the start of the range. */
 static void observe(struct __test_metadata *_metadata, struct field *self,
 		    int session, bool write, size_t offset, unsigned char *buf,
 		    size_t length)
@@ -1013,7 +1013,7 @@ static void check_observer(struct __test_metadata *_metadata,
 	observe(_metadata, self, session, false, PIECE_START, self->seen, PIECE_SIZE);
 	EXPECT_SAME(self->expect + PIECE_START, self->seen, PIECE_SIZE);
 
-	/* The other processor asks nobody, but a device must not write here. */
+	/* Access rights do not stop the other processor, but they do a device. */
 	if (!self->writable && !self->row->region)
 		return;
 	fill(self->expect + PIECE_START, PIECE_SIZE, 3);
@@ -1157,9 +1157,9 @@ KIND(devmem_paged, DEVMEM(PAGED, 0));
 KIND(devmem_paged_sync, DEVMEM(PAGED, O_SYNC));
 
 /*
- * Ranges that are a dma-buf's already. What others export is open for writing,
- * which a read-only descriptor of it would be as well. vgem's mappings do not
- * show which part of a dma-buf they are, only that there is RAM behind them.
+ * Ranges that are a dma-buf's already. Dma-bufs of other drivers are open for writing, so they
+ * cannot be exported read-only. vgem's mappings do not show which part of a dma-buf they are, only
+ * that there is RAM behind them.
  */
 #define OWN(kind)							\
 	.make = make_own_dmabuf,					\

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * libvmemexp with the driver: that what it exports is the memory, that it hands on what the
- * driver says, that its syncs reach a device, and that its cache never finds memory that
- * an address has ceased to lead to. What takes an answer that a driver gives seldom, or
- * never, is tried without one in tests/host.
+ * libvmemexp with the driver: that what it exports is the memory, that it hands on what the driver
+ * says, that its syncs reach a device, and that its cache never finds memory that an address has
+ * ceased to lead to. tests/host tries answers that a driver gives seldom or never.
  */
 #include <libvmemexp.h>
 #include <pthread.h>
@@ -13,7 +12,7 @@
 
 #define RW	(PROT_READ | PROT_WRITE)
 
-/* Pages that nobody takes for one physical run: see map_scattered(). */
+/* Pages that are surely more than one extent: see map_scattered(). */
 #define SCATTERED	24
 
 FIXTURE(lib)

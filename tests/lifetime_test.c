@@ -8,6 +8,7 @@
  */
 #include "lib/vmemexp_utils.h"
 
+#include <limits.h>
 #include <linux/fuse.h>
 #include <poll.h>
 #include <pthread.h>
@@ -25,7 +26,7 @@
 
 #define RW		(PROT_READ | PROT_WRITE)
 
-/* Somebody without privileges, and what he may pin. */
+/* A user without privileges, and the RLIMIT_MEMLOCK in pages. */
 #define NOBODY		65534
 #define LIMIT_PAGES	8
 
@@ -194,11 +195,11 @@ TEST_F(reference, is_counted_step_by_step_up_and_down)
 	EXPECT_COUNTS(2, 2, 2, 1);
 	munmap(mapping, SIZE);
 	EXPECT_COUNTS(2, 2, 2, 0);
-	/* It is the dma-buf's mapping, whoever hands it out. */
+	/* It is a mapping of the dma-buf, even if the importer's mmap() makes it. */
 	mapping = map_dmabuf(two);
 	EXPECT_COUNTS(2, 2, 2, 1);
 
-	/* What fails counts nothing. */
+	/* Calls that fail do not count. */
 	EXPECT_EQ(-EBUSY, _test_importer_map(one, IMPORTER_BIDIRECTIONAL));
 	EXPECT_EQ(MAP_FAILED, mmap(NULL, SIZE, RW, MAP_PRIVATE, self->dmabuf, 0));
 	EXPECT_COUNTS(2, 2, 2, 1);
@@ -812,7 +813,7 @@ TEST_F(range, is_left_without_any_effect_on_the_dmabuf)
 	test_contents(self->dmabuf, SIZE, 1);
 	EXPECT_EQ(self->before.pins + PAGES, pinned_pages());
 
-	/* What is mapped there later has nothing to do with it. */
+	/* A later mapping at the same address is not the memory of the dma-buf. */
 	later = mmap(self->range.addr, SIZE, RW,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	ASSERT_NE(MAP_FAILED, (void *)later);
@@ -1005,7 +1006,7 @@ TEST_F(process, that_receives_the_fd_works_on_the_same_bytes_and_outlives_the_ex
 	close(dmabuf);
 }
 
-/* What a program that was executed finds; the exit statuses of "--check". */
+/* Exit statuses of "--check", after exec(). */
 enum { FOUND_DATA, FOUND_NO_FD, FOUND_WRONG };
 
 static int check_after_exec(int dmabuf)
@@ -1049,43 +1050,86 @@ TEST_F(process, that_calls_exec_keeps_the_dmabuf_unless_it_is_close_on_exec)
 	EXPECT_SOON(self->before.pins, pinned_pages());
 }
 
-static long elapsed_ms(const struct timespec *start)
+static long elapsed_us(const struct timespec *start)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (now.tv_sec - start->tv_sec) * 1000 +
-	       (now.tv_nsec - start->tv_nsec) / 1000000;
+	return (now.tv_sec - start->tv_sec) * 1000000 + (now.tv_nsec - start->tv_nsec) / 1000;
 }
 
-TEST_F(process, that_is_killed_in_the_middle_of_a_large_export_ends_promptly)
-{
-	const size_t size = 384UL << 20;
-	const long all = size / page_size();
-	struct vmemexp_export cmd;
-	struct timespec killed;
-	long pins = 0;
-	pid_t child;
+#define LARGE_SIZE	(384UL << 20)
 
-	child = fork_child();
-	if (!child) {
-		cmd = export_args(map_anon(size), size, O_RDWR);
-		/* By huge pages it would be over too soon. */
-		prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
-		CHECK(_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd) == 0);
-		CHECK(!"killed before the export was done");
-	}
-	for (int ms = 0; pins < all / 16 && ms < 20000; ms++) {
+static pid_t start_large_export(int fd)
+{
+	struct vmemexp_export cmd;
+	pid_t child = fork_child();
+
+	if (child)
+		return child;
+	cmd = export_args(map_anon(LARGE_SIZE), LARGE_SIZE, O_RDWR);
+	/* By huge pages it would be over too soon. */
+	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+	_exit(-_test_ioctl(fd, VMEMEXP_IOC_EXPORT, &cmd));
+}
+
+/*
+ * Returns how many us a child takes to end when it is killed in an export. LONG_MAX if it was
+ * killed too late: the export was over, or went on for long after its pages were counted.
+ */
+static long __kill_in_large_export(struct __test_metadata *_metadata, int fd, long pins_before)
+{
+	const long pages = LARGE_SIZE / page_size();
+	pid_t child = start_large_export(fd);
+	struct timespec killed;
+	long pins, most, us;
+	int status;
+
+	ASSERT_LE(0, child);
+	do {
 		sleep_ms(1);
-		pins = pinned_pages() - self->before.pins;
-	}
+		pins = pinned_pages() - pins_before;
+	} while (!ended_child() && pins < pages / 16);
 	ASSERT_EQ(0, kill(child, SIGKILL));
 	clock_gettime(CLOCK_MONOTONIC, &killed);
-	EXPECT_EQ(128 + SIGKILL, wait_for_child(child));
-	EXPECT_GT(5000, elapsed_ms(&killed));
-	EXPECT_LE(all / 16, pins);
-	EXPECT_GT(all, pins);
-	EXPECT_SOON(self->before.pins, pinned_pages());
+	most = pins;
+	while (!ended_child()) {
+		long now = pinned_pages() - pins_before;
+
+		most = now > most ? now : most;
+	}
+	us = elapsed_us(&killed);
+	status = wait_for_child(child);
+	EXPECT_SOON(pins_before, pinned_pages());
+	if (status == 0 || most - pins > pages / 4)
+		return LONG_MAX;
+	EXPECT_EQ(128 + SIGKILL, status);
+	return us;
+}
+
+/*
+ * No time is right for all machines, so this one's is measured: an export that goes on to its end
+ * does most of the work of one that is not killed. The lowest of several times counts, because the
+ * machine may do something else meanwhile.
+ */
+TEST_F(process, that_is_killed_in_the_middle_of_a_large_export_ends_promptly)
+{
+	long all = LONG_MAX, least = LONG_MAX, us;
+	struct timespec start;
+
+	for (int i = 0; i < 3; i++) {
+		clock_gettime(CLOCK_MONOTONIC, &start);
+		EXPECT_EQ(0, wait_for_child(start_large_export(self->fd)));
+		us = elapsed_us(&start);
+		all = us < all ? us : all;
+		EXPECT_SOON(self->before.pins, pinned_pages());
+	}
+	for (int i = 0; i < 10 && least >= all / 2; i++) {
+		us = __kill_in_large_export(_metadata, self->fd, self->before.pins);
+		TH_LOG("exported and ended in %ld us, killed in %ld us", all, us);
+		least = us < least ? us : least;
+	}
+	EXPECT_GT(all / 2, least);
 }
 
 /* A file system of one file, that never sends the file's contents. */
@@ -1217,7 +1261,7 @@ TEST_F(server, that_never_answers_is_waited_for_by_who_can_be_killed)
 	struct stat stat;
 	pid_t child;
 
-	/* The kernel asks for the size when somebody wants to know it. */
+	/* FUSE asks for the size at fstat(). */
 	ASSERT_EQ(0, fstat(file, &stat));
 	ASSERT_EQ(SIZE, stat.st_size);
 	child = fork_child();
@@ -1245,9 +1289,9 @@ static void on_signal(int signal)
 }
 
 /*
- * The first export of an address space, a child's; a signal comes @us after its begin, or
- * none if that is 0. Exit status: KSFT_XPASS, it came before; KSFT_XFAIL, during the
- * export; KSFT_PASS, not before its end, which was @took microseconds after the begin.
+ * The first export of an address space, a child's; a signal comes @us microseconds after its start,
+ * or none if that is 0. Exit status: KSFT_XPASS, it came before; KSFT_XFAIL, during the export;
+ * KSFT_PASS, not before its end, which was @took microseconds after the start.
  */
 static int export_in_child(int device, const void *mem, unsigned int us, unsigned int *took)
 {
@@ -1381,7 +1425,7 @@ TEST_F(process, that_unmaps_while_it_exports_gets_all_or_nothing)
 
 	ASSERT_EQ(0, pthread_create(&thread, NULL, unmap_and_map, &race));
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	while ((good < 50 || bad < 50) && elapsed_ms(&start) < RELEASE_TIMEOUT_MS) {
+	while ((good < 50 || bad < 50) && elapsed_us(&start) < 1000L * RELEASE_TIMEOUT_MS) {
 		cmd = export_args(race.addr, size, O_RDWR);
 		if (_test_ioctl(self->fd, VMEMEXP_IOC_EXPORT, &cmd) == 0) {
 			good++;
@@ -1475,7 +1519,7 @@ static int export_pages(int fd, size_t pages, struct vmemexp_export *cmd)
 	return _test_ioctl(fd, VMEMEXP_IOC_EXPORT, cmd);
 }
 
-/* What a new process of the same user gets when it exports @pages. */
+/* Return the errno that a new process of the same user gets when it exports @pages. */
 static int result_for_nobody(int fd, size_t pages)
 {
 	struct vmemexp_export cmd;

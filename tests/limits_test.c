@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the administrator limits: RLIMIT_MEMLOCK, the number of buffers (module
- * parameter max_buffers=), file descriptors, a cgroup's memory, and the kinds of memory
- * that may be exported (module parameter allow=).
+ * Limits that the administrator sets: RLIMIT_MEMLOCK, the number of buffers (module parameter
+ * max_buffers=), file descriptors, a cgroup's memory, and the kinds of memory that may be exported
+ * (module parameter allow=).
  */
 #include <linux/capability.h>
 #include <linux/magic.h>
@@ -142,7 +142,7 @@ static void *map_page_frames(size_t *size)
 
 #define MAX_BUFFERS	"/sys/module/vmemexp/parameters/max_buffers"
 
-/* What a test finds there, and puts back. */
+/* The parameters as the test found them, to be put back. */
 struct old_parameters {
 	char max_buffers[32];
 	char carveouts[4096];
@@ -167,7 +167,7 @@ static void restore_parameters(struct __test_metadata *_metadata,
 	EXPECT_EQ(0, write_text(HUGE_POOL, old->huge_pool));
 }
 
-/* By root, whoever asks. */
+/* Root sets it, also for a user without privileges. */
 static void __set_quota(struct __test_metadata *_metadata, unsigned int quota)
 {
 	uid_t euid = geteuid();
@@ -470,7 +470,7 @@ TEST_F(limit, holds_for_root_without_cap_ipc_lock)
 	close(test_export_pages(1));
 }
 
-/* ---- the charge lasts as long as anybody holds the buffer ---- */
+/* ---- the charge lasts until the last reference to the buffer is gone ---- */
 
 enum holder {
 	HOLD_BY_DUP, HOLD_BY_MMAP, HOLD_BY_SOCKET, HOLD_BY_PROCESS,
@@ -482,7 +482,7 @@ struct hold {
 	int sockets[2];
 	void *map;
 	pid_t pid;
-	/* Of the importer; opened before it is needed. */
+	/* A session of the importer, opened before it is needed. */
 	int session;
 };
 
@@ -1025,8 +1025,8 @@ static void put_small(struct __test_metadata *_metadata, struct pieces *self,
 }
 
 /*
- * What @length bytes from @range on cost: what they keep in memory, or what they are
- * if that is more, since some of them are the same.
+ * Check the charge for @length bytes from @range on: pages of the folios that they keep, or pages
+ * of the range if these are more, since a page may be in it more than once.
  */
 static void check_cost(struct __test_metadata *_metadata, struct pieces *self,
 		       char *range, size_t length)
@@ -1124,7 +1124,7 @@ TEST_F(pieces, cost_each_page_of_the_range)
 
 #define QUOTA		5
 
-/* Of each kind of memory; tests run as USER, who may pin as much as he likes. */
+/* The quota counts each kind of memory. Tests run as USER, with an unlimited RLIMIT_MEMLOCK. */
 FIXTURE(quota)
 {
 	int fd;
@@ -1318,7 +1318,7 @@ TEST_F(quota, is_each_users_own)
 	test_quota_left(QUOTA);
 	become(_metadata, USER);
 	test_quota_left(QUOTA - 1);
-	/* Whoever closes it. */
+	/* It counts for its exporter whichever user closes it. */
 	become(_metadata, OTHER_USER);
 	close(fd);
 	test_quota_left(QUOTA);
@@ -1587,7 +1587,7 @@ TEST_F(buffers, are_never_more_with_racing_threads)
 	test_quota_left(3);
 }
 
-/* What lies in the range comes first, then how many buffers there are, then how large. */
+/* The driver checks the mappings, then the number of buffers, then the size. */
 TEST_F(buffers, are_counted_in_the_documented_order)
 {
 	char *hole = self->buf + page_size();
@@ -1902,7 +1902,7 @@ FIXTURE_SETUP(cgroup)
 
 FIXTURE_TEARDOWN(cgroup)
 {
-	/* What is charged to it is given back a moment after the last process is gone. */
+	/* The kernel uncharges it a moment after the last process has ended. */
 	for (int ms = 0; ms < RELEASE_TIMEOUT_MS && rmdir(CGROUP) && errno == EBUSY; ms += 10)
 		sleep_ms(10);
 	if (self->mounted)
@@ -1912,7 +1912,7 @@ FIXTURE_TEARDOWN(cgroup)
 	test_teardown();
 }
 
-/* What the cgroup is charged for now, in bytes. */
+/* The current charge of the cgroup, in bytes. */
 static long charged_to_cgroup(void)
 {
 	char text[32];

@@ -97,7 +97,7 @@ FIXTURE_VARIANT_ADD(mapping, thp) {
 	.make = make_thp, .skip = 0,
 };
 
-/* Of the huge pages, the first and the last one are not whole. */
+/* The range has a part of the first and of the last huge page. */
 FIXTURE_VARIANT_ADD(mapping, part_of_thp) {
 	.make = make_thp, .skip = SHIFT,
 };

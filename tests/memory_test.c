@@ -25,7 +25,7 @@
 #define MADV_GUARD_INSTALL	102
 #endif
 
-/* What a kind needs of the kernel: the name of what is missing, or NULL. */
+/* Each need_x() returns the name of what the kernel lacks for a kind, or NULL. */
 
 static const char *need_swap(void)
 {
@@ -163,7 +163,7 @@ static const char *need_fsdax(void)
 	run("for m in nd_e820 nd_pmem ext4; do modprobe -q $m; done");
 	if (access(PMEM_DEVICES "/namespace1.0", F_OK))
 		return "DAX file system (memmap=SIZE!BASE)";
-	/* Before, a disk that nobody may map. */
+	/* Without pfn1.0, it is a disk that cannot be mapped. */
 	if (access(PMEM_DEVICES "/pfn1.0/driver", F_OK) &&
 	    !use_block(1, "pfn_seed", "nd_pmem"))
 		return "DAX file system (nd_pmem)";
@@ -219,7 +219,7 @@ static void make_swapped(struct __test_metadata *_metadata, struct memory *m)
 		swapping = true;
 	}
 	make_anon(_metadata, m);
-	for (int tries = 0; left && tries < 50; tries++) {
+	for (int ms = 0; left && ms < RELEASE_TIMEOUT_MS; ms += 20) {
 		ASSERT_EQ(0, madvise(m->addr, m->size, MADV_PAGEOUT));
 		entries = read_pagemap(m->addr, m->size);
 		left = 0;
@@ -249,7 +249,7 @@ static void make_ksm(struct __test_metadata *_metadata, struct memory *m)
 	ASSERT_EQ(0, set_knob(KSM "pages_to_scan", "1000"));
 	ASSERT_EQ(0, set_knob(KSM "sleep_millisecs", "10"));
 	ASSERT_EQ(0, set_knob(KSM "run", "1"));
-	for (int tries = 0; left && tries < 500; tries++) {
+	for (int ms = 0; left && ms < RELEASE_TIMEOUT_MS; ms += 20) {
 		sleep_ms(20);
 		ours = read_pagemap(m->addr, m->size);
 		theirs = read_pagemap(m->bystander, m->size);
@@ -474,9 +474,9 @@ FIXTURE_VARIANT(memory)
 	const char *(*missing)(void);
 	size_t size;		/* SMALL if it is 0 */
 	unsigned int memory;	/* VMEMEXP_MEMORY_*, ANON if it is 0 */
-	bool scattered;		/* surely not one physical run */
-	size_t run;		/* runs are multiples of this */
-	/* What O_RDWR fails with; 0 if it does not. */
+	bool scattered;		/* surely more than one extent */
+	size_t extent;		/* sizes of extents are multiples of this */
+	/* errno with O_RDWR; 0 if that works. */
 	int rdwr_errno;
 	unsigned int rdwr_reason;
 };
@@ -494,7 +494,7 @@ FIXTURE_VARIANT_ADD(memory, untouched) {
 
 FIXTURE_VARIANT_ADD(memory, thp) {
 	.make = make_thp, .missing = need_thp, .size = 2 * HUGE_PAGE,
-	.run = HUGE_PAGE,
+	.extent = HUGE_PAGE,
 };
 
 FIXTURE_VARIANT_ADD(memory, swapped) {
@@ -569,17 +569,17 @@ FIXTURE_VARIANT_ADD(memory, memfd_sealed) {
 
 FIXTURE_VARIANT_ADD(memory, hugetlb) {
 	.make = make_hugetlb, .missing = need_hugetlb, .size = 2 * HUGE_PAGE,
-	.run = HUGE_PAGE, .memory = VMEMEXP_MEMORY_HUGETLB,
+	.extent = HUGE_PAGE, .memory = VMEMEXP_MEMORY_HUGETLB,
 };
 
 FIXTURE_VARIANT_ADD(memory, hugetlb_untouched) {
 	.make = make_hugetlb_untouched, .missing = need_hugetlb,
-	.size = HUGE_PAGE, .run = HUGE_PAGE, .memory = VMEMEXP_MEMORY_HUGETLB,
+	.size = HUGE_PAGE, .extent = HUGE_PAGE, .memory = VMEMEXP_MEMORY_HUGETLB,
 };
 
 FIXTURE_VARIANT_ADD(memory, hugetlb_memfd) {
 	.make = make_hugetlb_memfd, .missing = need_hugetlb,
-	.size = 2 * HUGE_PAGE, .run = HUGE_PAGE,
+	.size = 2 * HUGE_PAGE, .extent = HUGE_PAGE,
 	.memory = VMEMEXP_MEMORY_HUGETLB,
 };
 
@@ -690,7 +690,7 @@ __begin(struct __test_metadata *_metadata, int fd, size_t size,
 #define begin(way) \
 	__begin(_metadata, self->fd, self->size, variant->make, way)
 
-/* Nobody else's bytes may have changed. */
+/* The bytes of others must not have changed. */
 static void __end(struct __test_metadata *_metadata, struct exported *e)
 {
 	EXPECT_EQ(0, e->m.bystander ?
@@ -840,12 +840,12 @@ TEST_F(memory, is_described_as_it_is)
 	for_each_way() {
 		struct exported e = begin(way);
 		struct vmemexp_query query = test_query(e.cmd.fd);
-		struct runs runs = physical_runs(e.m.addr, e.m.size);
+		struct extents extents = physical_extents(e.m.addr, e.m.size);
 
 		EXPECT_EQ(variant->memory ?: VMEMEXP_MEMORY_ANON, e.cmd.memory);
 		EXPECT_EQ(e.m.size, e.cmd.dmabuf_size);
 		EXPECT_EQ(way->flags ? CUT_FRONT : 0, e.cmd.offset);
-		EXPECT_EQ(runs.nr, e.cmd.nr_extents);
+		EXPECT_EQ(extents.nr, e.cmd.nr_extents);
 
 		EXPECT_EQ(VMEMEXP_ACCESS_READ |
 			  (e.writable ? VMEMEXP_ACCESS_WRITE : 0), query.access);
@@ -854,10 +854,10 @@ TEST_F(memory, is_described_as_it_is)
 		EXPECT_EQ(e.cmd.length, query.length);
 		EXPECT_EQ(e.cmd.memory, query.memory);
 		EXPECT_EQ(VMEMEXP_CACHE_CACHED, query.cache);
-		EXPECT_EQ(runs.nr, query.nr_extents);
-		EXPECT_EQ(runs.min, query.min_extent);
-		EXPECT_EQ(runs.max, query.max_extent);
-		EXPECT_EQ(runs.address_bits, query.address_bits);
+		EXPECT_EQ(extents.nr, query.nr_extents);
+		EXPECT_EQ(extents.min, query.min_extent);
+		EXPECT_EQ(extents.max, query.max_extent);
+		EXPECT_EQ(extents.address_bits, query.address_bits);
 		EXPECT_EQ(0, query.attachments);
 		EXPECT_EQ(0, query.mappings);
 		EXPECT_EQ(0, query.vmaps);
@@ -868,15 +868,15 @@ TEST_F(memory, is_described_as_it_is)
 		EXPECT_EQ(query.state, e.cmd.state);
 
 		EXPECT_EQ((off_t)e.m.size, lseek(e.cmd.fd, 0, SEEK_END));
-		if (variant->run) {
-			EXPECT_EQ(0, query.min_extent % variant->run);
-			EXPECT_EQ(0, query.max_extent % variant->run);
+		if (variant->extent) {
+			EXPECT_EQ(0, query.min_extent % variant->extent);
+			EXPECT_EQ(0, query.max_extent % variant->extent);
 		}
 		end(&e);
 	}
 }
 
-/* Where the pages are that it is going to be, nobody can know. */
+/* The export brings the pages in, so their places are not known before. */
 static void try_contiguous(struct __test_metadata *_metadata, int fd,
 			   struct vmemexp_export *cmd)
 {
@@ -901,25 +901,25 @@ TEST_F(memory, is_contiguous_or_the_error_says_where_not)
 
 	for_each_way() {
 		struct exported e = begin(way);
-		struct runs runs = physical_runs(e.m.addr, e.m.size);
+		struct extents extents = physical_extents(e.m.addr, e.m.size);
 		struct vmemexp_export cmd = way_args(way, &e.m);
 		unsigned char *first_page = e.m.addr;
 
 		/* The first export keeps the pages where they are. */
 		cmd.flags |= VMEMEXP_EXPORT_CONTIGUOUS;
-		ASSERT_LT(variant->scattered ? 1 : 0, runs.nr);
+		ASSERT_LT(variant->scattered ? 1 : 0, extents.nr);
 		if (moves) {
 			try_contiguous(_metadata, self->fd, &cmd);
-		} else if (runs.nr == 1) {
+		} else if (extents.nr == 1) {
 			close(test_export_cmd(&cmd));
 			EXPECT_EQ(1, cmd.nr_extents);
 		} else {
 			test_err_export_cmd(ERANGE, VMEMEXP_REASON_NOT_CONTIGUOUS,
-					    to_u64(first_page + runs.second), &cmd);
+					    to_u64(first_page + extents.second), &cmd);
 		}
 
-		/* What is one run in any case: a huge page, or a small one. */
-		cmd = export_args(first_page, variant->run ?: PAGE, way->fd_flags);
+		/* A huge page is one extent in any case, and so is a small one. */
+		cmd = export_args(first_page, variant->extent ?: PAGE, way->fd_flags);
 		cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
 		close(test_export_cmd(&cmd));
 		EXPECT_EQ(1, cmd.nr_extents);
@@ -1334,7 +1334,10 @@ static void make_poisoned_memfd(struct __test_metadata *_metadata, struct refusa
 	poison(r->addr + r->bad);
 }
 
-/* What was mapped before says so in its page table; this has to ask the file. */
+/*
+ * A mapping made before has a poison entry in its page table; for this one the driver has to ask
+ * the file.
+ */
 static void make_poisoned_memfd_mapped_anew(struct __test_metadata *_metadata,
 					    struct refusal *r)
 {
@@ -1365,7 +1368,7 @@ static void make_poisoned_hugetlb(struct __test_metadata *_metadata, struct refu
 	poison(r->addr + r->bad + 5 * PAGE);
 }
 
-/* What a virtual machine is told that came without this page from another host. */
+/* A hypervisor marks pages like this that were lost when the machine moved to this host. */
 #ifndef UFFD_FEATURE_POISON
 #define UFFD_FEATURE_POISON	0x4000
 #define UFFDIO_POISON		_IOWR(UFFDIO, 0x08, struct uffdio_poison)
@@ -1415,8 +1418,8 @@ static void make_poisoned_by_userfaultfd(struct __test_metadata *_metadata,
 }
 
 /*
- * What a driver mapped whose pages are in its hand: all of them may be gone, or it
- * wants to know of every write, as frame buffers with deferred I/O do.
+ * Map pages of a driver that may take all of them away, or that tracks every write, as frame
+ * buffers with deferred I/O do.
  */
 static int map_of_driver(struct __test_metadata *_metadata, struct refusal *r,
 			 unsigned int flags)
@@ -1451,7 +1454,7 @@ static void make_tracked_by_a_driver(struct __test_metadata *_metadata, struct r
 	r->works = !kernel_at_least(6, 5);
 }
 
-/* Its pages are those of the file for ever, whoever else has them. */
+/* The pages of the mapping are always those of the file. */
 static void make_file_on_dax(struct __test_metadata *_metadata, struct refusal *r)
 {
 	int fd;
@@ -1827,7 +1830,7 @@ FIXTURE_TEARDOWN(dmabuf)
 	restore_system();
 }
 
-/* What the kernel has to map pages at, in bytes. */
+/* Size of the kernel's addresses for mappings, in bytes. */
 static uint64_t kernel_addresses(struct __test_metadata *_metadata)
 {
 	uint64_t kib = 0;
@@ -1944,18 +1947,18 @@ TEST_F(dmabuf, that_is_read_only_is_never_mapped_privately)
 }
 
 /*
- * MADV_FREE lets the kernel drop pages that nobody has written to since. A
- * write through the dma-buf leaves no trace in the exporter's page table.
+ * MADV_FREE lets the kernel drop pages that have not been written since. A write through the
+ * dma-buf leaves no trace in the exporter's page table.
  */
 TEST_F(dmabuf, keeps_what_was_written_through_it)
 {
 	unsigned char *written = malloc(SMALL);
-	unsigned char *door = map(SMALL, RW, MAP_SHARED, self->dmabuf);
+	unsigned char *view = map(SMALL, RW, MAP_SHARED, self->dmabuf);
 
 	fill(written, SMALL, 2);
 	ASSERT_EQ(0, madvise(self->source, SMALL, MADV_FREE));
-	memcpy(door, written, SMALL);
-	ASSERT_EQ(0, munmap(door, SMALL));
+	memcpy(view, written, SMALL);
+	ASSERT_EQ(0, munmap(view, SMALL));
 	ASSERT_EQ(0, close(self->dmabuf));
 
 	ASSERT_EQ(0, madvise(self->source, SMALL, MADV_PAGEOUT));
@@ -1979,7 +1982,7 @@ TEST_F(dmabuf, has_no_more_extents_than_huge_pages)
 	cmd = export_args(addr, size, O_RDWR);
 	test_export_cmd(&cmd);
 	EXPECT_GE(32, cmd.nr_extents);
-	EXPECT_EQ(physical_runs(addr, size).nr, cmd.nr_extents);
+	EXPECT_EQ(physical_extents(addr, size).nr, cmd.nr_extents);
 	close(cmd.fd);
 	munmap(addr, size);
 }
@@ -2000,7 +2003,7 @@ TEST_F(dmabuf, gives_back_huge_pages_among_small_ones)
 	free_pages = read_counter("/proc/meminfo", "HugePages_Free");
 	ASSERT_EQ(4, free_pages);
 
-	/* What is around two huge pages is replaced by small ones. */
+	/* Small pages replace the memory around two huge pages. */
 	area = map(4 * HUGE_PAGE, RW, ANON | MAP_HUGETLB, -1);
 	munmap(area, HUGE_PAGE);
 	munmap(area + 3 * HUGE_PAGE, HUGE_PAGE);
@@ -2016,7 +2019,7 @@ TEST_F(dmabuf, gives_back_huge_pages_among_small_ones)
 		test_export_cmd(&cmd);
 		EXPECT_EQ(VMEMEXP_MEMORY_ANON | VMEMEXP_MEMORY_HUGETLB,
 			  test_query(cmd.fd).memory);
-		EXPECT_EQ(physical_runs(addr + starts[i], length).nr, cmd.nr_extents);
+		EXPECT_EQ(physical_extents(addr + starts[i], length).nr, cmd.nr_extents);
 		seen = map(length, RW, MAP_SHARED, cmd.fd);
 		EXPECT_EQ(0, memcmp(addr + starts[i], seen, length));
 		munmap(seen, length);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory that may not stay where it is: pages of ZONE_MOVABLE are moved elsewhere when
- * they are exported, for as long as a dma-buf may live. (Those of a CMA are, too.) That
- * fails while somebody uses the page, be it another thread that exports it as well, or
- * a read from a disk by O_DIRECT. Such users go, and the export has to succeed.
+ * Memory that may not stay where it is: pages of ZONE_MOVABLE are moved elsewhere when they are
+ * exported, for as long as a dma-buf may live. (Those of a CMA are, too.) That fails while the page
+ * has another user, be it another thread that exports it as well, or a read from a disk by
+ * O_DIRECT. Such users go, and the export has to succeed.
  *
  * Memory becomes movable here by turning a block of it off, and on again as movable.
  */
@@ -124,7 +124,7 @@ FIXTURE_SETUP(movable)
 	__set_up(_metadata, &self->scene, variant->shared);
 }
 
-/* What uses the block must go first, some of it a moment after it was closed. */
+/* Users of the block must be gone first. Some go a moment after they were closed. */
 static void __tear_down(struct __test_metadata *_metadata, struct scene *self)
 {
 	int ret = -EBUSY;
@@ -352,7 +352,7 @@ static void *read_into_target(void *arg)
 			self->reads++;
 		pthread_mutex_unlock(&self->lock);
 		at = (at + READ_SIZE) % RANGE;
-		/* Somebody else may want the lock. */
+		/* Another thread may wait for the lock. */
 		sched_yield();
 	}
 	return NULL;
@@ -397,7 +397,7 @@ MOVABLE_TEST(memory_is_exported_by_threads_while_a_disk_writes_to_it)
 	export_beside_reads(starts);
 }
 
-/* ---- a page that somebody keeps ---- */
+/* ---- a page that is kept in use ---- */
 
 /* No page, and so none of the pages in a pipe, is moved while it is in use. */
 #define KEPT	5
@@ -416,25 +416,8 @@ static void let_go(const int *ends)
 	close(ends[1]);
 }
 
-/* Waits until the thread sleeps, as it does between two tries, or is gone. */
-static bool wait_until_asleep(pid_t pid, const pid_t *tid)
-{
-	char path[64], text[512], state;
-
-	for (int ms = 0; ms < RELEASE_TIMEOUT_MS; ms++) {
-		pid_t now = __atomic_load_n(tid, __ATOMIC_SEQ_CST);
-
-		snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, now);
-		if (now && read_text(path, text, sizeof(text)) < 0)
-			return false;
-		/* The name of the program is in brackets, and has none. */
-		if (now && sscanf(strrchr(text, ')') ?: "", ") %c", &state) == 1 &&
-		    (state == 'S' || state == 'D'))
-			return true;
-		sleep_ms(1);
-	}
-	return false;
-}
+/* As the export does between two tries. */
+#define ASLEEP	"SD"
 
 MOVABLE_TEST(memory_is_exported_when_who_kept_it_lets_it_go)
 {
@@ -446,7 +429,7 @@ MOVABLE_TEST(memory_is_exported_when_who_kept_it_lets_it_go)
 	__keep_page(_metadata, ends, range);
 	begin_export(&e, NULL, range, RANGE);
 	if (LEAVES_MOVABLE)
-		EXPECT_TRUE(wait_until_asleep(getpid(), &e.tid));
+		EXPECT_TRUE(wait_until_asleep(getpid(), &e.tid, ASLEEP));
 	let_go(ends);
 	pthread_join(e.thread, NULL);
 	check_export(&e);
@@ -522,7 +505,7 @@ static double __kill_exporter(struct __test_metadata *_metadata, struct scene *s
 	ASSERT_LE(0, pid);
 	if (!pid)
 		export_kept(self, range, tid);
-	EXPECT_TRUE(wait_until_asleep(pid, tid));
+	EXPECT_TRUE(wait_until_asleep(pid, tid, ASLEEP));
 	start = seconds();
 	kill(pid, SIGKILL);
 	EXPECT_EQ(128 + SIGKILL, wait_for_child(pid));
@@ -573,8 +556,8 @@ static int __watch_page(struct __test_metadata *_metadata, unsigned char *page)
 }
 
 /*
- * What is kept, and so tried again and again, is taken away: the next try waits for
- * the userfaultfd, whatever it holds at that moment.
+ * Drop the kept page while the export tries it again and again: the next try waits for the
+ * userfaultfd, with all that the export holds at that moment.
  */
 MOVABLE_TEST(memory_is_exported_by_others_while_one_waits_for_a_userfaultfd)
 {
@@ -589,7 +572,7 @@ MOVABLE_TEST(memory_is_exported_by_others_while_one_waits_for_a_userfaultfd)
 	__keep_page(_metadata, ends, range);
 	begin_export(&e, NULL, range, RANGE);
 	if (LEAVES_MOVABLE) {
-		EXPECT_TRUE(wait_until_asleep(getpid(), &e.tid));
+		EXPECT_TRUE(wait_until_asleep(getpid(), &e.tid, ASLEEP));
 		ASSERT_EQ(0, madvise(missing, PAGE, self->shared ? MADV_REMOVE : MADV_DONTNEED));
 		EXPECT_EQ(1, poll(&fault, 1, RELEASE_TIMEOUT_MS));
 	}

@@ -12,7 +12,7 @@
 
 #define WIDTH		640
 #define HEIGHT		480
-/* Of chroma, the last page is half full. */
+/* The last page of chroma is half full. */
 #define LUMA		((size_t)WIDTH * HEIGHT)
 #define CHROMA		(LUMA / 2)
 #define CHROMA_PAGES	((CHROMA + PAGE - 1) / PAGE * PAGE)
@@ -72,7 +72,7 @@ static bool is_near(double value, unsigned int seen)
 	return seen + 1 >= value && seen <= value + 1;
 }
 
-/* BT.601 with full range, which vkms takes where nobody says otherwise, but for rounding. */
+/* BT.601 with full range, which is the default of vkms, except for rounding. */
 static bool is_shown(double y, double cb, double cr, uint32_t seen)
 {
 	return is_near(y + 1.402 * (cr - 128), seen >> 16 & 0xff) &&

@@ -62,7 +62,7 @@ struct scene {
 	unsigned char *source;	/* all of it, in order */
 	size_t unit;		/* bytes in a page, which one of hugetlb's is as well */
 	unsigned int nr_units;
-	/* What is exported. */
+	/* The exported memory. */
 	unsigned char *addr;
 	struct vmemexp_range ranges[MAX_UNITS];
 	size_t size;
@@ -449,10 +449,10 @@ static int __export_layout(struct __test_metadata *_metadata, struct scene *self
 	     self->nr_units >= MANY && !self->kind->huge &&		\
 	     layout < long_layouts + ARRAY_SIZE(long_layouts); layout++)
 
-/* What is looked at of each page: of huge ones, not each of millions of bytes. */
+/* Bytes that are compared in each page: not all of a huge one. */
 #define LOOK		PAGE
 
-/* What all places of the buffer hold, since they are the same pages. */
+/* Fill the units. All places of the buffer that are the same unit hold this. */
 static void write_source(struct scene *self, unsigned int seed)
 {
 	for (size_t i = 0; i < self->nr_units; i++)
@@ -483,7 +483,7 @@ static void __look(struct __test_metadata *_metadata, struct scene *self, int se
 
 /* ---- what is said about it ---- */
 
-/* Of a layout that is exported from @cut bytes on, and without as many at its end. */
+/* Check a layout that is exported from @cut bytes on, and without as many at its end. */
 static void __check_answers(struct __test_metadata *_metadata, struct scene *self,
 			    size_t cut, unsigned int flags, bool overlaps, const char *name)
 {
@@ -532,7 +532,7 @@ OVERLAP_TEST(is_told_exactly_where_it_is)
 	}
 }
 
-/* It is about pages: those of a buffer hold bytes that nobody named. */
+/* Overlaps are those of pages, which also hold bytes outside of the ranges. */
 OVERLAP_TEST(is_told_of_pages_and_not_of_bytes)
 {
 	static const struct layout twice = { .nr = 2, .units = { 2, 2 } };

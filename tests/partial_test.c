@@ -73,7 +73,7 @@ FIXTURE_VARIANT(part)
 	bool own;
 	/* A descriptor is more than a mapping of all: it lets importers write. */
 	bool for_holders;
-	/* Of the dma-buf's file, and of most mappings of it. */
+	/* Access of the dma-buf's file, and of most mappings of it. */
 	unsigned int fd_flags;
 	int prot;
 	uid_t user;
@@ -183,7 +183,7 @@ FIXTURE_TEARDOWN(part)
 	test_teardown();
 }
 
-/* Nobody has a descriptor of it from here on. */
+/* Leave no open descriptor: the only one is on its way in the socket. */
 static void __give_away(struct __test_metadata *_metadata, int sockets[2], int *dmabuf)
 {
 	ASSERT_EQ(0, send_fd(sockets[0], *dmabuf));
@@ -270,8 +270,8 @@ static int __get_dmabuf(struct __test_metadata *_metadata, int fd, bool own,
 } while (0)
 
 /*
- * @nr pages at page @at of the area, which are those from @first on: whoever has a
- * descriptor may have another one, and nobody else.
+ * @nr pages at page @at of the area, which are those from @first on: a holder of a
+ * descriptor gets another one, and other programs get none.
  */
 #define expect_for_holders_only(at, first, nr) do {			\
 	int again = get_dmabuf(at, first, nr, variant->fd_flags);	\
@@ -397,7 +397,7 @@ TEST_F(part, of_all_with_a_hole_is_for_holders_only)
 	expect_for_holders_only(1, 0, 3);
 	expect_for_holders_only(5, 4, 4);
 	test_err_pages(EFAULT, VMEMEXP_REASON_NOT_MAPPED, 4, 1, PAGES, variant->fd_flags);
-	/* What is mapped elsewhere does not fill it. */
+	/* A mapping elsewhere does not fill the gap. */
 	map_pages(2 * PAGES, 3, 1);
 	expect_for_holders_only(1, 0, 3);
 	/* Nor does anything else. */
@@ -497,8 +497,8 @@ TEST_F(part, of_a_kind_that_is_not_allowed_is_refused_for_that)
 }
 
 /*
- * What a private mapping shows is no dma-buf's. If it can be exported at all, it is no
- * more than was asked for, and what is written there goes to a copy.
+ * A private mapping is not one of the dma-buf. If it can be exported at all, it is no more than was
+ * asked for, and what is written there goes to a copy.
  */
 TEST_F(part, that_is_mapped_privately_is_never_the_dmabuf)
 {
@@ -817,7 +817,7 @@ FIXTURE(grown)
 	struct test_state before;
 	int dmabuf;
 	int sockets[2];
-	unsigned char *all;	/* the memory, with what nobody is to see */
+	unsigned char *all;	/* the memory, most of it secret */
 	unsigned char *addr;	/* a mapping of the dma-buf */
 	bool grown;
 };
@@ -942,7 +942,7 @@ FIXTURE_SETUP(grown)
 	/* There is room for it to grow where it is. */
 	self->addr = map((GROWN_PAGES + 1) * PAGE, PROT_NONE, ANON, -1);
 	ASSERT_EQ(0, munmap(self->addr, (GROWN_PAGES + 1) * PAGE));
-	/* And nobody touches it: kernels that map huge pages in parts lose count of them. */
+	/* And it is not touched: kernels that map huge pages in parts lose count of them. */
 	__map_pages(_metadata, self->addr, self->dmabuf, 0, variant->pages, RW);
 	ASSERT_EQ(0, setresuid(USER, USER, 0));
 }
@@ -1059,7 +1059,7 @@ TEST_F(grown, mapping_that_is_cut_down_again_is_the_dmabuf)
 	expect_the_dmabuf();
 }
 
-/* ---- the attack: one page of a dma-buf that belongs to somebody else ---- */
+/* ---- the attack: one page of a dma-buf of another process ---- */
 
 FIXTURE(sandbox)
 {
@@ -1193,7 +1193,7 @@ static void attack_with_another(unsigned char *one)
 	_exit(KSFT_PASS);
 }
 
-/* What the sandbox was not given is as it was. */
+/* The pages that the sandbox was not given are unchanged. */
 #define expect_untouched() do {						\
 	unsigned char *expect = malloc(SECRET_SIZE);			\
 									\

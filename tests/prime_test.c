@@ -203,8 +203,8 @@ TEST_F(prime, import_of_a_read_only_dmabuf_is_refused_or_attaches_only)
 }
 
 /*
- * What a DRM driver maps has no pages that could be pinned, but that of vgem before
- * 45d9c8dde4cd (v5.16).
+ * Mappings of DRM drivers have no pages to pin, except for those of vgem before 45d9c8dde4cd
+ * (v5.16).
  */
 TEST_F(prime, mapping_of_a_drm_buffer_is_not_exported_unless_it_has_pages)
 {
@@ -229,7 +229,7 @@ TEST_F(prime, mapping_of_a_drm_buffer_is_not_exported_unless_it_has_pages)
 
 enum holder { DMABUF, CARD, BACK, MAPPING, NR_HOLDERS };
 
-/* Whether @order names each holder once. */
+/* Return true if @order names each holder once. */
 static bool is_order(const unsigned int *order)
 {
 	unsigned int seen = 0;

@@ -4,9 +4,8 @@
  * of them, sync, map, query, attach and close what the others exported, while something
  * happens to the range, to the processes, to memory, to a CPU or to the module.
  *
- * What counts is that the kernel does not complain, best under lockdep and KASAN,
- * that a call loses a race with one of the errors that it may lose with, and that
- * nothing is left in the end.
+ * A race passes if the kernel does not complain, best under lockdep and KASAN, if a call that loses
+ * fails with one of the errors allowed for it, and if nothing is left in the end.
  *
  * VMEMEXP_RACE_MS is how long each race takes (default 1000). Choices are random;
  * VMEMEXP_SEED repeats those of a run that printed its seed, though not the races.
@@ -30,7 +29,7 @@
 #define PAGES		64
 #define SIZE		(PAGES * page_size())
 
-/* Of a list: the parts are drawn one by one, and may overlap. */
+/* Parts of a list: they are drawn one by one, and may overlap. */
 #define MAX_PARTS	5
 
 #define PROCESSES	2
@@ -38,7 +37,7 @@
 #define SLOTS		4
 
 /* A slow machine may need so long to have each thing happen once. */
-#define MAX_MS		60000
+#define MAX_MS		120000
 
 static unsigned int seed;
 
@@ -47,7 +46,7 @@ struct scene;
 
 /* --- what all processes share --- */
 
-/* What happened, and how often. */
+/* Events that are counted. */
 enum event {
 	EXPORT, LIST_EXPORT, LOST_EXPORT, LOST_LIST_EXPORT, VISIT, LOST_VISIT, SYNC,
 	RANGED_SYNC, QUERY, MMAP, ATTACH, DISTURBANCE, END, REFUSAL, SAW_STALE, SAW_REVOKED,
@@ -114,7 +113,7 @@ static unsigned int draw(unsigned int *state, unsigned int below)
 }
 
 /*
- * What happens in a race.
+ * The parts of a race.
  * @inside: what a process does to itself or its memory, over and over
  * @outside: what the test does meanwhile
  * @prepare: what it needs; says what is missing, or NULL
@@ -160,8 +159,8 @@ struct scene {
  * @elsewhere: where it goes for a moment, as long
  * @memfd: what it is a mapping of, or -1
  * @driver: the device, unless each thread opens it for each visit
- * @slots: dma-bufs that all threads use, whoever exported them; 0 if there is none.
- *	Who takes one out has to close it, the others may notice too late.
+ * @slots: dma-bufs that all threads use and any of them exported; 0 if there is none. The thread
+ *	that takes one out has to close it, the others may notice too late.
  */
 struct process {
 	struct race *race;
@@ -182,7 +181,7 @@ struct worker {
 
 /* --- what its threads do --- */
 
-/* Somebody else may have closed it, and the number may be of another file now. */
+/* Another thread may have closed it, and the number may be of another file now. */
 static const int stale[] = { EBADF, EINVAL, ENOTTY, ENODEV, ENXIO, EACCES, 0 };
 
 /* The same, or a page is in it twice, which no device bears that works on a copy. */
@@ -442,7 +441,7 @@ static void visit(struct worker *w)
 		count(race, VISIT);
 		for (int i = 0; i < 8; i++)
 			do_something(w, driver);
-		/* All: once no more visits are made, nobody else would. */
+		/* All: without further visits, no other thread would. */
 		for (int i = 0; i < SLOTS; i++)
 			empty_slot(&w->process->slots[i]);
 		close(driver);
@@ -720,8 +719,8 @@ static void restore_cgroup(struct scene *self)
 {
 	write_text("/dev/kmsg", "vmemexp-run: no faults wanted");
 	/* It may take a moment until those who were killed are gone. */
-	for (int tries = 0; *self->cgroup && rmdir(CGROUP) && tries < 100; tries++)
-		sleep_ms(20);
+	for (int ms = 0; *self->cgroup && rmdir(CGROUP) && ms < RELEASE_TIMEOUT_MS; ms += 10)
+		sleep_ms(10);
 	umount(CGROUPS);
 }
 
@@ -761,7 +760,7 @@ static const char *prepare_module(struct scene *self)
 	snprintf(self->module, sizeof(self->module), "%s", file);
 	read_text(VMEMEXP_ALLOW, self->parameters[0], sizeof(self->parameters[0]));
 	read_text(VMEMEXP_CARVEOUTS, self->parameters[1], sizeof(self->parameters[1]));
-	/* Nobody else may hold it. */
+	/* The module must not be in use. */
 	close(self->fd);
 	return NULL;
 }
@@ -872,7 +871,7 @@ static long elapsed_ms(const struct timespec *start)
 	return (now.tv_sec - start->tv_sec) * 1000 + (now.tv_nsec - start->tv_nsec) / 1000000;
 }
 
-/* Whether it happened, of all that this race is about. */
+/* Return true if all that this race is about has happened. */
 static bool all_happened(const struct race *race, const struct rules *rules)
 {
 	for (enum event i = 0; i < NR_EVENTS; i++) {

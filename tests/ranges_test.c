@@ -40,7 +40,7 @@ static void fill_list(const struct vmemexp_range *list, unsigned int nr)
 		fill(address(&list[i]), list[i].length, i);
 }
 
-/* Of @nr ranges: where the one behind them begins in the dma-buf. */
+/* The length of @nr ranges: where the one behind them begins in the dma-buf. */
 static size_t bytes_of(const struct vmemexp_range *list, unsigned int nr)
 {
 	size_t size = 0;
@@ -238,7 +238,7 @@ TEST_F(list, is_one_extent_where_physical_memory_goes_on)
 {
 	unsigned int nr_huge = self->nr * PAGE / HUGE_PAGE + 1, split = self->nr;
 	struct vmemexp_export cmd;
-	struct runs runs;
+	struct extents extents;
 	unsigned char *huge;
 	char text[24];
 
@@ -251,12 +251,12 @@ TEST_F(list, is_one_extent_where_physical_memory_goes_on)
 		self->list[i] = range_of(huge + i * PAGE, PAGE);
 	for (unsigned int i = 0; i < nr_huge; i++)
 		huge[i * HUGE_PAGE] = 1;
-	runs = physical_runs(huge, self->nr * PAGE);
-	if (runs.nr > 1)
-		split = runs.second / PAGE;
+	extents = physical_extents(huge, self->nr * PAGE);
+	if (extents.nr > 1)
+		split = extents.second / PAGE;
 	cmd = list_args(self->list, self->nr, O_RDWR);
 	close(test_export_cmd(&cmd));
-	EXPECT_EQ(runs.nr, cmd.nr_extents);
+	EXPECT_EQ(extents.nr, cmd.nr_extents);
 	cmd = list_args(self->list, split, O_RDWR);
 	cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
 	close(test_export_cmd(&cmd));

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * REVOKE: an administrator takes a dma-buf back from all who have it. No door leads to
- * the memory afterwards, what uses it at that moment is named and keeps it until it
- * lets go, and everything else is given back at once; whatever the memory is, and
- * whatever others do at the same time. What is wrong with the argument is ioctl_test's,
- * and what happens when a driver takes its page frames away is carveout_test's.
+ * REVOKE: an administrator takes a dma-buf back from all who have it. Afterwards no access path
+ * leads to the memory. Devices that use it are named, and keep it until they unmap it; everything
+ * else is released at once. This holds for all kinds of memory, and beside other calls. ioctl_test
+ * has wrong arguments, and carveout_test drivers that take their page frames away.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -224,7 +223,7 @@ static void __expect_listed(struct __test_metadata *_metadata, int dmabuf, bool 
 
 #define expect_listed(dmabuf, revoked) __expect_listed(_metadata, dmabuf, revoked)
 
-/* What was mapped before is there no more, nor does the kernel read it for a program. */
+/* Old mappings are empty, for the program and for the kernel on its behalf. */
 static void __expect_empty(struct __test_metadata *_metadata, unsigned char *view, size_t size,
 			   bool writable)
 {
@@ -256,7 +255,7 @@ static void __expect_empty(struct __test_metadata *_metadata, unsigned char *vie
 static void __expect_closed(struct __test_metadata *_metadata, int fd, int dmabuf, int session,
 			    size_t size, bool read_only, bool has_vmap)
 {
-	const int doors[] = { dmabuf, session };
+	const int paths[] = { dmabuf, session };
 	unsigned char *seen = malloc(size);
 	int other = test_importer_open();
 
@@ -270,10 +269,10 @@ static void __expect_closed(struct __test_metadata *_metadata, int fd, int dmabu
 		  _test_importer_map(session, IMPORTER_FROM_DEVICE));
 	EXPECT_EQ(read_only ? -EACCES : -ENODEV,
 		  _test_importer_map(session, IMPORTER_BIDIRECTIONAL));
-	for (size_t i = 0; i < ARRAY_SIZE(doors); i++) {
-		EXPECT_EQ(MAP_FAILED, mmap(NULL, size, PROT_READ, MAP_SHARED, doors[i], 0));
+	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+		EXPECT_EQ(MAP_FAILED, mmap(NULL, size, PROT_READ, MAP_SHARED, paths[i], 0));
 		EXPECT_EQ(ENODEV, errno);
-		EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_SHARED, doors[i],
+		EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_SHARED, paths[i],
 					   size - PAGE));
 		EXPECT_EQ(ENODEV, errno);
 	}
@@ -303,7 +302,7 @@ static void __expect_closed(struct __test_metadata *_metadata, int fd, int dmabu
 					      VMEMEXP_SYNC_END | flags, 0, size));
 		EXPECT_EQ(-ENODEV, _test_sync_rows(fd, dmabuf, flags, 0, 1, PAGE, 2));
 	}
-	/* What is wrong with the argument comes first. */
+	/* Errors of the argument come first. */
 	EXPECT_EQ(-EINVAL, _test_sync(fd, dmabuf, VMEMEXP_SYNC_READ, 0, size + 1));
 	EXPECT_EQ(-ENODEV, _test_importer_direction(session, IMPORTER_IOC_BEGIN_CPU,
 						    IMPORTER_BIDIRECTIONAL));
@@ -349,7 +348,7 @@ TEST_F(buffer, is_closed_at_every_door)
 	expect_given_back();
 	expect_source_unchanged();
 
-	/* What it was is told as before. */
+	/* A query still describes what was exported. */
 	after = test_query(self->dmabuf);
 	EXPECT_EQ(before.state | VMEMEXP_STATE_REVOKED, after.state);
 	after.state = before.state;
@@ -482,7 +481,7 @@ TEST_F(buffer, is_kept_for_a_device_until_that_lets_go)
 		if (!variant->read_only) {
 			fill(seen, self->m.size, 40 + i);
 			test_importer_write(session, 0, seen, self->m.size);
-			/* A copy does not get to page frames that may be somebody else's. */
+			/* A sync does not copy to page frames that may have another owner. */
 			if (!variant->of_ram || devices[i] != IMPORTER_DEV_SHADOW)
 				memcpy(self->m.expect, seen, self->m.size);
 		}
@@ -565,8 +564,8 @@ TEST_F(buffer, is_kept_for_a_kernel_mapping_until_that_goes)
 }
 
 /*
- * Up to 6.12 the core maps when such an importer attaches, to the end. What it was told
- * then, and when it unmaps, changes nothing before it detaches.
+ * Up to 6.12 the core maps when such an importer attaches, to the end. The notification, and an
+ * unmap, change nothing before it detaches.
  */
 TEST_F(buffer, is_told_to_dynamic_importers)
 {
@@ -601,7 +600,7 @@ TEST_F(buffer, is_told_to_dynamic_importers)
 	expect_closed();
 }
 
-/* Who revokes it again finds it done. The news is for those who attached before. */
+/* A second revoke finds all done. Importers are not told again. */
 TEST_F(buffer, that_is_revoked_again_is_told_to_nobody)
 {
 	struct importer_attach arg = {
@@ -654,7 +653,7 @@ TEST_F(buffer, is_let_go_by_importers_that_do_so_when_they_are_told)
 	test_importer_map(session, IMPORTER_TO_DEVICE);
 	expect_kept();
 	test_revoke(self->dmabuf);
-	/* Nobody has to do anything more. */
+	/* The rest happens by itself. */
 	expect_given_back_soon();
 	EXPECT_EQ(0, test_revoke(self->dmabuf).mappings);
 	info = test_importer_info(session);
@@ -715,7 +714,7 @@ TEST_F(buffer, of_an_exporter_that_was_killed_is_given_back)
 	EXPECT_EQ(0, test_query_state(self->dmabuf) & VMEMEXP_STATE_REVOKED);
 }
 
-/* The driver may go, whoever still holds the buffer in whatever way. */
+/* The driver may go, even if the buffer is still held in some way. */
 TEST_F(buffer, lets_the_driver_of_its_page_frames_go_at_once)
 {
 	long users;
@@ -834,7 +833,7 @@ TEST_F(names, that_cannot_be_written_are_efault_and_it_is_revoked)
 		EXPECT_EQ(VMEMEXP_STATE_REVOKED,
 			  test_query_state(self->dmabuf) & VMEMEXP_STATE_REVOKED);
 	}
-	/* Of one that nobody uses there is one byte to write. */
+	/* Without users, there is one byte to write. */
 	close(self->sessions[0]);
 	close(self->sessions[1]);
 	for (size_t i = 0; i < ARRAY_SIZE(addresses); i++) {
@@ -1145,7 +1144,7 @@ FIXTURE_TEARDOWN(race)
 	test_teardown();
 }
 
-/* What a thread of the visitor does. */
+/* Work of a thread of the visitor. */
 struct visit {
 	struct visitor visitor;
 	int (*visit)(struct visitor *visitor);
@@ -1191,8 +1190,8 @@ static bool wait_for_visits(const struct visit *visits, bool late, unsigned int 
 }
 
 /*
- * When it has returned, nobody writes to the memory any more. Nothing is pinned either,
- * if no visitor was in the middle of it; that one comes back soon.
+ * When it has returned, no writes to the memory follow. Nothing is pinned either, if no visitor was
+ * in the middle of it; that one comes back soon.
  */
 TEST_F(race, is_won_by_the_revoke)
 {
@@ -1218,7 +1217,7 @@ TEST_F(race, is_won_by_the_revoke)
 		EXPECT_TRUE(wait_for_visits(visits, false, EARLY));
 		test_revoke(dmabuf);
 
-		/* Whoever was inside is out, and comes no more. */
+		/* All visitors have left, and none enters. */
 		EXPECT_TRUE(wait_for_visits(visits, true, LATE));
 		EXPECT_SOON(self->before.pins, pinned_pages());
 		fill(self->buf, SMALL, round);
@@ -1333,7 +1332,7 @@ TEST_F(ending, of_an_exporter_with_many_buffers_keeps_no_other_waiting)
 	munmap(own, SMALL);
 }
 
-/* Nor who has got one of the buffers. */
+/* A close by another holder of the buffers does not wait either. */
 TEST_F(ending, of_the_exporter_keeps_no_close_waiting)
 {
 	EXPECT_EQ(MANY_BUFFERS, close_dmabufs());
@@ -1808,7 +1807,7 @@ TEST_F(cycle, is_broken_by_revoking_one_buffer)
 	close(ready[0]);
 	close(ready[1]);
 
-	/* Nobody has a descriptor of anything, and nothing goes away. */
+	/* No process has a descriptor, and nothing goes away. */
 	EXPECT_EQ(variant->files, count_listed(inos, variant->files));
 	EXPECT_LT(self->users, read_number(VGEM_USERS));
 	EXPECT_EQ(-1, syscall(SYS_delete_module, "vgem", O_NONBLOCK));

@@ -237,8 +237,8 @@ TEST_F(scanout, transparent_huge_page_is_shown)
 }
 
 /*
- * A carve-out through /dev/mem, exported, imported, and both descriptors closed, as
- * programs for TI's vmemexp do it. What is drawn into it then is on the screen.
+ * A carve-out through /dev/mem, exported, imported, and both descriptors closed, as programs for
+ * TI's vmemexp do it. The screen shows what the program draws then.
  */
 TEST_F(scanout, program_for_ti_shows_a_carveout)
 {
@@ -328,12 +328,12 @@ TEST_F(scanout, scattered_memory_is_refused_and_left_alone)
 	EXPECT_EQ(0, query.state & VMEMEXP_STATE_BOUNCED);
 	close(dmabuf);
 
-	/* Who asks for what the display needs is told where it ends. */
+	/* CONTIGUOUS, which the display needs, names the end of the first extent. */
 	cmd = export_args(self->view.frame, SIZE, O_RDWR | O_CLOEXEC);
 	cmd.flags = VMEMEXP_EXPORT_CONTIGUOUS;
 	test_err_export_cmd(ERANGE, VMEMEXP_REASON_NOT_CONTIGUOUS,
 			    to_u64(self->view.frame) +
-			    physical_runs((unsigned char *)self->view.frame, SIZE).second, &cmd);
+			    physical_extents((unsigned char *)self->view.frame, SIZE).second, &cmd);
 	munmap(pages, 2 * HUGE_PAGE);
 }
 
@@ -360,7 +360,7 @@ TEST_F(scanout, page_out_of_reach_is_shown_from_a_copy_that_syncs_refresh)
 	test_dmabuf_sync(dmabuf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE);
 	expect_screen(2);
 
-	/* Of a range, no more than that. */
+	/* A sync of a range shows no more than the range. */
 	test_sync(dmabuf, VMEMEXP_SYNC_START | VMEMEXP_SYNC_WRITE, first * STRIDE,
 		  rows * STRIDE);
 	paint(self->view.frame, 3);
@@ -389,7 +389,7 @@ TEST_F(scanout, memory_that_is_unmapped_stays_on_the_screen)
 	EXPECT_EQ(VMEMEXP_STATE_STALE, test_query(dmabuf).state & VMEMEXP_STATE_STALE);
 	EXPECT_EQ(1, test_query(dmabuf).mappings);
 	EXPECT_EQ(self->view.address, base());
-	/* Whoever may have the page now, or all of memory. */
+	/* The frame stays, even if the kernel takes all free huge pages back. */
 	set_knob(HUGE_PAGES, "0");
 	expect_screen(1);
 	close(dmabuf);

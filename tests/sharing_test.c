@@ -877,7 +877,7 @@ FIXTURE_SETUP(broken)
 {
 	test_setup();
 	self->source = map(SMALL, RW, variant->flags | MAP_ANONYMOUS, -1);
-	/* Not more of it than one page. */
+	/* Without huge pages: one small page is to be poisoned. */
 	ASSERT_EQ(0, forbid_thp(self->source, SMALL));
 	fill(self->source, SMALL, 1);
 	self->dmabuf = test_export(self->source, SMALL, O_RDWR);

@@ -134,7 +134,7 @@ TEST_F(split, many_times_while_it_is_used_leaves_it_alone)
 	expect_alive();
 }
 
-/* What is mapped at the address of a buffer later is not its memory. */
+/* A later mapping at the address of a buffer is not the memory of the buffer. */
 TEST_F(split, of_what_has_replaced_the_mapping_leaves_it_alone)
 {
 	ASSERT_EQ(self->addr, mmap(self->addr, HUGE_PAGE, RW,

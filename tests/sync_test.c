@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a sync does to data. QEMU has no caches that could be stale, so devices
- * are used that see the memory through a copy: bounce buffers (swiotlb) where
- * the memory lies above what the device can address, and the test importer's
- * SHADOW and MERGED devices. What must be copied when is kept in a model, and
- * after every step all bytes that the CPU and the device see are compared with it.
+ * Syncs, and the data that they copy. QEMU has no caches that could be stale, so devices are used
+ * that see the memory through a copy: bounce buffers (swiotlb) where the memory lies above what the
+ * device can address, and the test importer's SHADOW and MERGED devices. A model computes what must
+ * be copied, and after every step all bytes that the CPU and the device see are compared with it.
  */
 #include "lib/rect.h"
 #include "lib/vmemexp_utils.h"
@@ -104,7 +103,7 @@ static uint8_t *make_huge(struct __test_metadata *_metadata)
 }
 
 /*
- * Whether the device sees no byte of the memory itself. If the importer cannot count
+ * Return true if the device sees no byte of the memory itself. If the importer cannot count
  * (CONFIG_DMABUF_DEBUG), the driver only knows that there are some it does not see.
  */
 static bool __is_all_copied(struct __test_metadata *_metadata, int fd, int session, int dmabuf)
@@ -227,7 +226,7 @@ static void __check_bytes(struct __test_metadata *_metadata, const char *who,
 
 #define MAX_RECTS	13
 
-/* Ranges that begin and end anywhere, and across pages, runs and entries. */
+/* Ranges that begin and end anywhere, and across pages, extents and entries. */
 static size_t make_rects(struct rect *rects, size_t size)
 {
 	const size_t page = page_size();
@@ -643,7 +642,7 @@ TEST_F(sync, reaches_a_device_beside_one_that_needs_none)
 		check_device(direct, self->cpu);
 	}
 
-	/* Which of them was unmapped first does not matter, either. */
+	/* The order in which they are unmapped does not matter, either. */
 	map_filled(IMPORTER_BIDIRECTIONAL, ++seed);
 	test_importer_unmap(direct);
 	cpu_writes(++seed);
@@ -878,7 +877,7 @@ FIXTURE_TEARDOWN(edited)
 	test_teardown();
 }
 
-/* What the importer sees does not depend on what it did to the list before. */
+/* An earlier change of the list does not change what the importer gets. */
 #define check_fresh(seed) do {						\
 	struct importer_info now;					\
 									\
@@ -1063,7 +1062,7 @@ TEST_F(unmappable, is_refused_without_a_word_in_the_log)
 	close(session);
 	close(dmabuf);
 
-	/* What was taken before they ran out has been given back. */
+	/* The bounce buffers that were taken before they ran out have been given back. */
 	if (bounces) {
 		small = test_export(buf, HUGE_PAGE, O_RDWR);
 		session = test_importer_open();

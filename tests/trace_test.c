@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the driver says about itself: everything in its tracepoints, nothing in
- * the kernel log, whatever a user does.
+ * Messages of the driver: everything is in its tracepoints, and nothing in the kernel log, whatever
+ * a user does.
  */
 #include "lib/vmemexp_utils.h"
 
@@ -115,7 +115,7 @@ TEST_F(trace, names_the_kind_of_page_frames)
 	}
 }
 
-/* Whether the kernel's log has a line of the driver that was not read yet. */
+/* Return true if the kernel's log has a line of the driver that was not read yet. */
 static bool driver_logged(int kmsg)
 {
 	char record[8192];

@@ -127,7 +127,7 @@ static void __open_vivid(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, _test_set_format(output));
 }
 
-/* What the output shows is what the input sees, from now on. */
+/* Connect the input to the output. */
 static void __connect_output(struct __test_metadata *_metadata,
 			     const struct video *capture)
 {
@@ -321,8 +321,8 @@ static void fill_buffer(const struct buffer *buffer, unsigned int seed)
 } while (0)
 
 /*
- * What both fixtures begin and end with. Importers should say how long a piece their
- * device takes; vivid's takes any, but does not say so.
+ * Setup and teardown of both fixtures. Importers should say how long a piece their device takes;
+ * vivid's takes any, but does not say so.
  */
 
 #define set_up() do {							\
@@ -561,10 +561,7 @@ static unsigned int __capture_connected(struct __test_metadata *_metadata,
 	return i;
 }
 
-/*
- * Of two buffers vivid gives one back, and shows the other one until it gets a
- * third.
- */
+/* vivid gives one of two buffers back, and shows the other one until it gets a third. */
 TEST_F(pictures, output_are_captured_again)
 {
 	struct buffer shown[OUTPUT_BUFFERS], seen[CAPTURE_BUFFERS];
@@ -630,7 +627,7 @@ FIXTURE_VARIANT(queue)
 	int output_error;
 };
 
-/* What is read-only has no vmap. */
+/* A read-only buffer has no vmap. */
 FIXTURE_VARIANT_ADD(queue, vmalloc)
 {
 	.make = make_malloced,

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Buffers that an importer may not expect, since they have no kernel mapping or no
- * struct page: they say so early, and by default only programs that may do everything
- * with hardware anyway get one mapped for a device. What such a driver would do else is
- * v4l2_test's.
+ * Buffers that an importer may not expect, since they have no kernel mapping or no struct page:
+ * they say so early, and by default only programs that may do everything with hardware anyway get
+ * one mapped for a device. v4l2_test shows what such a driver would do otherwise.
  */
 #include <sched.h>
 #include <sys/resource.h>
@@ -276,7 +275,7 @@ TEST_F(buffer, is_not_mapped_for_root_of_a_user_namespace)
 	EXPECT_EQ(IS_EXPECTED ? 0 : EPERM, wait_for_child(child));
 }
 
-/* Whoever asks for the mapping later may be a thread of the kernel's. */
+/* The importer may ask for the mapping in a kernel thread. */
 TEST_F(buffer, is_mapped_for_whom_the_one_that_attaches_may)
 {
 	set_caps(~RAWIO);

@@ -4,8 +4,8 @@
  *
  *   writeback FD FILE.ppm
  *
- * FD is a DRM device that whoever starts this is the master of. For tests that have
- * a sink show something, and hand on the descriptor that they gave to it.
+ * FD is a DRM device of which the caller is the master. For tests that have a sink show something,
+ * and hand on the descriptor that they gave to it.
  */
 #include <err.h>
 #include <errno.h>

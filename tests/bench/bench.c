@@ -90,9 +90,9 @@
 
 #define EXIT_USAGE	2
 
-/* What is exported alone, to see whether a page's cost depends on their number. */
+/* The largest size, only exported: it shows if the cost of a page depends on their number. */
 #define LARGEST		(1024 * MIB)
-/* The largest of what everything is measured for. */
+/* The largest size of all other measurements. */
 #define LARGE		(256 * MIB)
 
 #define MAX_RUNS	32
@@ -168,7 +168,7 @@ static void stop(struct watch *w, unsigned int part)
 
 /* --- memory --- */
 
-/* Where memory is that hugetlb or THP provide, and who else maps it. */
+/* The origin of memory in huge pages, and who else maps it. */
 #define OF_HUGETLB	1
 #define IS_SHARED	2
 #define IS_CARVEOUT	4
@@ -181,7 +181,10 @@ enum memory {
 	SHARED_THP, SHARED_HUGETLB, THP, HUGETLB, NR_MEMORY
 };
 
-/* Of a carve-out: what CARVEOUT_IOC_INFO says of the region, and how it is mapped. */
+/*
+ * The last two are of carve-outs: the flags of CARVEOUT_IOC_INFO for the region, and how it is
+ * mapped.
+ */
 static const struct kind {
 	const char *name;
 	unsigned int flags;
@@ -770,7 +773,7 @@ static int sync_dmabuf(struct subject *s, struct watch *w)
 
 /* --- the measurements --- */
 
-/* What there has to be before a measurement begins. */
+/* Needed before a measurement begins. */
 #define NEEDS_BUFFER	1	/* a dma-buf */
 #define NEEDS_ATTACH	2	/* one that the importer has attached */
 #define NEEDS_MAP	4	/* and mapped */
@@ -1019,8 +1022,8 @@ static void measure(const struct measurement *m, const struct area *area, size_t
 		print_absent(m->operation, m->method, area->memory, size, -ret);
 }
 
-/* How many physical runs the first @size bytes of @area have; 0: not known. */
-static unsigned long long physical_runs(const struct area *area, size_t size)
+/* How many extents the first @size bytes of @area have; 0: not known. */
+static unsigned long long physical_extents(const struct area *area, size_t size)
 {
 	struct subject s = { .area = area, .size = size };
 	struct vmemexp_query query = { .size = sizeof(query) };
@@ -1058,7 +1061,7 @@ static void measure_size(const struct area *area, size_t size, const char *only)
 {
 	const struct measurement *m = measurements;
 
-	printf("runs %s %zu %llu\n", kinds[area->memory].name, size, physical_runs(area, size));
+	printf("runs %s %zu %llu\n", kinds[area->memory].name, size, physical_extents(area, size));
 	for (; m < measurements + ARRAY_SIZE(measurements); m++)
 		if (is_measured(m, size, area->memory) && has_name(only, m->operation))
 			measure(m, area, size);
@@ -1174,6 +1177,18 @@ static struct kernel_memory kernel_memory(void)
 	return used;
 }
 
+/* Wait for objects that RCU frees: as long as the memory gets less. */
+static void wait_until_freed(void)
+{
+	struct kernel_memory now = kernel_memory(), last;
+
+	do {
+		last = now;
+		usleep(200000);
+		now = kernel_memory();
+	} while (now.driver < last.driver);
+}
+
 static void measure_kept(const char *method, int (*create)(const struct subject *),
 			 const struct area *area, size_t size, unsigned int buffers)
 {
@@ -1198,13 +1213,12 @@ static void measure_kept(const char *method, int (*create)(const struct subject 
 			print_absent("kept", method, area->memory, size, errno);
 		else if (i)
 			printf("kept %s %s %zu %llu %u %lld %lld\n", method,
-			       kinds[area->memory].name, size, physical_runs(area, size), buffers,
-			       (after.driver - before.driver) / buffers,
+			       kinds[area->memory].name, size, physical_extents(area, size),
+			       buffers, (after.driver - before.driver) / buffers,
 			       (after.all - before.all) / buffers);
 		while (made)
 			close(fds[--made]);
-		/* What is freed after a grace period. */
-		usleep(200000);
+		wait_until_freed();
 	}
 	free(fds);
 }
@@ -1214,7 +1228,7 @@ static const struct {
 	unsigned int buffers;
 } kept[] = {
 	{ 4 * KIB, 2048 }, { 64 * KIB, 2048 }, { MIB, 512 }, { 32 * MIB, 16 },
-	/* As many runs as allocators like least. */
+	/* Numbers of extents for which allocators round up most. */
 	{ 300 * 4 * KIB, 256 }, { 350 * 4 * KIB, 256 }, { 5000 * 4 * KIB, 16 },
 };
 
@@ -1420,7 +1434,10 @@ int main(int argc, char *argv[])
 		profile_named(argv + 2);
 		return 0;
 	}
-	/* The kernel still has work to do after the boot, on what may be the only CPU. */
+	/*
+	 * The kernel still has work to do after the boot, on what may be the only CPU. No event
+	 * tells when it is done.
+	 */
 	sleep(SETTLE_SECONDS);
 	puts("unit ns");
 	for (memory = NR_MEMORY; memory-- > 0;)

@@ -19,7 +19,7 @@ CARVEOUTS = (
     "carveout", "carveout-fault", "carveout-huge", "paged", "paged-fault", "paged-huge",
 )
 PEERS = ("io_uring", "udmabuf", "heap+copy")
-# Those that give a dma-buf.
+# Methods that give a dma-buf.
 EXPORTERS = ("udmabuf", "heap+copy")
 DMABUFS = ("udmabuf", "heap")
 # Lists of so many ranges, LIST_BYTES in all.
@@ -27,7 +27,7 @@ RANGES = (1, 4, 16)
 LIST_BYTES = 32 * MIB
 SYNCS = ("sync-4k-unmapped", "sync-4k", "sync-row", "sync-rectangle", "sync-all")
 
-# What the lines of bench say behind their first word.
+# The words of the lines of bench, behind the first one.
 FIELDS = {
     "time": ("operation", "method", "memory", "bytes", "runs", "min", "median"),
     "kept": ("method", "memory", "bytes", "physical_runs", "buffers", "driver_bytes", "all_bytes"),
@@ -77,14 +77,14 @@ class Results:
         )
 
     def empty_ioctl(self):
-        """What the way into the kernel and back costs, or None if that was not measured."""
+        """The cost of the way into the kernel and back, or None if that was not measured."""
         return min(
             (row["median"] for key, row in self.times.items() if key[0] == "empty-ioctl"),
             default=None,
         )
 
     def absent(self):
-        """What could not be measured though it should."""
+        """The measurements that could not be made though they should."""
         return [row for row in self.lists["absent"] if row["operation"] not in MAY_BE_ABSENT]
 
 
@@ -139,7 +139,7 @@ class Goal:
         self.digits = digits
 
     def met(self):
-        """Judged by the number that is shown, so that nobody has to wonder."""
+        """Judged by the rounded number, so that the table and the verdict agree."""
         measured = round(self.measured, self.digits)
         return measured >= self.limit if self.at_least else measured <= self.limit
 
@@ -399,7 +399,7 @@ def promises(results):
 
 
 def goals(results, partial=False):
-    """What is promised, judged. PARTIAL leaves out what was not measured."""
+    """The judged promises. PARTIAL leaves out what was not measured."""
     found = []
     for name, measure, limit, *options in promises(results):
         try:
@@ -430,7 +430,7 @@ class Table:
         return len(self.rows) > 1
 
     def widths(self):
-        """Of the columns."""
+        """The widths of the columns."""
         return [max(len(row[i]) for row in self.rows) for i in range(len(self.rows[0]))]
 
     def line(self, row):
@@ -478,7 +478,7 @@ def thousands(time):
 
 
 def ratio(part, whole):
-    """Or a dash where there is no telling."""
+    """PART of WHOLE as text, or a dash if one is missing."""
     if not part or not whole:
         return "-"
     number = part / whole

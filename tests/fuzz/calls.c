@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a program can do, and what must hold after it.
+ * The calls that a program can make, and the checks after it.
  *
  * Nothing is left of one program when the next one begins: the slots are empty,
  * the files closed, and whatever it did to the process is undone. The same
@@ -26,11 +26,11 @@
 #define NUMBER		{ ARG_NUMBER, 0 }
 #define ROWS		{ ARG_ROWS, 0 }
 #define COUNT		{ ARG_COUNT, 0 }
-/* Of the structure that is an ioctl's argument. */
+/* The place of the argument of an ioctl, and a word of it that is changed. */
 #define PLACE		{ ARG_RARE, NR_PLACES }
 #define WORD		{ ARG_RARE, 40 }
 
-/* What has the weight 1 is slow. */
+/* Slow calls have the weight 1. */
 const struct call_type call_types[] = {
 	/* kind, size, protection, and what is special about the kind */
 	{ "map", call_map, 32,
@@ -114,7 +114,7 @@ const struct call_type call_types[] = {
 
 const unsigned int nr_call_types = ARRAY_SIZE(call_types);
 
-/* What may be left of a program; of one type, so that it can be compared. */
+/* Resources that a program may leave behind. All are long, so there is no padding to compare. */
 struct state {
 	long free_files;	/* bit I: number first_file + I */
 	long pins;
@@ -156,8 +156,8 @@ void give_up(const char *format, ...)
 /* --- the system --- */
 
 /*
- * Programs go to the kernel log, to be seen if the kernel panics, only then. What
- * is written here is put right again here: set_knob() remembers it in this file.
+ * Programs go to the kernel log, to be seen if the kernel panics, only then. restore_system()
+ * undoes this.
  */
 static void setup_log(void)
 {
@@ -254,7 +254,7 @@ bool is_anything_left(void)
 {
 	struct state now = state_now();
 
-	/* What is left may be dropped a moment later. */
+	/* References may be dropped a moment later. */
 	for (int ms = 0; memcmp(&now, &before, sizeof(now)) && ms < RELEASE_TIMEOUT_MS; ms += 100) {
 		sleep_ms(100);
 		now = state_now();
@@ -280,7 +280,7 @@ void run_program(const struct program *p,
 
 		seen(call->nr, call_types[call->nr].run(call->args));
 	}
-	/* What refers to a dma-buf goes in another order than it came. */
+	/* Drop references to dma-bufs in another order than they were taken. */
 	clean_driver();
 	clean_memory();
 	clean_dmabuf();

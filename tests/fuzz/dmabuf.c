@@ -12,7 +12,7 @@
 
 #include "fuzz.h"
 
-/* How long somebody may wait for a fence that nobody signals. */
+/* Time after which the wait for a fence that is never signalled is interrupted. */
 #define FENCE_WAIT_MS	20
 
 /* Devices with 28 address bits cannot do with memory beyond them. */
@@ -281,7 +281,7 @@ struct fence_attach {
 
 #define FENCE_IOC_ATTACH DRM_IOWR(DRM_COMMAND_BASE + 1, struct fence_attach)
 
-/* What a device takes in one piece if its driver, as vgem, says nothing of it. */
+/* The longest segment for a device whose driver, as vgem, does not set one. */
 #define MAX_SEGMENT	(64 << 10)
 
 /*

@@ -217,7 +217,7 @@ void clean_driver(void)
 	list_source = &regions[0];
 }
 
-/* Whether one more page may be charged with a limit of so many. */
+/* Return true if one more page can be exported with this RLIMIT_MEMLOCK. */
 static bool is_enough(uint64_t limit_pages)
 {
 	struct vmemexp_export arg = export_args(pages, PAGE, O_RDWR);
@@ -416,7 +416,7 @@ static bool check_common(const int *errors)
 			fail("%s: errno %d is not documented", r->name, -r->ret);
 		return true;
 	}
-	/* What is cut off may be found too big before its end is seen. */
+	/* The driver may find a structure that is cut off too big before it sees the end. */
 	if (r->ret != expected && !(r->place == CUT_OFF && r->ret == -E2BIG))
 		fail("%s: errno %d instead of %d", r->name, -r->ret, -expected);
 	if (r->known && memcmp(r->before, r->after, r->told < PAGE ? r->told : PAGE))
@@ -509,8 +509,8 @@ static struct vmemexp_range range_at(unsigned int i)
 }
 
 /*
- * Returns the reason to refuse range @i by itself: LENGTH, ALIGNMENT at @addr, or NONE. Of
- * several, the first may begin and the last may end anywhere.
+ * Returns the reason to refuse range @i by itself: LENGTH, ALIGNMENT at @addr, or NONE. In a list
+ * of several, the first may begin and the last may end anywhere.
  */
 static unsigned int wrong_with(unsigned int i, uint64_t *addr)
 {
@@ -718,7 +718,7 @@ static void check_pages(const struct vmemexp_export *arg)
 
 		start = range.vaddr & -PAGE;
 		pages = (range.vaddr % PAGE + range.length + PAGE - 1) / PAGE;
-		/* Of a long list, the ends, which a mistake in a sum would move. */
+		/* Check both ends of a long list: a mistake in a sum would move them. */
 		if (i < 16 || i + 16 >= nr_ranges()) {
 			check_page(view, offset, start);
 			check_page(view, offset + (pages - 1) * PAGE, start + (pages - 1) * PAGE);
@@ -1024,7 +1024,7 @@ static void check_description(const struct vmemexp_query *arg, const struct file
 		fail("query: offset %#llx, length %#llx, %u ranges",
 		     (unsigned long long)arg->offset, (unsigned long long)arg->length,
 		     arg->nr_ranges);
-	/* Of whatever ranges, which have no gaps between them. */
+	/* The ranges have no gaps between them. */
 	if ((arg->offset + arg->length + PAGE - 1) / PAGE * PAGE != arg->dmabuf_size)
 		fail("query: %#llx bytes from %#llx on are not all of it",
 		     (unsigned long long)arg->length, (unsigned long long)arg->offset);

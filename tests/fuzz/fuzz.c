@@ -11,9 +11,9 @@
  *   --seconds N     stop after N seconds, if that is earlier
  *   --no-coverage   do without CONFIG_KCOV: programs are interesting by their
  *                   results alone
- *   --replay FILE   run the programs in FILE, one a line, and check after each. What
- *                   stands before "fuzz: program " in a line is ignored, so that it
- *                   may be a kernel log.
+ *   --replay FILE   run the programs in FILE, one a line, and check after each. Text
+ *                   before "fuzz: program " in a line is ignored, so that it may be
+ *                   a kernel log.
  *
  * A program is a few calls: see calls.c. One that reaches what none has reached
  * before, an edge in vmemexp.ko or a result of a call, is kept, and most programs
@@ -44,7 +44,7 @@
 
 #define DEFAULT_EXECUTIONS	10000
 
-/* What a program comes after in the kernel log. */
+/* Precedes a program in the kernel log. */
 #define MARK		"fuzz: program "
 
 #define MAX_CORPUS	8192
@@ -54,8 +54,8 @@
 #define BATCH		64
 
 /*
- * On a busy machine that is emulated by another one. What a program leaves behind is waited
- * for as well, and has to be told.
+ * Enough for a busy emulated machine, and for the report of what a program has left behind, which
+ * is waited for before.
  */
 #define HANG_SECONDS	(60 + RELEASE_TIMEOUT_MS / 1000)
 
@@ -67,7 +67,7 @@ struct set {
 	unsigned int count;
 };
 
-/* What the watching process sees of the one that it watches. */
+/* Memory that is shared with the watching process. */
 static struct {
 	char text[MAX_TEXT];
 	unsigned long executions;
@@ -126,7 +126,7 @@ static void add_result(unsigned int nr, int result)
 		add_trace();
 }
 
-/* Returns whether there is one. */
+/* Returns true if there is one. */
 static bool open_kcov(void)
 {
 	char text[32];
@@ -268,7 +268,7 @@ static int work(void)
 	kmsg = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
 	if (kmsg < 0)
 		give_up("/dev/kmsg: %s", strerror(errno));
-	/* What is opened later would count as left behind. */
+	/* A file that is opened later would count as left behind. */
 	if (options.replay) {
 		programs = fopen(options.replay, "r");
 		if (!programs)

@@ -80,7 +80,7 @@ enum arg_kind {
 	ARG_LENGTH,		/* in bytes, half of them all there is */
 	ARG_ROWS,		/* how many, counted from what fits */
 	ARG_COUNT,		/* how many, mostly all there are */
-	ARG_NUMBER,		/* whatever may upset somebody */
+	ARG_NUMBER,		/* any number: small, negative, random, at a boundary */
 };
 
 struct arg_type {
@@ -105,7 +105,7 @@ void mutate_program(struct program *p, const struct program *other);
 /* How long it takes, very roughly; the clock would not say the same each time. */
 unsigned int program_cost(const struct program *p);
 void print_program(const struct program *p, char text[MAX_TEXT]);
-/* Returns whether @text is a program. */
+/* Returns true if @text is a program. */
 bool parse_program(struct program *p, const char *text);
 
 /* --- calls.c --- */
@@ -116,7 +116,7 @@ extern const unsigned int nr_call_types;
 /* Before the watched process begins, and after it has ended. */
 void setup_system(void);
 void cleanup_system(void);
-/* Whether there is a file system that writes back to a disk, at MOUNT_POINT. */
+/* Return true if there is a file system on a disk at MOUNT_POINT. */
 bool has_disk(void);
 /* In the process that runs programs. */
 void setup_calls(void);
@@ -124,8 +124,8 @@ void setup_calls(void);
 void run_program(const struct program *p,
 		 void (*seen)(unsigned int nr, int result));
 /*
- * Whether not everything is as it was before the first program, or when this was
- * asked last; tells what.
+ * Return true, and print what is left, if the state differs from that before the first program or
+ * after the last call.
  */
 bool is_anything_left(void);
 /* A program has found a bug. */
@@ -156,7 +156,7 @@ extern struct region regions[NR_REGIONS];
 
 void setup_memory(void);
 void clean_memory(void);
-/* What is in the slot goes away; returns where a new mapping has to be. */
+/* Unmap the slot, and return the address for a new mapping. */
 char *begin_region(struct region *r);
 /* A dma-buf was mapped at begin_region(). */
 void set_region(struct region *r, char *addr, size_t size);
@@ -226,7 +226,7 @@ struct file_slot {
 
 extern struct file_slot files[NR_FILES];
 
-/* What "import" does. */
+/* Steps of "import". */
 enum import_step {
 	IMPORT_DETACH, IMPORT_MAP, IMPORT_UNMAP, IMPORT_READ, IMPORT_WRITE, IMPORT_VMAP,
 	IMPORT_VUNMAP, IMPORT_VREAD, IMPORT_VWRITE, IMPORT_BEGIN_CPU, IMPORT_END_CPU,

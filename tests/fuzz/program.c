@@ -6,7 +6,7 @@
  *
  *	map 0 0 2 3;export 0 0 ~0 0 2 1;close 1
  *
- * Numbers are hexadecimal, ~N is N before the end. What is left out is 0.
+ * Numbers are hexadecimal, ~N is N before the end. Arguments that are left out are 0.
  */
 #include "fuzz.h"
 

@@ -22,7 +22,7 @@ struct fake fake;
 
 enum kind { DEVICE = 1, DMABUF };
 
-/* By inode number, which nobody has while the file is open. */
+/* By inode number: no other file has it while this one is open. */
 static struct file {
 	ino_t ino;
 	enum kind kind;
@@ -95,7 +95,7 @@ void fake_set_state(int dmabuf, uint32_t state)
 	pthread_mutex_unlock(&lock);
 }
 
-/* Returns whether this call is to fail, and sets errno. */
+/* Returns true, and sets errno, if this call is to fail. */
 static bool is_to_fail(unsigned long request)
 {
 	if (fake.fail_request != request || !fake.fail_times)
@@ -149,7 +149,7 @@ static bool has_more(const void *cmd, size_t known, size_t size)
 	return false;
 }
 
-/* Keeps the ranges of a list. Returns whether there is one, or none is asked for. */
+/* Keeps the ranges of a list. Returns true if there is one, or none is asked for. */
 static bool read_ranges(struct vmemexp_export *cmd, uint64_t *length)
 {
 	*length = cmd->length;

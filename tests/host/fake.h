@@ -2,9 +2,8 @@
 /*
  * A driver without a kernel: open() and ioctl() of the library end here (ld --wrap).
  *
- * Dma-bufs are memfds, so that they are closed and counted as real ones are. What the fake
- * was asked, and what it is to answer, is in "fake"; tests with one thread read and set it
- * as they like.
+ * Dma-bufs are memfds, so that they are closed and counted as real ones are. "fake" has the
+ * requests to the fake and its answers; tests with one thread read and set it as they like.
  */
 #ifndef FAKE_H
 #define FAKE_H
@@ -38,7 +37,7 @@ struct fake {
 	uint32_t fail_range;
 	/* The bytes that it knows of these structures; of an old driver, fewer than all. */
 	uint32_t export_size, query_size;
-	/* Of what is exported from now on. */
+	/* Of the next exports. */
 	uint32_t memory;
 	uint32_t state;
 	bool foreign;

@@ -135,7 +135,7 @@ class Record(unittest.TestCase):
 
 
 class Exporting(Base):
-    """What becomes of the memory."""
+    """Memory is exported as it is."""
 
     def test_the_driver_is_asked_for_exactly_the_memory(self):
         """By address, length and access."""
@@ -204,7 +204,7 @@ class Exporting(Base):
         self.assert_error(errno.ENFILE, "^Too many open files in system$", self.export, two)
 
     def test_an_old_driver_takes_one_alone(self):
-        """And says no more than E2BIG about several."""
+        """The message for several says no more than E2BIG."""
         self.driver.is_old = True
         self.export([bytearray(1)]).close()
         self.assert_error(errno.E2BIG, "^the driver is too old for several ranges in one dma-buf$",
@@ -248,7 +248,7 @@ class Exporting(Base):
         self.assert_error(errno.ENOENT, "No such file", vmemexp.Export, bytearray(1), 0, "/dev/none")
 
     def test_the_drivers_reason_is_told(self):
-        """In words, or by errno alone."""
+        """The message says why, or has the errno alone."""
         self.driver.errors = [(errno.ENOMEM, 4, 0x1234000)]
         self.assert_error(errno.ENOMEM, "^it would exceed RLIMIT_MEMLOCK at 0x1234000$",
                           self.export, bytearray(1))
@@ -288,10 +288,10 @@ class Exporting(Base):
 
 
 class Syncing(Base):
-    """What the driver is told of access by the CPU."""
+    """The driver is told of access by the CPU."""
 
     def test_bytes_are_counted_from_the_memory(self):
-        """And not from the dma-buf."""
+        """The offset is not that in the dma-buf."""
         self.driver.offset = 7
         with self.export(bytearray(100)) as export:
             fd = export.fd

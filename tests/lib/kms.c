@@ -384,7 +384,6 @@ static int write_to_frame(struct kms *kms, uint32_t frame)
 	if (poll(&done, 1, WRITE_BACK_MS) != 1)
 		ret = -ETIMEDOUT;
 	close(fence);
-	/* The connector belongs to nobody again. */
 	return set_properties(kms, names, &none, 1) ?: ret;
 }
 

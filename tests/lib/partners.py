@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the tests of examples share: a directory and a judge of commands, and vivid as the
+"""Shared by the tests of examples: a directory and a judge of commands, and vivid as the
 partner of those that give video.
 """
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -52,7 +53,7 @@ class Vivid(Example):
 
     width, height = 320, 180
     pixelformat, bits = "YUYV", 16
-    # Of the module, what both are set to, and how they are connected.
+    # Parameters of the module, the standard of both, and the connection between them.
     options = ("input_types=2", "num_outputs=1")
     timing = "--set-standard=ntsc"
     plug = "S-Video"
@@ -73,7 +74,7 @@ class Vivid(Example):
                     f"--set-fmt-video-out=width={self.width},height={self.height},pixelformat={self.pixelformat}")
         self.passes("v4l2-ctl", "-d", self.input,
                     f"--set-fmt-video=width={self.width},height={self.height},pixelformat={self.pixelformat}")
-        # What the output shows is what the input sees, with nothing written over it.
+        # Connects the input to the output, with nothing written over it.
         self.passes("v4l2-ctl", "-d", self.input, "-c", "osd_text_mode=2")
         menu = self.passes("v4l2-ctl", "-d", self.input, "--list-ctrls-menus").decode()
         control = rf"\w*{self.plug.lower().replace('-', '_')}\w*connected\w*"
@@ -97,8 +98,9 @@ class Vivid(Example):
                 # The driver maps what the output has first; frames before that are no pictures.
                 while not any(line.split()[7] != "0" for line in BUFFERS.read_text().splitlines()[1:]):
                     self.assertIsNone(running.poll())
+                    time.sleep(0.05)
                 self.passes("v4l2-ctl", "-d", self.input, "--stream-mmap", "--stream-skip=5",
-                            "--stream-count=6", f"--stream-to={captured}", timeout=120)
+                            "--stream-count=6", f"--stream-to={captured}", timeout=240)
                 self.assertIsNone(running.poll())
                 held = BUFFERS.read_text(encoding="ascii")
                 # vivid connects the two only if they agree.

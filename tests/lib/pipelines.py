@@ -20,7 +20,7 @@ import gi
 from partners import BUFFERS, Example, Vivid, run
 
 PLUGIN = "/gstreamer/libgstvmemexp.so"
-# Those that the tests use; to look at all of them takes an emulated CPU a minute.
+# Plugins that the tests use. An emulated CPU takes a minute to look at all plugins.
 USED = ("app coreelements coretracers kms matroska ogg playback rawparse shm theora "
         "typefindfunctions unixfd video4linux2 videoconvert videoconvertscale videorate "
         "videotestsrc vpx waylandsink").split()
@@ -78,7 +78,7 @@ def resident():
 
 
 def told_since(at):
-    """What GStreamer has logged behind that place in the log."""
+    """The lines that GStreamer has logged behind that place in the log."""
     with open(LOG, encoding="utf-8", errors="replace") as log:
         log.seek(at)
         return log.read()
@@ -113,7 +113,7 @@ def visible(data, form, width, height):
 
 
 def buffer_of(data, number=1, prefix=0):
-    """A frame in so many memories, each of which begins so many bytes behind the begin of a page."""
+    """A frame in NUMBER memories, each of which starts PREFIX bytes into a page."""
     params = Gst.AllocationParams()
     params.align = mmap.PAGESIZE - 1
     params.prefix = prefix
@@ -180,7 +180,7 @@ class Pipeline:
         return state
 
     def stats(self, name="up"):
-        """Those of the element by their names."""
+        """The counters of the element NAME."""
         text = self[name].get_property("stats").to_string()
         found = {key: int(value) for key, value in re.findall(r"(\w+)=\(guint64\)(\d+)", text)}
         return found["exported"], found["reused"], found["copied"], found["passed"]
@@ -200,7 +200,7 @@ class Pipeline:
         return self
 
     def said(self):
-        """What GStreamer has logged since it was made."""
+        """The lines that GStreamer has logged since it was made."""
         return told_since(self.log)
 
     def copies(self):
@@ -211,7 +211,7 @@ class Pipeline:
 class Pipelines(Example):
     """Each test leaves as many pages pinned, dma-bufs open and objects alive as there were."""
 
-    # What a sink leaves behind, also where the element is not in the pipeline.
+    # Objects that a sink leaves behind, even without the element in the pipeline.
     leaky = Counter()
 
     def setUp(self):
@@ -230,13 +230,13 @@ class Pipelines(Example):
 
     @staticmethod
     def descriptors():
-        """Of dma-bufs and the device; v4l2sink may keep its own open for longer."""
+        """Open dma-bufs and devices; v4l2sink may keep its own device open for longer."""
         names = []
         for fd in os.listdir("/proc/self/fd"):
             try:
                 names.append(os.readlink(f"/proc/self/fd/{fd}"))
             except FileNotFoundError:
-                # That of the listing.
+                # It was the descriptor of the listing.
                 pass
         return [name for name in names if "dmabuf" in name or "vmemexp" in name]
 
@@ -246,7 +246,7 @@ class Pipelines(Example):
         self.addCleanup(HUGE_PAGES.write_text, re.search(r"\[(\w+)\]", HUGE_PAGES.read_text("ascii"))[1],
                         encoding="ascii")
         HUGE_PAGES.write_text("madvise", encoding="ascii")
-        # Of memory that is shared, MADV_DONTNEED would give nothing back.
+        # MADV_DONTNEED gives nothing of shared memory back.
         pages = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.addCleanup(pages.close)
         pages.write(b"\1" * len(pages))
@@ -337,7 +337,7 @@ class Output(Pipelines, Vivid):
         """Six frames that the input sees."""
         path, size = self.dir / "captured", self.width * self.height * self.bits // 8
         self.passes("v4l2-ctl", "-d", self.input, "--stream-mmap", "--stream-skip=5",
-                    "--stream-count=6", f"--stream-to={path}", timeout=120)
+                    "--stream-count=6", f"--stream-to={path}", timeout=240)
         data = path.read_bytes()
         self.assertEqual(6 * size, len(data))
         return [data[at:at + size] for at in range(0, len(data), size)]

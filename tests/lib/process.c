@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "process.h"
+#include "state.h"
 
 pid_t fork_child(void)
 {
@@ -39,6 +41,28 @@ int wait_for_child(pid_t pid)
 	if (waitpid(pid, &status, 0) != pid)
 		return -1;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+bool wait_until_asleep(pid_t pid, const pid_t *tid, const char *states)
+{
+	char path[64], text[512], state;
+
+	for (int ms = 0; ms < RELEASE_TIMEOUT_MS; ms++) {
+		pid_t now = __atomic_load_n(tid, __ATOMIC_SEQ_CST);
+
+		snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, now);
+		if (now && read_text(path, text, sizeof(text)) < 0)
+			return false;
+		/* The name of the program is in brackets, and has none. */
+		if (now && sscanf(strrchr(text, ')') ?: "", ") %c", &state) == 1) {
+			if (strchr(states, state))
+				return true;
+			if (state == 'Z')
+				return false;
+		}
+		sleep_ms(1);
+	}
+	return false;
 }
 
 /* A message of one byte, which the kernel wants, with room for one descriptor. */

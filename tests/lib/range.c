@@ -2,27 +2,27 @@
 #include "memory.h"
 #include "range.h"
 
-struct runs find_runs(const uint64_t *pfns, size_t nr)
+struct extents find_extents(const uint64_t *pfns, size_t nr)
 {
-	struct runs r = { .min = nr * PAGE };
+	struct extents e = { .min = nr * PAGE };
 	uint64_t highest = 0;
-	size_t run = 0;
+	size_t size = 0;
 
 	for (size_t i = 0; i < nr; i++) {
 		if (i && pfns[i] != pfns[i - 1] + 1) {
-			if (!r.nr++)
-				r.second = i * PAGE;
-			r.min = run < r.min ? run : r.min;
-			run = 0;
+			if (!e.nr++)
+				e.second = i * PAGE;
+			e.min = size < e.min ? size : e.min;
+			size = 0;
 		}
-		run += PAGE;
-		r.max = run > r.max ? run : r.max;
+		size += PAGE;
+		e.max = size > e.max ? size : e.max;
 		highest = pfns[i] > highest ? pfns[i] : highest;
 	}
-	r.nr++;
-	r.min = run < r.min ? run : r.min;
-	r.address_bits = 64 - __builtin_clzll((highest + 1) * PAGE - 1);
-	return r;
+	e.nr++;
+	e.min = size < e.min ? size : e.min;
+	e.address_bits = 64 - __builtin_clzll((highest + 1) * PAGE - 1);
+	return e;
 }
 
 void touch_scattered(unsigned char *addr)

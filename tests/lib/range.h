@@ -32,14 +32,15 @@
 #define PAGEMAP_SWAPPED	0x4000000000000000ULL
 #define PAGEMAP_PFN	0x007fffffffffffffULL
 
-struct runs {
-	uint64_t nr;		/* physically contiguous runs */
+/* Stretches of a range that are physically contiguous. */
+struct extents {
+	uint64_t nr;
 	uint64_t min, max;	/* bytes in the smallest and the largest */
 	size_t second;		/* offset of the second one, if there is one */
 	unsigned int address_bits;
 };
 
-struct runs find_runs(const uint64_t *pfns, size_t nr);
+struct extents find_extents(const uint64_t *pfns, size_t nr);
 
 /* ---- a range of memory ---- */
 

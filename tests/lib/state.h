@@ -70,7 +70,7 @@ extern bool swapping, mounted;
 /* Writes a file of /proc or /sys and remembers what it held before. */
 int set_knob(const char *path, const char *text);
 void restore_system(void);
-/* Runs a shell's command; returns whether it succeeded. */
+/* Runs a shell's command. Returns true if it succeeded. */
 bool run(const char *command);
 
 /* The name of something that a kind of memory needs and the kernel lacks, or NULL. */

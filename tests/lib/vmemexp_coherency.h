@@ -3,8 +3,8 @@
  * Shared by the tests of coherency: the mode of the machine, and QEMU's edu
  * device, which moves data by DMA.
  *
- * Whoever boots the machine says its mode in the environment, COHERENCY_MODE.
- * The tests do not believe it: test_coherency_mode() looks whether it is so.
+ * The suite passes the mode in COHERENCY_MODE. The tests do not rely on it: test_coherency_mode()
+ * checks it.
  */
 #ifndef VMEMEXP_COHERENCY_H
 #define VMEMEXP_COHERENCY_H

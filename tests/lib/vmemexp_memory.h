@@ -2,10 +2,9 @@
 /*
  * Ranges of memory of every kind that the tests of what can be exported share.
  *
- * A make_x() function produces a range of one kind with known contents. What it
- * needs of the kernel, need_y() knows. What it changed in the system,
- * restore_system() puts right. /proc/self/pagemap is the oracle for what is
- * physically there.
+ * A make_x() function produces a range of one kind with known contents. need_y() tells what the
+ * kernel lacks for it. restore_system() undoes what it changed in the system. /proc/self/pagemap is
+ * the oracle for what is physically there.
  */
 #ifndef VMEMEXP_MEMORY_H
 #define VMEMEXP_MEMORY_H
@@ -26,10 +25,10 @@ static inline void wait_for_disk(struct __test_metadata *_metadata)
 {
 	int fd = -1;
 
-	for (int tries = 0; fd < 0 && tries < 100; tries++) {
+	for (int ms = 0; fd < 0 && ms < RELEASE_TIMEOUT_MS; ms += 10) {
 		fd = open(RAM_DISK, O_RDWR | O_EXCL | O_CLOEXEC);
 		if (fd < 0)
-			sleep_ms(20);
+			sleep_ms(10);
 	}
 	ASSERT_LE(0, fd);
 	close(fd);
@@ -52,23 +51,23 @@ static inline uint64_t *__read_pagemap(struct __test_metadata *_metadata,
 
 #define read_pagemap(addr, size) __read_pagemap(_metadata, addr, size)
 
-static inline struct runs __physical_runs(struct __test_metadata *_metadata,
-					  const unsigned char *addr, size_t size)
+static inline struct extents __physical_extents(struct __test_metadata *_metadata,
+						const unsigned char *addr, size_t size)
 {
 	uint64_t *pfns = read_pagemap(addr, size);
-	struct runs r;
+	struct extents r;
 
 	for (size_t i = 0; i < size / PAGE; i++) {
 		ASSERT_NE(0, pfns[i] & PAGEMAP_PRESENT);
 		pfns[i] &= PAGEMAP_PFN;
 		ASSERT_NE(0, pfns[i]);
 	}
-	r = find_runs(pfns, size / PAGE);
+	r = find_extents(pfns, size / PAGE);
 	free(pfns);
 	return r;
 }
 
-#define physical_runs(addr, size) __physical_runs(_metadata, addr, size)
+#define physical_extents(addr, size) __physical_extents(_metadata, addr, size)
 
 static inline void *__map(struct __test_metadata *_metadata, size_t size,
 			  int prot, int flags, int fd)
@@ -116,7 +115,7 @@ static inline void make_thp(struct __test_metadata *_metadata, struct memory *m)
 	ASSERT_EQ(0, madvise(m->addr, m->size, MADV_HUGEPAGE));
 	write_contents(m, 1);
 	/* Not only asked for. */
-	ASSERT_LE(HUGE_PAGE, physical_runs(m->addr, m->size).min);
+	ASSERT_LE(HUGE_PAGE, physical_extents(m->addr, m->size).min);
 }
 
 static inline void make_shared_anon(struct __test_metadata *_metadata,

@@ -115,7 +115,7 @@ static int is_being_drawn(const struct picture *picture, uint32_t *number)
 	return 0;
 }
 
-/* Returns whether the picture is of the KIND, see main(); @number is the last one's. */
+/* Return true if the picture is of the KIND, see main(); @number is the last one's. */
 static int check(const char *path, const char *kind, uint32_t *number)
 {
 	struct picture picture;

@@ -229,9 +229,8 @@ static struct cpu_time get_cpu_time(void)
 }
 
 /*
- * The RTOS may draw over all that there will ever be, so nobody on Linux's side has
- * anything to do: the display goes on to show one buffer, in which every third frame
- * appears.
+ * The RTOS may draw over all that there will ever be, so no program of Linux has anything to do:
+ * the display goes on to show one buffer, in which every third frame appears.
  */
 static void scene_of_sleep(struct scene *scene, unsigned int count)
 {

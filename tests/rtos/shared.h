@@ -14,7 +14,7 @@
 
 /**
  * struct shared - the memory shared with the RTOS
- * @control: its begin, mapped by the driver that has started the RTOS
+ * @control: its first page, mapped by the driver that has started the RTOS
  * @device: /dev/vmemexp, for the syncs
  * @dmabuf: the memory as a dma-buf
  */

@@ -85,9 +85,10 @@ guest_row()
 		# address bits bounces whatever the tests allocate, into a pool
 		# that it can reach. The first carve-out lies in that hole, and 2 MiB
 		# of it below 512 MiB, where page frames become long in a debug
-		# kernel (tests/vm/kernel). The second shares 2 MiB, for which there are struct pages, with RAM. The
-		# third one is large: it takes a while to unmap it. Two blocks at the
-		# end of RAM, with some RAM in between, are persistent memory.
+		# kernel (tests/vm/kernel). The second shares a block of 2 MiB with RAM,
+		# so it has struct pages. The third one is large: it takes a while to
+		# unmap it. Two blocks at the end of RAM, with some RAM in between, are
+		# persistent memory.
 		# shellcheck disable=SC2016  # a memory map, not a variable
 		guest+=(--memory 5632 --append 'nokaslr swiotlb=32768 secretmem.enable=1'
 			--append 'memmap=0xb0000000$0x10000000 memmap=1M$0xf900000'
@@ -110,7 +111,7 @@ guest_row()
 	esac
 }
 
-# What may be skipped on ARCH/KERNEL, as lines of its log for results.py.
+# Prints the tests that may be skipped on ARCH/KERNEL, as lines of its log for results.py.
 may_skip()
 {
 	local where pattern config

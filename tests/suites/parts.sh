@@ -27,7 +27,7 @@ run_part()
 	part_status=0
 	"$@" 2>&1 | tee "$LOGS/$part.log" | sed -u "s/^/$part: /" || part_status=$?
 	[[ ! -e $results ]] || cp "$results" "$LOGS/$part.json"
-	# What was cut off may have been in the middle of a line.
+	# A part that was killed may have ended in the middle of a line.
 	[[ -z $(tail -c 1 "$LOGS/$part.log") ]] || echo >>"$LOGS/$part.log"
 	echo "# ended with status $part_status after $((SECONDS - start)) s" >>"$LOGS/$part.log"
 }

@@ -58,7 +58,7 @@ MAY_SKIP = re.compile(r"# may skip: (.*)")
 RUNNING = re.compile(r"# #  RUN +(\S+) \.\.\.")
 ENDED = re.compile(r"# guest ended with status (\d+)$")
 
-# What tests/vm/run writes when a guest is not well.
+# Lines of tests/vm/run about a guest that is not well.
 VERDICT = re.compile(r"LOST: |FAIL: the command ended with \d+, but:$")
 COMPLAINT = "--- first complaint of the kernel ---"
 KERNEL_LOG = "--- end of the kernel log ---"
@@ -94,7 +94,7 @@ class Case:
 
 @dataclass
 class Program:
-    """What one program has said of itself."""
+    """The report of one program."""
 
     name: str
     begun: bool = False
@@ -357,7 +357,7 @@ def load_guest(directory: Path, name: str, runs_programs: bool = True) -> Guest:
 
 @dataclass
 class Sum:
-    """What a suite came to."""
+    """The result of a suite."""
 
     passed: int = 0
     failed: int = 0
@@ -426,7 +426,7 @@ def complaint_lines(guests: list[Guest]) -> list[str]:
 
 
 def add_up(guests: list[Guest]) -> Sum:
-    """What all guests came to. What a reader of the last lines has to know comes last."""
+    """The result of all guests. The most important lines are the last."""
     total = Sum()
     for guest in guests:
         total.passed += guest.count("passed")
@@ -817,7 +817,7 @@ def judge_ktap(name: str, lines: Iterable[str]) -> Sum:
 
 
 def outcome_of(directory: Path, part: str, kind: str, lines: list[str], status: int) -> Sum:
-    """What a part that came to its end did."""
+    """The result of a part that came to its end."""
     if (directory / f"{part}.json").exists():
         total = Sum.load(directory / f"{part}.json")
     elif kind in KTAP_PARTS:
@@ -831,7 +831,7 @@ def outcome_of(directory: Path, part: str, kind: str, lines: list[str], status: 
 
 
 def judge_part(directory: Path, part: str) -> tuple[str, Sum]:
-    """What became of a part, in words, and its sum."""
+    """The verdict on a part as text, and its sum."""
     log = directory / f"{part}.log"
     total = Sum()
     if not log.exists():
@@ -867,7 +867,7 @@ def verb_parts(arguments: argparse.Namespace) -> int:
         total.skipped += one.skipped
         total.closing += one.closing
     print()
-    # Of the last lines, those matter most that tell what failed.
+    # The last lines tell what failed, as that matters most.
     total.closing.sort(key=lambda line: not line.startswith("# skipped "))
     total.closing = words + total.closing
     total.save(arguments.dir / "results.json")

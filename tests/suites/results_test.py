@@ -30,7 +30,7 @@ RUN_TESTS = Path(__file__).resolve().parent.parent / "run_tests"
 
 
 def program(name: str, *lines: str, planned: int | None = None, status: int = 0) -> list[str]:
-    """What run_tests prints of a program that reports LINES, "VERDICT CASE[: WHY]"."""
+    """The output of run_tests for a program that reports LINES, "VERDICT CASE[: WHY]"."""
     said = [f"{verdict} {name}: {case}" for verdict, case in (line.split(" ", 1) for line in lines)]
     plan = f"plan {name}: {len(lines) if planned is None else planned}"
     return [f"begin {name}", plan, *said, f"end {name}: exit status {status}"]
@@ -80,7 +80,7 @@ class LogCase(unittest.TestCase):
         return status, "\n".join(" ".join(line.split()) for line in lines if line)
 
     def failures(self, text: str) -> list[str]:
-        """What is wrong with the log TEXT of a guest amd64/6.12; results.py must say so."""
+        """The failures in the log TEXT of a guest amd64/6.12, as results.py prints them."""
         self.write("amd64-6.12", text)
         status, lines = self.call("kernels", "amd64/6.12")
         start = "# failed "
@@ -507,7 +507,7 @@ GCOV_KERNEL = GCOV_H.replace("include/vmemexp/arch.h", "include/linux/arch.h")
 
 
 class Coverage(LogCase):
-    """What gcov wrote."""
+    """The output of gcov is counted."""
 
     def test_lines_and_branches_are_counted(self) -> None:
         coverage = results.judge_coverage([GCOV_C], [])
@@ -826,10 +826,10 @@ class CommandLine(LogCase):
 
 
 class RunTests(LogCase):
-    """What tests/run_tests prints is what results.py understands."""
+    """results.py understands the output of tests/run_tests."""
 
     def run_tests(self, awk: str = "", **programs: str) -> list[str]:
-        """What is wrong, of programs with these texts, and what is printed of that."""
+        """The failures of programs with these texts, as run_tests prints them and results.py counts them."""
         board, commands = self.dir / "board", self.dir / "bin"
         board.mkdir()
         commands.mkdir()
@@ -845,7 +845,8 @@ class RunTests(LogCase):
         self.ran = subprocess.run(
             ["sh", str(board / "run_tests"), *programs], stdout=subprocess.PIPE, text=True,
             stderr=subprocess.STDOUT, env={**os.environ, "PATH": path, "KMSG": "/dev/null"},
-            # Who runs this in the background may ignore it, and then no child can else.
+            # A shell that runs this in the background may ignore it, and then no child can
+            # else.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # pylint: disable=subprocess-popen-preexec-fn
             check=False)
         return self.failures(f"# programs: {' '.join(programs)}\n# may skip: .*: has none\n"

@@ -111,7 +111,7 @@ look_at_root()
 	config=$(first_file "$dir/boot/config-$release" "$build_tree/.config")
 }
 
-# Those who build modules need it; a kernel runs without.
+# Only builds of modules need it; a kernel runs without.
 need_build_tree()
 {
 	local tree_release

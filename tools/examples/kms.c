@@ -23,7 +23,7 @@
 
 #include <libvmemexp.h>
 
-/* A display without an IOMMU needs one physical run: huge pages are the way to that. */
+/* A display without an IOMMU needs one contiguous extent: huge pages are the way to that. */
 #define HUGE_PAGE	(2UL << 20)
 
 struct screen {

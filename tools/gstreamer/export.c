@@ -2,10 +2,10 @@
 /*
  * Memory of GStreamer as dma-bufs, and the exports that are found again.
  *
- * Who owns what: a memory has its cache, by qdata, and the cache the dma-bufs, which are
- * memories as well. A dma-buf has the export, by qdata, and that the exporter. Nothing leads
- * back from the dma-buf to the memory: the buffer around the dma-buf holds the buffer that
- * the memory is in, and with it the memory, for as long as it is used.
+ * Ownership: a memory owns its cache, by qdata, and the cache owns the dma-bufs, which are memories
+ * as well. A dma-buf owns the export, by qdata, and the export the exporter. Nothing leads back
+ * from the dma-buf to the memory: the buffer around the dma-buf holds the buffer that the memory is
+ * in, and with it the memory, for as long as it is used.
  */
 #include <errno.h>
 #include <gst/allocators/gstdmabuf.h>

@@ -7,8 +7,8 @@
  * without a copy, whatever has allocated it. Sinks and converters that import dma-bufs then
  * need no copy either.
  *
- * A frame that is in dma-bufs already passes unchanged, and so does everything while the
- * device is missing. What cannot be exported where it is, because it is not whole pages, is
+ * A frame that is in dma-bufs already passes unchanged, and so does everything while the device is
+ * missing. Frames that cannot be exported where they are, because they are not whole pages, are
  * copied to memory that can.
  *
  * ## Example launch lines
@@ -158,8 +158,8 @@ static void count(VmemexpUpload *self, guint64 *counter)
 }
 
 /*
- * A refused import is seen by nobody but the sink, which may copy without a word. gst-launch
- * shows the second of the two texts.
+ * Only the sink sees a refused import, and it may copy without a word. gst-launch shows the second
+ * of the two texts.
  */
 static void tell_of_no_import(VmemexpUpload *self)
 {
@@ -266,7 +266,7 @@ static gboolean set_caps(GstBaseTransform *base, GstCaps *in, GstCaps *out)
 	self->only_dmabuf = caps_are_dmabuf(out);
 	set_offer(self, NULL);
 	gst_video_info_init(&self->info);
-	/* Those of dma-bufs say nothing of planes, and such a frame passes. */
+	/* Caps of dma-bufs say nothing of planes, and such a frame passes. */
 	return caps_are_dmabuf(in) || gst_video_info_from_caps(&self->info, in);
 }
 
@@ -302,7 +302,7 @@ static void ask_downstream(GstBaseTransform *base, GstCaps *caps, GstQuery *quer
 	gst_clear_caps(&out);
 }
 
-/* Where nobody else has said how memory is allocated, it is to be whole pages. */
+/* Unless another element decides how memory is allocated, it is to be whole pages. */
 static void propose_allocator(VmemexpUpload *self, GstQuery *query, gsize align)
 {
 	GstAllocator *allocator = NULL;
@@ -466,7 +466,7 @@ static gboolean pieces_of_planes(VmemexpUpload *self, GstBuffer *in, struct piec
 	return TRUE;
 }
 
-/* Those that it is copied in. */
+/* Finds the pieces in which the frame is copied. */
 static guint pieces_to_copy(VmemexpUpload *self, GstBuffer *in, struct piece *pieces)
 {
 	guint nr;

@@ -11,7 +11,7 @@
 
 #include "internal.h"
 
-/* Drops a list of buffers that nobody else can see. */
+/* Drops a list of buffers that no other thread can see. */
 static void unref_list(struct vmemexp_buf *buf)
 {
 	struct vmemexp_buf *next;

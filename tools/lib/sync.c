@@ -30,7 +30,7 @@ static bool is_inside(const struct vmemexp_area *area, uint64_t size)
 	       (size - area->offset - area->length) / area->stride >= area->rows - 1;
 }
 
-/* All of a dma-buf, whoever has exported it. The kernel's rule is to call again. */
+/* All of any dma-buf. The kernel's rule is to call again. */
 static int sync_whole(int fd, unsigned int flags)
 {
 	struct dma_buf_sync sync;

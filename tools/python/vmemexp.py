@@ -15,8 +15,8 @@ on the same bytes, without a copy::
 
 Several pieces of memory can become one dma-buf: Export([luma, chroma]).
 
-Only whole pages can be exported, unless ROUND is given; alloc() gives such.  What goes
-wrong is an OSError with the reason in words, by the same sentences as those of
+Only whole pages can be exported, unless ROUND is given; alloc() gives such.  Errors
+are OSErrors with the reason in words, by the same sentences as those of
 vmemexp_strerror(3).
 """
 import contextlib
@@ -108,7 +108,7 @@ def _address(view):
     ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(view), ctypes.byref(buffer),
                                         _PyBUF_FULL_RO)
     try:
-        # Of an empty one it may be NULL.
+        # The address of an empty buffer may be NULL.
         return buffer.buf or 0
     finally:
         ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
@@ -156,9 +156,9 @@ class Export:
 
     flags is 0 or any of these:
 
-    RDONLY      nobody can write through the dma-buf, which many drivers do not take;
+    RDONLY      the dma-buf cannot be written, which many drivers do not take;
                 memory that is not writable can be exported in no other way
-    CONTIGUOUS  fail with ERANGE unless the pages are one physical run
+    CONTIGUOUS  fail with ERANGE unless the pages are one contiguous extent
     ROUND       memory may begin and end anywhere: the dma-buf has all pages that it
                 touches, and with them what else is there, for its importers to read and
                 write; of a list, the first may begin so, and the last end
@@ -222,7 +222,7 @@ class Export:
                 raise OSError(error.errno, why) from None
         (_, _, _, _, _, self._fd, self._offset, self._size, extents, _, _, _, state, _, _, _,
          _) = _EXPORT.unpack(answer)
-        # Nobody knows the extents of a dma-buf that another driver has exported.
+        # The extents of a dma-buf that another driver has exported are not known.
         self._foreign = not extents and not state
 
     def _check_open(self):

@@ -90,7 +90,7 @@ static bool choose_output(struct display *display, drmModeRes *resources,
 	for (i = 0; i < resources->count_connectors; i++) {
 		connector = drmModeGetConnector(display->fd,
 						resources->connectors[i]);
-		/* What a wished connector says of a monitor may be wrong. */
+		/* Ignore the status of a connector that the user named: it may be wrong. */
 		if (connector && connector->count_modes &&
 		    (wish->connector_id ?
 		     wish->connector_id == connector->connector_id :

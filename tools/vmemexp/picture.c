@@ -29,7 +29,7 @@ int picture_alloc(struct picture *picture)
 	return 0;
 }
 
-/* Like picture_alloc(), with a size that @path names and nobody has checked. */
+/* Like picture_alloc(), with a size that @path names and that was not checked. */
 static int picture_alloc_checked(struct picture *picture, const char *path)
 {
 	if (!picture->width || picture->width > PICTURE_MAX_SIDE ||

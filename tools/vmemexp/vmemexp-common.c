@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What the verbs of vmemexp(1) share. */
+/* Code that the verbs of vmemexp(1) share. */
 #include <err.h>
 #include <errno.h>
 #include <stdio.h>

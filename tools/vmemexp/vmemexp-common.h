@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the verbs of vmemexp(1) share. */
+/* Code that the verbs of vmemexp(1) share. */
 #ifndef _VMEMEXP_COMMON_H
 #define _VMEMEXP_COMMON_H
 
@@ -59,7 +59,7 @@ const char *errno_name(int error);
 /* VMEMEXP_MEMORY_* bits in words, valid until the next call. */
 const char *memory_names(unsigned int memory);
 
-/* The usual size; where they are larger, nobody wants one for a frame. */
+/* The usual size; where they are larger, one is too large for a frame. */
 #define HUGE_PAGE	(2UL << 20)
 
 /*

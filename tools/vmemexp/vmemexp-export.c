@@ -259,6 +259,6 @@ const struct verb verb_export = {
 	"  --size=BYTES          export at least so many, zeroes behind FILE or instead of\n"
 	"                        it; K, M and G may follow the number\n"
 	"  --read-only           nobody can write to it\n"
-	"  --contiguous          fail unless the memory is one physical run\n",
+	"  --contiguous          fail unless the memory is one contiguous extent\n",
 	.run = run_export,
 };

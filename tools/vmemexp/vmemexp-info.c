@@ -42,7 +42,7 @@ static int64_t system_ram_in(uint64_t base, uint64_t size)
 	char line[256];
 
 	while (file && fgets(line, sizeof(line), file)) {
-		/* What is indented is a part of the line above. */
+		/* Skip indented lines: they are parts of the one above. */
 		if (line[0] == ' ' || !strstr(line, " : System RAM") ||
 		    sscanf(line, "%" SCNx64 "-%" SCNx64, &first, &last) != 2)
 			continue;
@@ -154,9 +154,8 @@ static bool has_ipc_lock(void)
 }
 
 /*
- * What the kernel counts for a user cannot be read. What its processes have
- * pinned and locked comes close, but for buffers whose process has ended.
- * Returns that, in KiB.
+ * Programs cannot read what the kernel counts for a user. The pinned and locked memory of the
+ * user's processes comes close, except for buffers whose process has ended. Returns that, in KiB.
  */
 static long long print_limit(void)
 {

@@ -27,7 +27,7 @@
  * @ino: inode number of the dma-buf
  * @pid: the process
  * @fd: its descriptor, or -1 for mappings
- * @name: that somebody gave to the dma-buf, or empty
+ * @name: that a program gave to the dma-buf, or empty
  */
 struct holder {
 	unsigned long long ino;
@@ -68,7 +68,7 @@ static void add_holder(unsigned long long ino, int pid, int fd, const char *name
 	snprintf(holders[nr_holders++].name, sizeof(holders->name), "%s", name);
 }
 
-/* The name in a path of the kernel's, which may say behind it that nobody can open it. */
+/* The name in a path of the kernel's, which may have a note behind it that it cannot be opened. */
 static const char *name_in(char *path)
 {
 	char *end = strstr(path, " (deleted)");

@@ -13,7 +13,7 @@
 
 #define NR_PAGES	16
 
-/* What the checks work on, and what the earlier leave for the later ones. */
+/* State that the checks share. */
 static struct {
 	long long pinned;	/* KiB, before anything was exported */
 	size_t page;

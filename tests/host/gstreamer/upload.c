@@ -626,7 +626,7 @@ static void an_offset_is_not_handed_on_unasked(void)
 	fake.offset = PAGE;
 	out = push_memory(mem);
 	EXPECT(fake.nr_exports == 2);
-	/* Of the copy as well, here, so it is as it was. */
+	/* The export of the copy fails here, too, so the frame passes as it was. */
 	EXPECT(!gst_is_dmabuf_memory(gst_buffer_peek_memory(out, 0)));
 	gst_buffer_unref(out);
 	expect_message(GST_MESSAGE_WARNING, "not whole pages");
@@ -716,7 +716,7 @@ static void expect_ranges(GstMemory *first, gsize first_length, GstMemory *secon
 
 static void planes_become_one(void)
 {
-	/* Of the last page, the frame has no more than a part. */
+	/* The frame ends within its last page. */
 	GstMemory *y = memory(NV12_Y, 0, NV12_Y), *uv = memory(NV12_UV, 0, NV12_UV - 100);
 	GstBuffer *out;
 	GstMemory *dmabuf;
@@ -867,7 +867,7 @@ static void memories_that_follow_one_another_are_one_range(void)
 	GstBuffer *out;
 
 	START(SMALL_NV12, "planes", 1);
-	/* Which an old driver takes as well. */
+	/* An old driver takes one range as well. */
 	fake.export_size = VMEMEXP_EXPORT_SIZE_VER1;
 	y = gst_memory_share(mem, 0, 256);
 	uv = gst_memory_share(mem, 256, 128);
@@ -955,7 +955,7 @@ static void memories_that_are_not_whole_pages_are_copied_to_one(void)
 	START(NV12, "planes", 1);
 	expect_copy(memory(NV12_Y, 0, NV12_Y), memory(NV12_UV - 8, 0, NV12_UV - 8),
 		    "are not whole pages; unaligned=wrap");
-	/* Of those before the copies, the driver knows nothing. */
+	/* The driver was not asked for those before the copies. */
 	EXPECT(fake.nr_exports == 2);
 }
 
@@ -1352,7 +1352,7 @@ static void frames_of_another_size_are_their_own(void)
 
 #define HUGE_PAGE	((gsize)2 << 20)
 
-/* Of that size, as on amd64; other machines have others. */
+/* Return TRUE if huge pages have that size, as on amd64; other machines have other sizes. */
 static gboolean has_huge_pages(void)
 {
 	char *text = NULL;
@@ -1651,7 +1651,7 @@ static void a_sink_of_dma_bufs_alone_gets_nothing_else(void)
 	gst_memory_unref(mem);
 }
 
-/* Nobody upstream has memory that is tiled. */
+/* No upstream element has memory that is tiled. */
 static void a_sink_of_tiles_alone_is_offered_nothing(void)
 {
 	GstCaps *raw = gst_caps_from_string(NV12), *caps;
@@ -1804,7 +1804,7 @@ static int run_cost(const char *what, unsigned long frames)
 		gst_buffer_unref(push_memory(mem));
 		if (!strcmp(what, "copied"))
 			memcpy(to, address_of(mem), FULL_HD_SIZE);
-		/* Who reads it? The compiler cannot know. */
+		/* The compiler cannot know that it is read. */
 		asm volatile("" : : "r"(to) : "memory");
 	}
 	free(to);

@@ -3,9 +3,9 @@
  * ioctl interface of /dev/vmemexp-cachewatch, which records for tests what the
  * kernel's functions for cache maintenance are asked to do.
  *
- * An open file is a watch. What its opener's thread makes the kernel do between
- * START and STOP is recorded, and nothing else: no interrupt, no other task.
- * read() gives the records from the first one on, all of them at once.
+ * An open file is a watch. It records the calls that its opener's thread causes between START and
+ * STOP, and no others: none of interrupts, none of other tasks. read() gives the records from the
+ * first one on, all of them at once.
  *
  * errno, in the order of the checks:
  *	ENOENT		open(): the kernel has no function of that name ...

@@ -292,7 +292,10 @@ static const struct vm_operations_struct carveout_vm_ops = {
 	.fault = carveout_fault,
 };
 
-/* Who wants to know of the first write gets PTEs without write permission. */
+/*
+ * With pfn_mkwrite, the kernel inserts PTEs without write permission, and calls it at the first
+ * write.
+ */
 static const struct vm_operations_struct carveout_read_only_vm_ops = {
 	.fault = carveout_fault,
 	.pfn_mkwrite = carveout_refuse_write,
@@ -619,8 +622,7 @@ static struct miscdevice carveout_misc = {
 /* --- loading --- */
 
 /*
- * Finds out what the kernel has for the range. Of System RAM, only pages that
- * were reserved at boot may be given away.
+ * Finds out what the kernel has for the range. Only reserved pages of System RAM may be given away.
  */
 static int carveout_init_region(struct carveout_region *region, u64 base,
 				u64 size)
@@ -635,7 +637,7 @@ static int carveout_init_region(struct carveout_region *region, u64 base,
 				    IORES_DESC_NONE) != REGION_DISJOINT;
 	region->has_pages = true;
 	for (pfn = PHYS_PFN(base); pfn < end; pfn++) {
-		/* Of RAM with a hole behind it, it would say that all is RAM. */
+		/* For RAM with a hole behind it, it would say that all is RAM. */
 		nr_ram += any_ram && region_intersects(PFN_PHYS(pfn), PAGE_SIZE,
 						       IORESOURCE_SYSTEM_RAM,
 						       IORES_DESC_NONE) != REGION_DISJOINT;

@@ -3,11 +3,10 @@
  * ioctl interface of /dev/vmemexp-carveout, a stand-in for the drivers that map
  * carve-outs of other processors, for tests.
  *
- * The module owns physical ranges that the kernel does not use (parameter
- * ranges=base:size,...; reserved by memmap= on amd64, by a reserved-memory node
- * on arm and arm64) and one block of pages that it allocates itself. An open
- * file says with SETUP what its mmap() maps, and how; the file's offset counts
- * from the begin of the region.
+ * The module owns physical ranges that the kernel does not use (parameter ranges=base:size,...;
+ * reserved by memmap= on amd64, by a reserved-memory node on arm and arm64) and one block of pages
+ * that it allocates itself. An open file says with SETUP what its mmap() maps, and how; the file's
+ * offset counts from the start of the region.
  *
  * errno, in the order of the checks:
  *	ENOTTY		unknown ioctl number
@@ -55,8 +54,8 @@
 /* Write accesses are refused although the mapping has PROT_WRITE (HOW_FAULT). */
 #define CARVEOUT_READ_ONLY	0x1
 /*
- * What happens at fault number @nr_faults + 1 (HOW_FAULT), one of the two: it
- * and all later ones are refused ...
+ * At fault number @nr_faults + 1 (HOW_FAULT), one of two things happens: it and all later ones are
+ * refused ...
  */
 #define CARVEOUT_THEN_REFUSE	0x2
 /* ... or all pages mapped so far are taken away, and it and others succeed. */
@@ -67,7 +66,7 @@
  * HOW_FAULT, such a write counts as a fault.
  */
 #define CARVEOUT_TRACKED	0x8
-/* Of each eight page frames, the last four come before the first four (HOW_FAULT). */
+/* In each eight page frames, the last four come before the first four (HOW_FAULT). */
 #define CARVEOUT_SWAPPED	0x10
 
 /**

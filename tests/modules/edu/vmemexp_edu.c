@@ -9,10 +9,9 @@
  * a session (struct edu_session); ATTACH makes it the user of one device and
  * attaches that to a dma-buf, until DETACH.
  *
- * The device has 4 KiB of memory that the CPU cannot reach. What comes from and
- * goes to user space takes the way through the session's staging memory, by DMA
- * as well. That is mapped for no longer than such a transfer takes, so that
- * there is nothing but the dma-buf that the device could hit by mistake.
+ * The device has 4 KiB of memory that the CPU cannot reach. Data from and to user space goes
+ * through the session's staging memory, by DMA as well. That is mapped for no longer than such a
+ * transfer takes, so that there is nothing but the dma-buf that the device could hit by mistake.
  *
  * Locks, outermost first:
  *	edu_session.lock	one step at a time
@@ -76,7 +75,7 @@ MODULE_INFO(import_ns, "DMA_BUF");
 
 /* It says 100 ms. The emulator may have other things to do. */
 #define EDU_POLL_US		2000
-#define EDU_TIMEOUT_US		(10 * USEC_PER_SEC)
+#define EDU_TIMEOUT_US		(60 * USEC_PER_SEC)
 
 struct edu_session;
 
@@ -537,7 +536,7 @@ static int edu_release(struct inode *inode, struct file *file)
 {
 	struct edu_session *s = file->private_data;
 
-	/* What is not held answers ENXIO, and there is nothing to drop. */
+	/* Steps that are not in effect return -ENXIO. */
 	edu_unmap(s);
 	edu_detach(s);
 	kfree(s->staging);

@@ -64,10 +64,9 @@
  * @dmabuf_fd: in: file descriptor of the dma-buf; EBADF if it is none,
  *	EINVAL if it is one of another kind
  * @device: in: number of the device, from 0 on
- * @address_bits: in: the device's DMA mask in bits, or 0 for the most that it can
- *	have: 64, or 32 under a 32-bit kernel, which cannot write more of an
- *	address into the device in one piece. What QEMU was told (dma_mask=) may
- *	be more, but not less: the device ignores address bits outside of that.
+ * @address_bits: in: the device's DMA mask in bits, or 0 for the most that it can have: 64, or 32
+ *	under a 32-bit kernel, which cannot write more of an address into the device in one piece.
+ *	QEMU's dma_mask= may be more, but not less: the device ignores address bits outside of that.
  * @reserved: in: must be 0
  */
 struct edu_attach {

@@ -4,10 +4,9 @@
  * exporter, only the dma-buf and DMA interfaces, so it tells what every
  * importer would see. vmemexp_importer.h documents its ioctls.
  *
- * Objects: an open file is a session (struct importer_session). ATTACH makes a
- * fake device for it (struct importer_device, a platform device that no driver
- * binds) and attaches that to a dma-buf; the session owns both until DETACH.
- * What else it holds (mapping, kernel mapping) builds on the attachment.
+ * Objects: an open file is a session (struct importer_session). ATTACH makes a fake device for it
+ * (struct importer_device, a platform device that no driver binds) and attaches that to a dma-buf;
+ * the session owns both until DETACH. Its mapping and kernel mapping build on the attachment.
  *
  * Locks, outermost first:
  *	mm->mmap_lock			(mmap of a session)
@@ -18,10 +17,10 @@
  * So nothing may touch user memory under a session's lock. Devices are made and
  * unmade outside of it, to keep the driver core's locks out of the order.
  *
- * The device's view: a DMA address is turned back into the physical address it
- * stands for, and the CPU reads or writes there. What swiotlb bounces is seen
- * in the bounce buffer. A SHADOW or MERGED device has dma_map_ops of its own,
- * that give every mapped entry a private copy at a made-up DMA address.
+ * The device's view: a DMA address is turned back into the physical address it stands for, and the
+ * CPU reads or writes there. If swiotlb bounces a segment, the device sees the bounce buffer. A
+ * SHADOW or MERGED device has dma_map_ops of its own, that give every mapped entry a private copy
+ * at a made-up DMA address.
  *
  * Memory outside of System RAM is not in the linear map, with or without struct
  * page. Nothing bounces it and no DMA API call may look after its caches, so a
@@ -269,7 +268,7 @@ static const struct importer_model importer_models[IMPORTER_NR_DEVS] = {
 	},
 };
 
-/* What a SHADOW or MERGED device sees of one mapped entry. */
+/* One mapped entry, as a SHADOW or MERGED device sees it. */
 struct importer_shadow {
 	struct list_head node;
 	dma_addr_t dma;
@@ -315,6 +314,7 @@ struct importer_session {
 	struct mm_struct *mm;		/* NULL if none is watched; not under lock */
 	struct completion ending;	/* it has come to its end */
 	struct completion may_end;	/* and may go on */
+	bool held_too_long;		/* it went on without may_end */
 };
 
 /* --- memory by physical address --- */
@@ -427,9 +427,9 @@ static dma_addr_t importer_shadow_map_phys(struct device *dev, phys_addr_t phys,
 		if (!shadow->copy)
 			goto err_free;
 		/*
-		 * A device that writes a part of the memory must leave the rest
-		 * as it was when all is copied back. So for FROM_DEVICE, as
-		 * swiotlb does, copy even if nobody asks for it.
+		 * A device that writes a part of the memory must leave the rest as it was when all
+		 * is copied back. So for FROM_DEVICE, as swiotlb does, copy even if it is not asked
+		 * for.
 		 */
 		if (attrs & DMA_ATTR_SKIP_CPU_SYNC && dir != DMA_FROM_DEVICE)
 			memset(shadow->copy, IMPORTER_SHADOW_POISON, size);
@@ -737,7 +737,7 @@ static void importer_device_free(struct importer_device *idev)
 	struct importer_shadow *shadow, *tmp;
 
 	platform_device_unregister(idev->pdev);
-	/* What the exporter should have unmapped is lost, not written back. */
+	/* Drop what the exporter has not unmapped, without writing it back. */
 	mutex_lock(&idev->shadow_lock);
 	list_for_each_entry_safe(shadow, tmp, &idev->shadows, node)
 		importer_shadow_free(idev, shadow);
@@ -957,7 +957,7 @@ static int importer_attach(struct importer_session *s, void __user *argp)
 		ret = -EBUSY;
 		goto err_unlock;
 	}
-	/* Nobody can tell before it is attached. */
+	/* No notification can come before the attach. */
 	s->nr_told = 0;
 	s->lets_go = arg.flags & IMPORTER_ATTACH_LETS_GO;
 	attach = dma_buf_dynamic_attach(dmabuf, &idev->pdev->dev,
@@ -1168,14 +1168,14 @@ static int importer_edit(struct importer_session *s, void __user *argp)
 
 /* --- INFO --- */
 
-/* If the core disguised the pages, or entries were merged, nobody can tell. */
+/* Not known if the core has disguised the pages, or entries were merged. */
 static bool importer_knows_pages(const struct sg_table *sgt)
 {
 	return !IS_ENABLED(CONFIG_DMABUF_DEBUG) &&
 	       sgt->nents == sgt->orig_nents;
 }
 
-/* Whether the device sees the segment through a copy. */
+/* Return true if the device sees the segment through a copy. */
 static bool importer_is_bounced(struct importer_device *idev,
 				struct scatterlist *sg)
 {
@@ -1430,6 +1430,8 @@ static int importer_dir_step(struct importer_session *s, void __user *argp,
 /* --- an address space that takes long to end --- */
 
 #ifdef CONFIG_MMU_NOTIFIER
+#define HOLD_SECONDS	200
+
 static bool importer_invalidate(struct mmu_interval_notifier *notifier,
 				const struct mmu_notifier_range *range, unsigned long seq)
 {
@@ -1438,9 +1440,9 @@ static bool importer_invalidate(struct mmu_interval_notifier *notifier,
 	mmu_interval_set_seq(notifier, seq);
 	if (range->event == MMU_NOTIFY_UNMAP && !range->start && range->end == ULONG_MAX) {
 		complete_all(&s->ending);
-		/* If who would let it end has been killed, it must not stay for ever. */
-		if (!wait_for_completion_timeout(&s->may_end, 100 * HZ))
-			pr_warn("nobody lets an address space end\n");
+		/* A test that is killed does not ask for the end. */
+		if (!wait_for_completion_timeout(&s->may_end, HOLD_SECONDS * HZ))
+			WRITE_ONCE(s->held_too_long, true);
 	}
 	return true;
 }
@@ -1532,7 +1534,7 @@ static long importer_ioctl(struct file *file, unsigned int cmd,
 		return importer_await_end(s);
 	case IMPORTER_IOC_LET_END:
 		complete_all(&s->may_end);
-		return 0;
+		return READ_ONCE(s->held_too_long) ? -ETIMEDOUT : 0;
 	default:
 		return -ENOTTY;
 	}
@@ -1577,11 +1579,11 @@ static int importer_release(struct inode *inode, struct file *file)
 {
 	struct importer_session *s = file->private_data;
 
-	/* What is not held answers ENXIO, and there is nothing to drop. */
+	/* Steps that are not in effect return -ENXIO. */
 	importer_step(s, importer_vunmap);
 	importer_step(s, importer_unmap);
 	importer_detach(s);
-	/* Nobody can tell any more. */
+	/* No notification can come after the detach. */
 	cancel_work_sync(&s->let_go);
 	complete_all(&s->may_end);
 	importer_drop_mm(s);

@@ -76,10 +76,10 @@
  * wrong data without any boot parameter; INFO counts the calls. Every entry
  * that the exporter maps is one segment, with a gap behind it.
  *
- * Of memory outside of System RAM it has no copy, but works on the memory
- * itself: no DMA API call may keep the caches of what is not in the linear map.
- * Such memory has to be mapped as a resource (dma_map_resource()) or, if it has
- * struct pages, with DMA_ATTR_SKIP_CPU_SYNC, and never be synced.
+ * It works on memory outside of System RAM itself, without a copy: no DMA API call may keep the
+ * caches of what is not in the linear map. Such memory has to be mapped as a resource
+ * (dma_map_resource()) or, if it has struct pages, with DMA_ATTR_SKIP_CPU_SYNC, and never be
+ * synced.
  *
  * EOPNOTSUPP at ATTACH where the kernel has neither CONFIG_DMA_OPS nor
  * CONFIG_ARCH_HAS_DMA_OPS.
@@ -114,9 +114,8 @@
  */
 #define IMPORTER_ATTACH_DYNAMIC	0x1
 /*
- * Of a dynamic importer: when the exporter tells that the memory moves, it unmaps at
- * once, and detaches a moment later, by itself. Without, it does nothing but to
- * remember that it was told.
+ * For a dynamic importer: when the exporter tells that the memory moves, it unmaps at once, and
+ * detaches a moment later, by itself. Without, it does nothing but to remember that it was told.
  */
 #define IMPORTER_ATTACH_LETS_GO	0x2
 
@@ -168,8 +167,8 @@ struct importer_transfer {
  * struct importer_edit - argument of IMPORTER_IOC_EDIT
  * @nents: in: number of DMA segments that are left, at least 1
  * @flags: in: IMPORTER_EDIT_*
- * @skip: in: bytes that the first of them loses at its begin
- * @trim: in: bytes that the last of them loses at its end
+ * @skip: in: bytes that are cut off at the start of the first one
+ * @trim: in: bytes that are cut off at the end of the last one
  *
  * Changes the scatterlist that the exporter gave, as importers do that want a part of
  * the dma-buf (those of RDMA): its number of segments, and their DMA addresses and
@@ -183,7 +182,7 @@ struct importer_edit {
 	__aligned_u64 trim;
 };
 
-/* What the session holds, in importer_info.held. */
+/* Bits of importer_info.held: the session has it. */
 #define IMPORTER_HELD_ATTACH	0x1
 #define IMPORTER_HELD_MAP	0x2
 #define IMPORTER_HELD_VMAP	0x4
@@ -318,12 +317,13 @@ struct importer_cache {
 #define IMPORTER_IOC_EDIT	_IOW(IMPORTER_MAGIC, 0x0e, struct importer_edit)
 /*
  * As a GPU that shares the caller's address space does: watch all of it, and when it ends,
- * have that wait before anything is unmapped, until LET_END or close(), or 100 s.
+ * have that wait before anything is unmapped, until LET_END or close(), or 200 s.
  * EBUSY: the session watches one already; EOPNOTSUPP: the kernel has no MMU notifiers.
  */
 #define IMPORTER_IOC_HOLD_MM	_IO(IMPORTER_MAGIC, 0x0f)
 /* Wait until it ends, if no signal comes before (EINTR). */
 #define IMPORTER_IOC_AWAIT_END	_IO(IMPORTER_MAGIC, 0x10)
+/* ETIMEDOUT: it did not wait for as long. */
 #define IMPORTER_IOC_LET_END	_IO(IMPORTER_MAGIC, 0x11)
 
 #endif /* _VMEMEXP_IMPORTER_H */

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the RTOS and Linux have agreed upon: the memory that both see, and what
- * frame number n looks like. The same file is compiled into the program of the
- * RTOS, into the kernel module that starts it, into the Linux program that shows
- * the frames, and into the one that checks the pictures of the screen.
+ * Agreement of the RTOS and Linux: the memory that both see, and the pixels of frame number n. The
+ * same file is compiled into the program of the RTOS, into the kernel module that starts it, into
+ * the Linux program that shows the frames, and into the one that checks the pictures of the screen.
  *
  * The shared memory begins with struct rtos_control, in a page of its own. The
  * frame buffers follow. Frames are numbered from 1; frame n is drawn into buffer

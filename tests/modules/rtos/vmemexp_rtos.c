@@ -34,7 +34,7 @@
 #define SYS_FLAGS_SET		0x30
 #define SYS_FLAGS_CLEAR		0x34
 
-/* Of the GIC's distributor: sends interrupt 0 to the CPUs of a mask. */
+/* Register of the GIC's distributor that sends interrupt 0 to the CPUs of a mask. */
 #define GICD_SGIR		0xf00
 #define GICD_SGIR_CPU(n)	BIT(16 + (n))
 
@@ -107,7 +107,7 @@ out:
 	return ret;
 }
 
-/* Returns whether the RTOS has said so within the time. */
+/* Return true if the RTOS has said so within the time. */
 static bool rtos_wait_for_magic(struct rtos *rtos, u32 magic, bool stop)
 {
 	struct rtos_control *control;

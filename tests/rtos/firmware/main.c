@@ -8,7 +8,7 @@
  */
 #include "../../modules/rtos/rtos.h"
 
-/* What was written before reaches memory before what is written after. */
+/* Earlier writes reach memory before later ones. */
 static void barrier(void)
 {
 	asm volatile("dsb" : : : "memory");
