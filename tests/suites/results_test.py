@@ -922,7 +922,7 @@ class RunTests(LogCase):
 
     def test_a_program_that_leaves_a_process_behind_has_failed(self) -> None:
         self.assertEqual(self.run_tests(
-            a_test="echo 1..1; echo ok 1 x.a; (sleep 60; :) &",
+            a_test="echo 1..1; echo ok 1 x.a; (sleep 600; :) &",
             b_test="echo 1..1; echo ok 1 x.a"), ["a_test: end: left a process behind"])
 
     def test_a_program_may_end_before_its_children(self) -> None:
