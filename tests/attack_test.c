@@ -1898,38 +1898,66 @@ static uint64_t computed(clockid_t clock)
 	return now.tv_sec * 1000000000ULL + now.tv_nsec;
 }
 
+/* A child that computes in a call: its clock, and what that said when the child began. */
+struct computing {
+	pid_t child;
+	clockid_t clock;
+	uint64_t begin;
+};
+
+/* Like fork(): returns 0 in the child, which is about to begin. */
+static pid_t __fork_computing(struct __test_metadata *_metadata, struct computing *c)
+{
+	int ready[2];
+	char byte = 0;
+
+	ASSERT_EQ(0, pipe2(ready, O_CLOEXEC));
+	c->child = fork_child();
+	if (!c->child) {
+		write(ready[1], &byte, 1);
+		return 0;
+	}
+	ASSERT_EQ(0, clock_getcpuclockid(c->child, &c->clock));
+	/* The time until there does not count. */
+	ASSERT_EQ(1, read(ready[0], &byte, 1));
+	c->begin = computed(c->clock);
+	close(ready[0]);
+	close(ready[1]);
+	return c->child;
+}
+
+static void wait_until_computed(const struct computing *c, uint64_t part)
+{
+	while (computed(c->clock) - c->begin < part)
+		sched_yield();
+}
+
+/* Kills the child. Returns how long it computed in the end. */
+static uint64_t __kill_computing(struct __test_metadata *_metadata, const struct computing *c)
+{
+	uint64_t end;
+
+	ASSERT_EQ(0, kill(c->child, SIGKILL));
+	/* It is a zombie then, and still has its clock. */
+	ASSERT_EQ(0, waitid(P_PID, c->child, &(siginfo_t){}, WEXITED | WNOWAIT));
+	end = computed(c->clock);
+	EXPECT_EQ(128 + SIGKILL, wait_for_child(c->child));
+	return end - c->begin;
+}
+
 /* Kills a child that has computed for a 16th of @all in an export; how long it did in the end. */
 static uint64_t __kill_in_list(struct __test_metadata *_metadata, int fd,
 			       const struct vmemexp_export *cmd, uint64_t all)
 {
 	struct vmemexp_export once = *cmd;
-	uint64_t begin, end;
-	clockid_t clock;
-	int ready[2];
-	char byte = 0;
-	pid_t child;
+	struct computing c;
 
-	ASSERT_EQ(0, pipe2(ready, O_CLOEXEC));
-	child = fork_child();
-	if (!child) {
-		write(ready[1], &byte, 1);
+	if (!__fork_computing(_metadata, &c)) {
 		_test_ioctl(fd, VMEMEXP_IOC_EXPORT, &once);
 		pause();
 	}
-	ASSERT_EQ(0, clock_getcpuclockid(child, &clock));
-	/* The time until there does not count. */
-	ASSERT_EQ(1, read(ready[0], &byte, 1));
-	begin = computed(clock);
-	while (computed(clock) - begin < all / 16)
-		sched_yield();
-	ASSERT_EQ(0, kill(child, SIGKILL));
-	/* It is a zombie then, and still has its clock. */
-	ASSERT_EQ(0, waitid(P_PID, child, &(siginfo_t){}, WEXITED | WNOWAIT));
-	end = computed(clock);
-	EXPECT_EQ(128 + SIGKILL, wait_for_child(child));
-	close(ready[0]);
-	close(ready[1]);
-	return end - begin;
+	wait_until_computed(&c, all / 16);
+	return __kill_computing(_metadata, &c);
 }
 
 /*
@@ -1982,32 +2010,15 @@ static void __use_beside_sync(struct __test_metadata *_metadata, int fd, int ses
 static uint64_t __kill_in_sync(struct __test_metadata *_metadata, int fd, int session, int dmabuf,
 			       uint64_t part)
 {
-	uint64_t begin, end;
-	clockid_t clock;
-	int ready[2];
-	char byte = 0;
-	pid_t child;
+	struct computing c;
 
-	ASSERT_EQ(0, pipe2(ready, O_CLOEXEC));
-	child = fork_child();
-	if (!child) {
-		write(ready[1], &byte, 1);
+	if (!__fork_computing(_metadata, &c)) {
 		_test_sync_rows(fd, dmabuf, VMEMEXP_SYNC_READ, 0, 1, 1, FILE_SIZE);
 		pause();
 	}
-	ASSERT_EQ(0, clock_getcpuclockid(child, &clock));
-	ASSERT_EQ(1, read(ready[0], &byte, 1));
-	begin = computed(clock);
-	while (computed(clock) - begin < part)
-		sched_yield();
+	wait_until_computed(&c, part);
 	__use_beside_sync(_metadata, fd, session, dmabuf);
-	ASSERT_EQ(0, kill(child, SIGKILL));
-	ASSERT_EQ(0, waitid(P_PID, child, &(siginfo_t){}, WEXITED | WNOWAIT));
-	end = computed(clock);
-	EXPECT_EQ(128 + SIGKILL, wait_for_child(child));
-	close(ready[0]);
-	close(ready[1]);
-	return end - begin;
+	return __kill_computing(_metadata, &c);
 }
 
 /*

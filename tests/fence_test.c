@@ -189,7 +189,7 @@ static void run_sync(int (*sync)(int, int, unsigned int), int vmemexp,
 	_exit(!ret && *handled ? 128 : -ret);
 }
 
-/* Nothing but the sync puts the process into a sleep that a signal interrupts. */
+/* Only the sync puts the process into a sleep that a signal interrupts. */
 #define ASLEEP	"S"
 
 /* Returns the process once it waits in the sync. */
