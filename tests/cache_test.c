@@ -891,11 +891,8 @@ static void __map_region(struct __test_metadata *_metadata, struct scene *self,
 	struct carveout_setup setup = { .region = info->region, .cache = cache };
 	int fd = _test_carveout_open(&setup);
 	size_t page = 0;
-	char list[64];
 
-	snprintf(list, sizeof(list), "%#llx:%#llx", (unsigned long long)info->base,
-		 (unsigned long long)info->size);
-	ASSERT_EQ(0, set_knob(VMEMEXP_CARVEOUTS, list));
+	ASSERT_EQ(0, set_knob(VMEMEXP_CARVEOUTS, carveout_text(info)));
 	ASSERT_LE(0, fd);
 	self->m = (struct memory){ .size = SMALL };
 	self->m.addr = map(SMALL, PROT_NONE, ANON, -1);

@@ -720,11 +720,8 @@ static void __check_reach(struct __test_metadata *_metadata, int fd, int edu,
 	};
 	uint8_t bytes[64], seen[64], *region;
 	int file, dmabuf;
-	char list[64];
 
-	snprintf(list, sizeof(list), "%#llx:%#llx", (unsigned long long)info->base,
-		 (unsigned long long)info->size);
-	ASSERT_EQ(0, write_text(VMEMEXP_CARVEOUTS, list));
+	ASSERT_EQ(0, write_text(VMEMEXP_CARVEOUTS, carveout_text(info)));
 	file = _test_carveout_open(&setup);
 	ASSERT_LE(0, file);
 	region = map(SMALL, RW, MAP_SHARED, file);
@@ -733,7 +730,7 @@ static void __check_reach(struct __test_metadata *_metadata, int fd, int edu,
 	test_edu_attach(edu, dmabuf, 0, bits);
 	for (unsigned int dir = EDU_BIDIRECTIONAL; dir <= EDU_FROM_DEVICE; dir++) {
 		EXPECT_EQ(reached ? 0 : -EIO, _test_edu_map(edu, dir)) {
-			TH_LOG("%s for %u address bits", list, bits);
+			TH_LOG("%s for %u address bits", carveout_text(info), bits);
 		}
 		EXPECT_EQ(reached, __test_query(_metadata, fd, dmabuf).mappings);
 		if (reached)

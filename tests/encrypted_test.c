@@ -23,12 +23,9 @@ static void map_region(struct __test_metadata *_metadata, struct memory *m,
 		.cache = CARVEOUT_CACHED,
 		.how = how,
 	};
-	char list[64];
 	int fd;
 
-	snprintf(list, sizeof(list), "%#llx:%#llx", (unsigned long long)info->base,
-		 (unsigned long long)info->size);
-	ASSERT_EQ(0, set_knob(VMEMEXP_CARVEOUTS, list));
+	ASSERT_EQ(0, set_knob(VMEMEXP_CARVEOUTS, carveout_text(info)));
 	fd = _test_carveout_open(&setup);
 	ASSERT_LE(0, fd);
 	m->addr = map(m->size, RW, MAP_SHARED, fd);

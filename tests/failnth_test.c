@@ -833,15 +833,12 @@ static void make_carveout(struct __test_metadata *_metadata, struct memory *m,
 	int file = _test_carveout_open(&setup);
 	size_t half = m->size / 2;
 	struct carveout_info info;
-	char list[64];
 
 	ASSERT_LE(0, file) {
 		TH_LOG("the module vmemexp_carveout is not loaded, or has no range");
 	}
 	ASSERT_EQ(0, _test_carveout_info(setup.region, &info));
-	snprintf(list, sizeof(list), "%#llx:%#llx", (unsigned long long)info.base,
-		 (unsigned long long)info.size);
-	ASSERT_EQ(0, set_knob(VMEMEXP_CARVEOUTS, list));
+	ASSERT_EQ(0, set_knob(VMEMEXP_CARVEOUTS, carveout_text(&info)));
 
 	m->addr = map(m->size, PROT_NONE, ANON, -1);
 	ASSERT_NE(MAP_FAILED, mmap(m->addr, half, RW, MAP_SHARED | MAP_FIXED, file, half));

@@ -116,7 +116,7 @@ static int find_region(enum region wanted, struct carveout_info *info)
 {
 	static const unsigned int flags[] = {
 		[PAGED] = CARVEOUT_INFO_PAGES,
-		[RESERVED] = CARVEOUT_INFO_PAGES | CARVEOUT_INFO_RAM,
+		[RESERVED] = FRAMES_OF_RAM,
 	};
 	int ret = 0;
 
@@ -186,7 +186,6 @@ static void prepare_region(struct __test_metadata *_metadata,
 			   struct field *self)
 {
 	unsigned char window[WINDOW_SIZE];
-	char list[64];
 
 	self->pages = self->row->scattered ? in_three_pieces : in_one_piece;
 	fill(window, WINDOW_SIZE, 90);
@@ -196,11 +195,8 @@ static void prepare_region(struct __test_metadata *_metadata,
 		memcpy(self->m.expect + i * PAGE,
 		       window + self->pages[i] * PAGE, PAGE);
 
-	snprintf(list, sizeof(list), "%#llx:%#llx",
-		 (unsigned long long)self->region.base,
-		 (unsigned long long)self->region.size);
 	ASSERT_EQ(0, set_knob(VMEMEXP_CARVEOUTS,
-			      self->row->unlisted ? "\n" : list));
+			      self->row->unlisted ? "\n" : carveout_text(&self->region)));
 }
 
 static void make_driver_memory(struct __test_metadata *_metadata,

@@ -124,15 +124,12 @@ static void *map_page_frames(size_t *size)
 	};
 	struct carveout_info region;
 	void *map = MAP_FAILED;
-	char text[64];
 	int file;
 
 	if (_test_carveout_info(setup.region, &region))
 		return MAP_FAILED;
-	snprintf(text, sizeof(text), "%#llx:%#llx", (unsigned long long)region.base,
-		 (unsigned long long)region.size);
 	file = _test_carveout_open(&setup);
-	if (file >= 0 && !write_text(VMEMEXP_CARVEOUTS, text))
+	if (file >= 0 && !write_text(VMEMEXP_CARVEOUTS, carveout_text(&region)))
 		map = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
 	close(file);
 	return map;
@@ -1736,15 +1733,12 @@ FIXTURE_SETUP(frames)
 		.region = variant->region, .cache = CARVEOUT_CACHED, .how = CARVEOUT_HOW_REMAP,
 	};
 	struct carveout_info region;
-	char text[64];
 
 	skip_without_carveout();
 	test_setup();
 	save_parameters(_metadata, &self->old);
 	ASSERT_EQ(0, _test_carveout_info(variant->region, &region));
-	snprintf(text, sizeof(text), "%#llx:%#llx", (unsigned long long)region.base,
-		 (unsigned long long)region.size);
-	ASSERT_EQ(0, write_text(VMEMEXP_CARVEOUTS, text));
+	ASSERT_EQ(0, write_text(VMEMEXP_CARVEOUTS, carveout_text(&region)));
 	set_limit(_metadata, RLIM_INFINITY);
 	self->file = _test_carveout_open(&setup);
 	ASSERT_LE(0, self->file);
@@ -1872,7 +1866,6 @@ FIXTURE_SETUP(cgroup)
 	};
 	struct rlimit files = { MANY_BUFFERS + 100, MANY_BUFFERS + 100 };
 	struct carveout_info region;
-	char text[64];
 	int file;
 
 	skip_without_carveout();
@@ -1884,9 +1877,7 @@ FIXTURE_SETUP(cgroup)
 	    mkdir(CGROUP, 0700))
 		SKIP(return, "the kernel has no memory cgroups");
 	ASSERT_EQ(0, _test_carveout_info(setup.region, &region));
-	snprintf(text, sizeof(text), "%#llx:%#llx", (unsigned long long)region.base,
-		 (unsigned long long)region.size);
-	ASSERT_EQ(0, write_text(VMEMEXP_CARVEOUTS, text));
+	ASSERT_EQ(0, write_text(VMEMEXP_CARVEOUTS, carveout_text(&region)));
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &files));
 
 	file = _test_carveout_open(&setup);
@@ -1915,10 +1906,7 @@ FIXTURE_TEARDOWN(cgroup)
 /* The current charge of the cgroup, in bytes. */
 static long charged_to_cgroup(void)
 {
-	char text[32];
-
-	return read_text(CGROUP "/memory.current", text, sizeof(text)) > 0 ?
-	       strtol(text, NULL, 10) : -1;
+	return read_number(CGROUP "/memory.current");
 }
 
 /* How many of @buffers could be exported; they stay. */

@@ -154,11 +154,8 @@ static void __open_driver(struct __test_metadata *_metadata, struct scene *self,
 		.cache = CARVEOUT_CACHED,
 		.how = how,
 	};
-	char list[64];
 
-	snprintf(list, sizeof(list), "%#llx:%#llx", (unsigned long long)info->base,
-		 (unsigned long long)info->size);
-	ASSERT_EQ(0, set_knob(VMEMEXP_CARVEOUTS, list));
+	ASSERT_EQ(0, set_knob(VMEMEXP_CARVEOUTS, carveout_text(info)));
 	self->file = _test_carveout_open(&setup);
 	ASSERT_LE(0, self->file);
 	/* As much as every region has, and a layout needs. */

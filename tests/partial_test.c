@@ -213,14 +213,6 @@ static void __map_pages(struct __test_metadata *_metadata, unsigned char *where,
 	__map_pages(_metadata, self->area + (at) * PAGE, self->dmabuf,	\
 		    first, nr, variant->prot)
 
-static bool is_same_file(int fd, int other)
-{
-	struct stat stat, other_stat;
-
-	return !fstat(fd, &stat) && !fstat(other, &other_stat) &&
-	       stat.st_dev == other_stat.st_dev && stat.st_ino == other_stat.st_ino;
-}
-
 /* Exports @nr pages at page @at of the area, which are those from @first on. */
 static int __get_dmabuf(struct __test_metadata *_metadata, int fd, bool own,
 			unsigned char *area, unsigned int at, unsigned int first,

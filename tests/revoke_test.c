@@ -3,59 +3,21 @@
  * REVOKE: an administrator takes a dma-buf back from all who have it. Afterwards no access path
  * leads to the memory. Devices that use it are named, and keep it until they unmap it; everything
  * else is released at once. This holds for all kinds of memory, and beside other calls. ioctl_test
- * has wrong arguments, and carveout_test drivers that take their page frames away.
+ * has wrong arguments, and taken_test drivers that take their page frames away.
  */
 #include <pthread.h>
 #include <sched.h>
-#include <setjmp.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
+#include "lib/signals.h"
 #include "lib/vmemexp_frames.h"
 
 #define USER		65534
 
 #define BUFFERS		"/sys/kernel/debug/vmemexp/buffers"
 #define STAND_IN_USERS	"/sys/module/vmemexp_carveout/refcnt"
-
-static long read_number(const char *path)
-{
-	char text[32];
-
-	return read_text(path, text, sizeof(text)) > 0 ? strtol(text, NULL, 0) : -1;
-}
-
-/* ---- accesses that may end with a signal ---- */
-
-static __thread sigjmp_buf after_signal;
-
-static void catch(int signal)
-{
-	siglongjmp(after_signal, signal);
-}
-
-static void catch_signals(void)
-{
-	struct sigaction action = { .sa_handler = catch };
-
-	sigaction(SIGBUS, &action, NULL);
-	sigaction(SIGSEGV, &action, NULL);
-}
-
-/* The signal that reading or writing the byte raises, or 0. */
-static int signal_of(volatile unsigned char *byte, bool write)
-{
-	int signal = sigsetjmp(after_signal, 1);
-
-	if (signal)
-		return signal;
-	if (write)
-		*byte = 0x5e;
-	else
-		(void)*byte;
-	return 0;
-}
 
 /* ---- a buffer of each kind, and all that can be done with it ---- */
 

@@ -14,11 +14,11 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
-#include <setjmp.h>
 #include <signal.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 
+#include "lib/signals.h"
 #include "lib/vmemexp_memory.h"
 
 /* Since 662df3e5c376 (v6.13). */
@@ -38,33 +38,6 @@ static unsigned char *__map_view(struct __test_metadata *_metadata, int dmabuf, 
 }
 
 #define map_view(dmabuf, size) __map_view(_metadata, dmabuf, size)
-
-/* ---- signals ---- */
-
-static sigjmp_buf after_signal;
-
-static void catch(int signal)
-{
-	siglongjmp(after_signal, signal);
-}
-
-static void catch_signals(void)
-{
-	struct sigaction action = { .sa_handler = catch };
-
-	sigaction(SIGBUS, &action, NULL);
-	sigaction(SIGSEGV, &action, NULL);
-}
-
-/* The signal that reading a byte at @addr raises, or 0. */
-static int signal_at(const volatile unsigned char *addr)
-{
-	int signal = sigsetjmp(after_signal, 1);
-
-	if (!signal)
-		(void)*addr;
-	return signal;
-}
 
 /* ---- what the dma-buf shows after the program has let go ---- */
 
@@ -668,10 +641,7 @@ static const char *mount_cgroups(void)
 /* Bytes that the kernel says the group uses. */
 static long charged_to_group(void)
 {
-	char text[32];
-
-	return read_text(CGROUP "/memory.current", text, sizeof(text)) < 0 ?
-	       -1 : strtol(text, NULL, 10);
+	return read_number(CGROUP "/memory.current");
 }
 
 /* In the group: exports, sends the dma-buf, and ends. */
@@ -833,8 +803,8 @@ TEST_F(parted, program_gets_other_pages_and_the_dmabuf_keeps_the_old_ones)
 		return;
 	}
 	ASSERT_EQ(0, ret);
-	EXPECT_EQ(variant->signal, signal_at(self->source));
-	EXPECT_EQ(0, signal_at(self->view));
+	EXPECT_EQ(variant->signal, signal_of(self->source, false));
+	EXPECT_EQ(0, signal_of(self->view, false));
 	if (variant->come_back)
 		ASSERT_EQ(0, variant->come_back(self->source, self->file));
 
@@ -895,9 +865,14 @@ FIXTURE_TEARDOWN(broken)
 /* The call may raise the signal itself, or say that the page is still in use. */
 static int break_page(unsigned char *addr)
 {
-	if (sigsetjmp(after_signal, 1))
-		return 0;
-	return madvise(addr, PAGE, MADV_HWPOISON) && errno != EBUSY ? -errno : 0;
+	volatile int ret = 0;
+
+	if (!sigsetjmp(after_signal, 1)) {
+		may_signal = true;
+		ret = madvise(addr, PAGE, MADV_HWPOISON) && errno != EBUSY ? -errno : 0;
+	}
+	may_signal = false;
+	return ret;
 }
 
 /* If it were really broken, the machine would tell at a read. */
@@ -911,14 +886,14 @@ TEST_F(broken, page_ends_the_program_and_not_who_maps_the_dmabuf)
 	if (ret == -EINVAL)
 		SKIP(return, "the kernel has no CONFIG_MEMORY_FAILURE");
 	ASSERT_EQ(0, ret);
-	EXPECT_EQ(0, signal_at(self->source));
-	EXPECT_EQ(SIGBUS, signal_at(self->source + PAGE));
-	EXPECT_EQ(0, signal_at(self->source + 2 * PAGE));
+	EXPECT_EQ(0, signal_of(self->source, false));
+	EXPECT_EQ(SIGBUS, signal_of(self->source + PAGE, false));
+	EXPECT_EQ(0, signal_of(self->source + 2 * PAGE, false));
 
-	EXPECT_EQ(0, signal_at(self->view + PAGE));
+	EXPECT_EQ(0, signal_of(self->view + PAGE, false));
 	EXPECT_EQ(-1, first_difference(self->view, SMALL, 1));
 	later = map_view(self->dmabuf, SMALL);
-	EXPECT_EQ(0, signal_at(later + PAGE));
+	EXPECT_EQ(0, signal_of(later + PAGE, false));
 	EXPECT_EQ(-1, first_difference(later, SMALL, 1));
 	munmap(later, SMALL);
 	EXPECT_EQ(0, test_query(self->dmabuf).state & VMEMEXP_STATE_STALE);

@@ -5,21 +5,13 @@
  * cleared, and clears nothing. Verify that a buffer outlives the split of its mapping,
  * and that it does not outlive the driver's wish where that has the same size.
  */
-#include "lib/vmemexp_utils.h"
-
-#define RW		(PROT_READ | PROT_WRITE)
-#define PAGE		page_size()
-#define REGION		0
-
-/* As much as one entry of a page table maps, where that is huge. */
-#define HUGE_PAGE	(2UL << 20)
-#define EXPORTED	(16 * PAGE)
+#include "lib/vmemexp_carveout.h"
 
 FIXTURE(split)
 {
 	int fd;
 	struct test_state before;
-	char list[4096];
+	struct old_list old;
 	int file;
 	unsigned char *addr;	/* HUGE_PAGE bytes, aligned like that */
 	int dmabuf;
@@ -50,7 +42,6 @@ FIXTURE_SETUP(split)
 		.region = REGION, .cache = CARVEOUT_CACHED, .how = variant->how,
 	};
 	struct carveout_info region;
-	char text[64];
 
 	skip_without_importer();
 	skip_without_carveout();
@@ -62,23 +53,21 @@ FIXTURE_SETUP(split)
 	ASSERT_LE(0, self->file);
 	close(self->file);
 	test_setup();
-	ASSERT_LT(0, read_text(VMEMEXP_CARVEOUTS, self->list, sizeof(self->list)));
-	sprintf(text, "%#llx:%#llx", (unsigned long long)region.base,
-		(unsigned long long)region.size);
-	ASSERT_EQ(0, write_text(VMEMEXP_CARVEOUTS, text));
+	save_list();
+	list(region.base, region.size);
 	self->file = _test_carveout_open(&setup);
 	ASSERT_LE(0, self->file);
 	self->addr = map_huge_pages(HUGE_PAGE, HUGE_PAGE, RW, MAP_SHARED, self->file);
 	ASSERT_NE(MAP_FAILED, (void *)self->addr);
-	fill(self->addr, EXPORTED, 1);
-	self->dmabuf = test_export(self->addr, EXPORTED, O_RDWR);
+	fill(self->addr, SIZE, 1);
+	self->dmabuf = test_export(self->addr, SIZE, O_RDWR);
 	self->state = VMEMEXP_STATE_TRACKED |
 		      (region.flags & CARVEOUT_INFO_PAGES ? 0 : VMEMEXP_STATE_NO_PAGES);
 }
 
 FIXTURE_TEARDOWN(split)
 {
-	EXPECT_EQ(0, write_text(VMEMEXP_CARVEOUTS, self->list));
+	restore_list();
 	close(self->dmabuf);
 	munmap(self->addr, HUGE_PAGE);
 	close(self->file);
@@ -88,8 +77,8 @@ FIXTURE_TEARDOWN(split)
 /* Nothing has happened to the memory, and everybody may use it. */
 #define expect_alive() do {						\
 	EXPECT_EQ(self->state, test_query(self->dmabuf).state);		\
-	test_contents(self->dmabuf, EXPORTED, 1);			\
-	close(test_export(self->addr, EXPORTED, O_RDWR));		\
+	test_contents(self->dmabuf, SIZE, 1);				\
+	close(test_export(self->addr, SIZE, O_RDWR));			\
 } while (0)
 
 TEST_F(split, by_munmap_behind_the_buffer_leaves_it_alone)
@@ -113,14 +102,14 @@ TEST_F(split, by_madvise_behind_the_buffer_leaves_it_alone)
 /* In the middle of it, where nothing is unmapped. */
 TEST_F(split, by_madvise_inside_of_the_buffer_leaves_it_alone)
 {
-	ASSERT_EQ(0, madvise(self->addr + EXPORTED / 2, PAGE, MADV_DONTFORK));
+	ASSERT_EQ(0, madvise(self->addr + SIZE / 2, PAGE, MADV_DONTFORK));
 	expect_alive();
 }
 
 /* The mapping that was filled before is there as well. */
 TEST_F(split, many_times_while_it_is_used_leaves_it_alone)
 {
-	volatile unsigned char *view = mmap(NULL, EXPORTED, RW, MAP_SHARED, self->dmabuf, 0);
+	volatile unsigned char *view = mmap(NULL, SIZE, RW, MAP_SHARED, self->dmabuf, 0);
 
 	ASSERT_NE(MAP_FAILED, (void *)view);
 	for (int i = 0; i < 200; i++) {
@@ -130,7 +119,7 @@ TEST_F(split, many_times_while_it_is_used_leaves_it_alone)
 		EXPECT_EQ(view[i * 64], self->addr[i * 64]);
 		view[i * 64]--;
 	}
-	munmap((void *)view, EXPORTED);
+	munmap((void *)view, SIZE);
 	expect_alive();
 }
 
@@ -139,10 +128,10 @@ TEST_F(split, of_what_has_replaced_the_mapping_leaves_it_alone)
 {
 	ASSERT_EQ(self->addr, mmap(self->addr, HUGE_PAGE, RW,
 				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
-	fill(self->addr, EXPORTED, 2);
+	fill(self->addr, SIZE, 2);
 	ASSERT_EQ(0, madvise(self->addr, HUGE_PAGE, MADV_DONTNEED));
 	EXPECT_EQ(self->state | VMEMEXP_STATE_STALE, test_query(self->dmabuf).state);
-	test_contents(self->dmabuf, EXPORTED, 1);
+	test_contents(self->dmabuf, SIZE, 1);
 }
 
 /* No more than that, and no less: it could be a split. */
@@ -150,11 +139,11 @@ TEST_F(split, that_is_none_revokes_the_buffer)
 {
 	int session = test_importer_open();
 
-	ASSERT_EQ(0, ioctl(self->file, CARVEOUT_IOC_TAKE_AWAY));
+	take_away();
 	EXPECT_EQ(self->state | VMEMEXP_STATE_STALE | VMEMEXP_STATE_REVOKED,
 		  test_query(self->dmabuf).state);
 	EXPECT_EQ(-ENODEV, _test_importer_attach(session, self->dmabuf, IMPORTER_DEV_COHERENT));
-	EXPECT_EQ(MAP_FAILED, mmap(NULL, EXPORTED, RW, MAP_SHARED, self->dmabuf, 0));
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, SIZE, RW, MAP_SHARED, self->dmabuf, 0));
 	EXPECT_EQ(ENODEV, errno);
 	close(session);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -48,6 +49,15 @@ int _test_carveout_transfer(unsigned long request, unsigned int region, uint64_t
 
 	close(fd);
 	return ret;
+}
+
+const char *carveout_text(const struct carveout_info *region)
+{
+	static __thread char text[64];
+
+	snprintf(text, sizeof(text), "%#llx:%#llx", (unsigned long long)region->base,
+		 (unsigned long long)region->size);
+	return text;
 }
 
 bool find_carveout(unsigned int sort, struct carveout_info *region)

@@ -21,9 +21,13 @@ int _test_carveout_open(const struct carveout_setup *setup);
 int _test_carveout_transfer(unsigned long request, unsigned int region, uint64_t offset,
 			    const volatile void *buf, size_t length) ADDRESS_ONLY(4);
 
+/* The region as carveouts= takes it; the text is valid until the thread asks again. */
+const char *carveout_text(const struct carveout_info *region);
+
 /* Sorts of carve-outs, by struct carveout_info.flags. */
 #define FRAMES_WITHOUT_PAGES	0
 #define FRAMES_WITH_PAGES	CARVEOUT_INFO_PAGES
+#define FRAMES_OF_RAM		(CARVEOUT_INFO_PAGES | CARVEOUT_INFO_RAM)
 
 /* Finds the first region of this sort. */
 bool find_carveout(unsigned int sort, struct carveout_info *region);

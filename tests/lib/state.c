@@ -8,6 +8,7 @@
 #include <sys/klog.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -66,6 +67,21 @@ int write_text(const char *path, const char *text)
 		err = -errno;
 	close(fd);
 	return err;
+}
+
+long read_number(const char *path)
+{
+	char text[32];
+
+	return read_text(path, text, sizeof(text)) > 0 ? strtol(text, NULL, 0) : -1;
+}
+
+bool is_same_file(int fd, int other)
+{
+	struct stat stat, other_stat;
+
+	return !fstat(fd, &stat) && !fstat(other, &other_stat) &&
+	       stat.st_dev == other_stat.st_dev && stat.st_ino == other_stat.st_ino;
 }
 
 int trace_events(const char *events)

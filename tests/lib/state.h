@@ -23,6 +23,10 @@ uint64_t bounce_buffers_end(void);
 int read_text(const char *path, char *text, size_t size);
 /* Returns 0 or a negative errno. */
 int write_text(const char *path, const char *text);
+/* The number that is all of a file; -1 if it cannot be read. */
+long read_number(const char *path);
+/* Do both lead to the same file, and not to equal ones? */
+bool is_same_file(int fd, int other);
 #define TRACING		"/sys/kernel/tracing"
 
 /*

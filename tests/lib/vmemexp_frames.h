@@ -12,11 +12,7 @@
 static inline void list_carveout(struct __test_metadata *_metadata,
 				 const struct carveout_info *region)
 {
-	char text[64];
-
-	snprintf(text, sizeof(text), "%#llx:%#llx", (unsigned long long)region->base,
-		 (unsigned long long)region->size);
-	ASSERT_EQ(0, set_knob(VMEMEXP_CARVEOUTS, text));
+	ASSERT_EQ(0, set_knob(VMEMEXP_CARVEOUTS, carveout_text(region)));
 }
 
 static inline void __map_frames(struct __test_metadata *_metadata, struct memory *m,

@@ -102,6 +102,22 @@ static inline void __limit_memlock(struct __test_metadata *_metadata, size_t byt
 
 #define limit_memlock(bytes) __limit_memlock(_metadata, bytes)
 
+static inline unsigned char *__test_mmap(struct __test_metadata *_metadata, void *where,
+					 size_t length, int flags, int file, uint64_t offset)
+{
+	unsigned char *addr = mmap64(where, length, PROT_READ | PROT_WRITE,
+				     flags | (where ? MAP_FIXED : 0), file, offset);
+
+	ASSERT_NE(MAP_FAILED, (void *)addr) {
+		TH_LOG("mmap: %s", strerror(errno));
+	}
+	return addr;
+}
+
+/* @where is NULL, or where to put it whatever is there. */
+#define test_mmap(where, length, flags, file, offset) \
+	__test_mmap(_metadata, where, length, flags, file, offset)
+
 /* Files are closed at once, pins may be dropped a moment later. */
 static inline void __test_state(struct __test_metadata *_metadata,
 				const struct test_state *before)
