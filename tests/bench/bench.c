@@ -12,11 +12,11 @@
  *	    of all times. They are the clock's: on a board, time; in QEMU with
  *	    -icount shift=0, a nanosecond is an instruction.
  *	time OPERATION METHOD MEMORY BYTES RUNS MINIMUM MEDIAN
- *	kept METHOD MEMORY BYTES PHYSICAL_RUNS BUFFERS DRIVER_BYTES ALL_BYTES
+ *	kept METHOD MEMORY BYTES EXTENTS BUFFERS DRIVER_BYTES ALL_BYTES
  *	    kernel memory for one buffer, as the mean over BUFFERS. DRIVER_BYTES is
  *	    what lies in kmalloc's caches and in vmalloc's memory; ALL_BYTES has in
  *	    addition the inode, the dentry and the file that each dma-buf has.
- *	runs MEMORY BYTES PHYSICAL_RUNS
+ *	extents MEMORY BYTES EXTENTS
  *	    how scattered the memory is that was exported
  *	absent OPERATION METHOD MEMORY BYTES ERRNO
  *	    could not be measured; OPERATION is "memory", and BYTES 0, if there is no
@@ -1061,7 +1061,7 @@ static void measure_size(const struct area *area, size_t size, const char *only)
 {
 	const struct measurement *m = measurements;
 
-	printf("runs %s %zu %llu\n", kinds[area->memory].name, size, physical_extents(area, size));
+	printf("extents %s %zu %llu\n", kinds[area->memory].name, size, physical_extents(area, size));
 	for (; m < measurements + ARRAY_SIZE(measurements); m++)
 		if (is_measured(m, size, area->memory) && has_name(only, m->operation))
 			measure(m, area, size);

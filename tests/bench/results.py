@@ -30,8 +30,8 @@ SYNCS = ("sync-4k-unmapped", "sync-4k", "sync-row", "sync-rectangle", "sync-all"
 # The words of the lines of bench, behind the first one.
 FIELDS = {
     "time": ("operation", "method", "memory", "bytes", "runs", "min", "median"),
-    "kept": ("method", "memory", "bytes", "physical_runs", "buffers", "driver_bytes", "all_bytes"),
-    "runs": ("memory", "bytes", "physical_runs"),
+    "kept": ("method", "memory", "bytes", "extents", "buffers", "driver_bytes", "all_bytes"),
+    "extents": ("memory", "bytes", "extents"),
     "absent": ("operation", "method", "memory", "bytes", "errno"),
 }
 # No device on x86 is not cache coherent.
@@ -39,7 +39,7 @@ MAY_BE_ABSENT = ("sync-rectangle-noncoherent", "sync-all-noncoherent")
 PAGE = 4 * KIB
 # 3840x2160 in 32 bits a pixel: 8100 pages.
 UHD = 3840 * 2160 * 4
-LISTS = {"time": "times", "kept": "kept", "runs": "runs", "absent": "absent"}
+LISTS = {"time": "times", "kept": "kept", "extents": "extents", "absent": "absent"}
 
 
 class Incomplete(Exception):
@@ -56,7 +56,9 @@ class Results:
             (row["operation"], row["method"], row["memory"], row["bytes"]): row
             for row in lists["times"]
         }
-        self.runs = {(row["memory"], row["bytes"]): row["physical_runs"] for row in lists["runs"]}
+        self.extents = {
+            (row["memory"], row["bytes"]): row["extents"] for row in lists["extents"]
+        }
 
     def time(self, operation, method, memory, size):
         """The median, or None if that was not measured."""
@@ -276,7 +278,7 @@ def dmabuf_sync(results):
 
 
 def query(results):
-    """A buffer of 8192 runs as a multiple of one of as many bytes in huge pages."""
+    """A buffer of 8192 extents as a multiple of one of as many bytes in huge pages."""
     many, few = (results.need("query", "vmemexp", memory, 32 * MIB) for memory in ("4k", "thp"))
     return many / few
 
@@ -299,10 +301,10 @@ def export_growth(results):
 
 
 def kept_beside(results):
-    """Bytes kept for a buffer beside 8 for each run."""
+    """Bytes kept for a buffer beside 8 for each extent."""
     return worst(
         (
-            row["driver_bytes"] - 8 * row["physical_runs"]
+            row["driver_bytes"] - 8 * row["extents"]
             for row in results.lists["kept"]
             if row["method"] == "vmemexp"
         ),
@@ -395,7 +397,7 @@ def promises(results):
     yield "dma-buf-ioctl-sync-to-heap", lambda: dmabuf_sync(results), 1.1
     yield "query-4k-to-thp", lambda: query(results), 1.1
     yield "list-per-buffer-8000-to-1000", lambda: list_growth(results), 1.2
-    yield "kept-bytes-beside-8-per-run", lambda: kept_beside(results), 1024, {"digits": 0}
+    yield "kept-bytes-beside-8-per-extent", lambda: kept_beside(results), 1024, {"digits": 0}
 
 
 def goals(results, partial=False):
@@ -490,7 +492,7 @@ def export_table(results, memory):
     table = Table(
         f"export-{memory}",
         f"export + close, {(MEMORY | SHARED)[memory]}",
-        ["size", "runs", "to pin", "to best", "vmemexp", "pin", *PEERS],
+        ["size", "extents", "to pin", "to best", "vmemexp", "pin", *PEERS],
     )
     for size in results.sizes("export+close", memory):
         ours = results.time("export+close", "vmemexp", memory, size)
@@ -499,7 +501,7 @@ def export_table(results, memory):
         best = to_best_peer(results, memory, size)
         table.add(
             size_name(size),
-            results.runs.get((memory, size), "-"),
+            results.extents.get((memory, size), "-"),
             # It is told in thousands, cut off.
             ratio(ours, bound) if bound and bound >= 20000 else "-",
             "-" if best is None else f"{best:.2f}",
@@ -576,7 +578,7 @@ def kept_table(results):
     table = Table(
         "kept",
         "kernel memory kept for one buffer, in bytes",
-        ["size", "memory", "runs", "vmemexp", "8 per run", "a MiB", "udmabuf", "with inode", "udmabuf "],
+        ["size", "memory", "extents", "vmemexp", "8 per extent", "a MiB", "udmabuf", "with inode", "udmabuf "],
     )
     udmabuf = {
         (row["memory"], row["bytes"]): row
@@ -590,9 +592,9 @@ def kept_table(results):
         table.add(
             size_name(row["bytes"]),
             row["memory"],
-            row["physical_runs"],
+            row["extents"],
             row["driver_bytes"],
-            8 * row["physical_runs"],
+            8 * row["extents"],
             row["driver_bytes"] * MIB // row["bytes"],
             peer.get("driver_bytes", "-"),
             row["all_bytes"],
@@ -606,7 +608,7 @@ def carveout_table(results):
     table = Table(
         "carveouts",
         "export + close of carve-outs, and mmap + first touch + munmap of the dma-buf",
-        ["mapping", "size", "runs", "vmemexp", "for a page", "heap+copy", "to heap+copy", "mmap"],
+        ["mapping", "size", "extents", "vmemexp", "for a page", "heap+copy", "to heap+copy", "mmap"],
     )
     for memory in CARVEOUTS:
         for size in results.sizes("export+close", memory):
@@ -615,7 +617,7 @@ def carveout_table(results):
             table.add(
                 memory,
                 size_name(size),
-                results.runs.get((memory, size), "-"),
+                results.extents.get((memory, size), "-"),
                 thousands(ours),
                 f"{ours * PAGE / size:.1f}",
                 thousands(copy),
@@ -651,11 +653,11 @@ def sync_device_table(results):
 
 def query_table(results):
     """QUERY, which should not depend on the buffer."""
-    table = Table("query", "VMEMEXP_IOC_QUERY", ["size", "runs of 4k", *MEMORY])
+    table = Table("query", "VMEMEXP_IOC_QUERY", ["size", "extents of 4k", *MEMORY])
     for size in results.sizes("query", "4k"):
         table.add(
             size_name(size),
-            results.runs.get(("4k", size), "-"),
+            results.extents.get(("4k", size), "-"),
             *(thousands(results.time("query", "vmemexp", memory, size)) for memory in MEMORY),
         )
     return table
