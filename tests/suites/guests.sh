@@ -15,7 +15,7 @@ build_programs()
 
 	mkdir -p build
 	for arch; do
-		arch_row "$arch"
+		set_arch "$arch"
 		# Another suite may do so at the same time.
 		flock "build/tests-$arch.lock" \
 			make -s -j "$(nproc)" -C tests CROSS_COMPILE="$cross" OUTPUT="$PWD/build/tests-$arch" \
@@ -73,7 +73,7 @@ run_in_turn()
 # Sets guest, tests/vm/run's options for ARCH. All programs together want carve-outs
 # of every sort that the machine can have: with and without struct page, in and
 # outside of System RAM.
-guest_row()
+set_guest()
 {
 	local ranges
 

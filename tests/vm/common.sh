@@ -50,7 +50,7 @@ EXIT_FAIL=97
 EXIT_LOST=98
 EXIT_HARNESS=99
 
-# Where to look for versions that version_row() does not name. Oldest first.
+# Where to look for versions that set_version() does not name. Oldest first.
 suites_of()
 {
 	# The indices of armhf's backports and security updates are often broken.
@@ -67,7 +67,7 @@ suites_of()
 #   gcc      version of the compiler for them, if it is here
 #   pci_display  a display whose driver imports dma-bufs, or the best there is
 #   pci_display_driver
-version_row()
+set_version()
 {
 	local version=$1 arch=$2
 
@@ -118,10 +118,10 @@ version_row()
 #                 group of tools/dev/deps that brings what is needed for it
 #   cross         what the names of its compiler begin with
 #   kernel_arch   its name in the kernel's source
-#   machines      those that machine_row() knows
+#   machines      those that set_machine() knows
 #   machine       the one that is taken if nobody names one
 #   iommu_machine the same if there is to be an IOMMU
-arch_row()
+set_arch()
 {
 	case $1 in
 	amd64)
@@ -161,11 +161,11 @@ arch_row()
 #   flavour_arguments
 #                 what a kernel of this flavour is booted with
 #   lpae          of armhf: "no" if it finds nothing above 4 GiB
-kernel_row()
+set_kernel()
 {
 	version=${1%%-*}
-	arch_row "$2"
-	version_row "$version" "$2"
+	set_arch "$2"
+	set_version "$version" "$2"
 	own_config='' says='' flavour_arguments='' lpae=yes
 	case $1 in
 	*-says-*) says=${1#*-says-} ;;
@@ -195,7 +195,7 @@ kernel_row()
 	esac
 }
 
-# Sets, for MACHINE of ARCH, with a kernel whose rows were taken before:
+# Sets, for MACHINE of ARCH, after set_kernel():
 #   qemu qemu_machine cpu
 #                 QEMU's program, machine and model of the CPU; not "max", with which
 #                 two CPUs sometimes die early in an oops in int3 under multi-threaded
@@ -222,7 +222,7 @@ kernel_row()
 #                 modules to load for it, in this order
 #   display_source
 #                 its driver if Debian's kernels do not have it, and "kernel driver" does
-machine_row()
+set_machine()
 {
 	icount_cpu='' memory_limit='' machine_arguments='' iommu=() iommu_arguments=''
 	virtio=pci bus_module=virtio_pci disks=2 tree_without=()
@@ -245,7 +245,7 @@ machine_row()
 		machine_arguments=' no_timer_check'
 		;;
 	amd64/q35)
-		machine_row pc amd64
+		set_machine pc amd64
 		qemu_machine=q35
 		iommu=(-device intel-iommu)
 		iommu_arguments='intel_iommu=on iommu.strict=1'

@@ -127,7 +127,7 @@ need_build_tree()
 		usage_error "the build tree $build_tree has no scripts/basic/fixdep that runs here"
 }
 
-# Sets what kernel_row() sets, for the kernel in DIR, and
+# Sets what set_kernel() sets, for the kernel in DIR, and
 #   own_dir      DIR, by its full name
 #   release      its name
 #   own_name     that, and what tells it from others of the name in another directory
@@ -136,12 +136,12 @@ need_build_tree()
 #   device_trees directories where those of boards are
 #   build_tree   what modules are built with, or empty
 #   config       its configuration, or empty
-kernel_dir_row()
+set_kernel_dir()
 {
 	local found
 
 	own_config='' says='' flavour_arguments='' lpae=yes
-	arch_row "$2"
+	set_arch "$2"
 	[[ -d $1 ]] || usage_error "no such directory: $1"
 	own_dir=$(realpath "$1")
 	if [[ -e $own_dir/Makefile && -e $own_dir/.config ]]; then
@@ -158,10 +158,10 @@ kernel_dir_row()
 	[[ $release =~ ^([0-9]+)\.([0-9]+) ]] || usage_error "$release is no name of a kernel"
 	version=${BASH_REMATCH[0]}
 	case $((BASH_REMATCH[1] * 1000 + BASH_REMATCH[2])) in
-	[1-5]???) version_row 5.10 "$2" ;;
-	600? | 601[01]) version_row 6.1 "$2" ;;
-	6???) version_row 6.12 "$2" ;;
-	*) version_row "$version" "$2" ;;
+	[1-5]???) set_version 5.10 "$2" ;;
+	600? | 601[01]) set_version 6.1 "$2" ;;
+	6???) set_version 6.12 "$2" ;;
+	*) set_version "$version" "$2" ;;
 	esac
 	# It was built by tools of this machine.
 	builder=''
