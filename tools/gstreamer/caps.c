@@ -26,12 +26,16 @@ static gboolean is_system_memory(GstCaps *caps, guint nr)
 						       GST_CAPS_FEATURES_MEMORY_SYSTEM_MEMORY);
 }
 
+/* Or can they be that? A filter may name nothing but the feature. */
 static gboolean is_dma_drm(GstCaps *caps, guint nr)
 {
 	GstCapsFeatures *features = gst_caps_get_features(caps, nr);
+	GstStructure *structure = gst_caps_get_structure(caps, nr);
 
 	return features && gst_caps_features_contains(features, GST_CAPS_FEATURE_MEMORY_DMABUF) &&
-	       gst_structure_has_field(gst_caps_get_structure(caps, nr), "drm-format");
+	       (gst_structure_has_field(structure, "drm-format") ||
+		!gst_structure_has_field(structure, "format") ||
+		!g_strcmp0(gst_structure_get_string(structure, "format"), "DMA_DRM"));
 }
 
 /* The DRM format that is @name's, linear, or NULL. */
@@ -68,15 +72,37 @@ static void append_name(GValue *list, const char *name, char *(*translate)(const
 	gst_value_list_append_and_take_value(list, &value);
 }
 
-/* Translates one name or a list of them to a list, which is empty if none has another. */
+/* All formats that there are in both worlds, by their DRM names or by the others. */
+static void append_all(GValue *list, char *(*translate)(const char *))
+{
+	const GstVideoFormat *formats;
+	guint i, nr;
+
+	formats = gst_video_formats_raw(&nr);
+	for (i = 0; i < nr; i++) {
+		const char *name = gst_video_format_to_string(formats[i]);
+		char *drm = drm_name(name);
+
+		if (drm)
+			append_name(list, translate == drm_name ? name : drm, translate);
+		g_free(drm);
+	}
+}
+
+/*
+ * Translates one name, a list of them, or NULL for any, to a list, which is empty if none has
+ * another.
+ */
 static void translate_names(GValue *list, const GValue *names, char *(*translate)(const char *))
 {
 	guint i;
 
 	g_value_init(list, GST_TYPE_LIST);
-	if (names && G_VALUE_HOLDS_STRING(names)) {
+	if (!names) {
+		append_all(list, translate);
+	} else if (G_VALUE_HOLDS_STRING(names)) {
 		append_name(list, g_value_get_string(names), translate);
-	} else if (names && GST_VALUE_HOLDS_LIST(names)) {
+	} else if (GST_VALUE_HOLDS_LIST(names)) {
 		for (i = 0; i < gst_value_list_get_size(names); i++)
 			append_name(list, g_value_get_string(gst_value_list_get_value(names, i)),
 				    translate);

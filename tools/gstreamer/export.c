@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <gst/allocators/gstdmabuf.h>
+#include <gst/allocators/gstfdmemory.h>
 
 #include "export.h"
 #include "pages.h"
@@ -612,6 +613,27 @@ static gboolean map_all(GstMemory *const *mems, guint nr, GstMapInfo *maps)
 	return TRUE;
 }
 
+gboolean is_plain_memory(GstMemory *mem)
+{
+	return gst_is_fd_memory(mem) || gst_memory_is_type(mem, GST_ALLOCATOR_SYSMEM);
+}
+
+/* A GPU's memory gets there while it is mapped for the CPU: by a copy, for each frame. */
+static gboolean fetch(GstMemory *const *mems, guint nr)
+{
+	GstMapInfo map;
+	guint i;
+
+	for (i = 0; i < nr; i++) {
+		if (is_plain_memory(mems[i]))
+			continue;
+		if (!gst_memory_map(mems[i], &map, GST_MAP_READ))
+			return FALSE;
+		gst_memory_unmap(mems[i], &map);
+	}
+	return TRUE;
+}
+
 static GstMemory *export_memories(struct exporter *exporter, GstMemory *const *mems, guint nr,
 				  struct failure *failure)
 {
@@ -662,7 +684,7 @@ GstMemory *exporter_get(struct exporter *exporter, GstMemory *const *mems, guint
 
 	*outcome = OUTCOME_REUSED;
 	dmabuf = find(exporter, mems, nr);
-	if (dmabuf && refresh(exporter, dmabuf, size_of(mems, nr)))
+	if (dmabuf && fetch(mems, nr) && refresh(exporter, dmabuf, size_of(mems, nr)))
 		return dmabuf;
 	if (dmabuf) {
 		drop(exporter, mems, nr, dmabuf);

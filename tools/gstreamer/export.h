@@ -40,6 +40,9 @@ struct failure {
 
 struct exporter;
 
+/* Is it in memory of the system from the start, and not only where it is mapped? */
+gboolean is_plain_memory(GstMemory *mem);
+
 /* @device is NULL for the usual one; @max_bytes is 0 for any number. */
 struct exporter *exporter_new(const char *device, unsigned int flags, guint64 max_bytes,
 			      struct failure *failure);

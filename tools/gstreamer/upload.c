@@ -21,7 +21,6 @@
  * ]| A screen shows the memory that the file was read into.
  */
 #include <gst/allocators/gstdmabuf.h>
-#include <gst/allocators/gstfdmemory.h>
 #include <gst/video/gstvideometa.h>
 #include <gst/video/gstvideopool.h>
 
@@ -70,7 +69,7 @@ struct stats {
 
 /**
  * struct _VmemexpUpload - the element
- * @device: property, like the five that follow
+ * @device: property, like the five that follow; by the object's lock
  * @exporter: from start to stop; NULL if there is no device
  * @copier: of the streaming thread
  * @info: of the frames that come
@@ -333,15 +332,15 @@ static void align_strides(GstStructure *config)
 	gst_buffer_pool_config_set_video_alignment(config, &alignment);
 }
 
-static gboolean propose_pool(VmemexpUpload *self, GstQuery *query, GstCaps *caps,
-			     gboolean align)
+/* @size: of a buffer at least, @min and @max: how many buffers, as downstream asks for */
+static gboolean propose_pool(VmemexpUpload *self, GstQuery *query, GstCaps *caps, guint size,
+			     guint min, guint max, gboolean align)
 {
 	gboolean has_meta = gst_query_find_allocation_meta(query, GST_VIDEO_META_API_TYPE, NULL);
 	GstBufferPool *pool = gst_video_buffer_pool_new();
 	GstStructure *config = gst_buffer_pool_get_config(pool);
 	GstAllocationParams params;
 	GstVideoInfo info;
-	guint size;
 
 	if (!gst_video_info_from_caps(&info, caps)) {
 		gst_structure_free(config);
@@ -349,7 +348,7 @@ static gboolean propose_pool(VmemexpUpload *self, GstQuery *query, GstCaps *caps
 		return FALSE;
 	}
 	gst_allocation_params_init(&params);
-	gst_buffer_pool_config_set_params(config, caps, info.size, 0, 0);
+	gst_buffer_pool_config_set_params(config, caps, MAX(size, info.size), min, max);
 	gst_buffer_pool_config_set_allocator(config, self->copier.allocator, &params);
 	if (has_meta && align)
 		align_strides(config);
@@ -358,7 +357,7 @@ static gboolean propose_pool(VmemexpUpload *self, GstQuery *query, GstCaps *caps
 		config = gst_buffer_pool_get_config(pool);
 		gst_buffer_pool_config_get_params(config, NULL, &size, NULL, NULL);
 		gst_structure_free(config);
-		gst_query_add_allocation_pool(query, pool, size, 0, 0);
+		gst_query_add_allocation_pool(query, pool, size, min, max);
 	}
 	gst_object_unref(pool);
 	return TRUE;
@@ -413,6 +412,7 @@ static gboolean propose_allocation(GstBaseTransform *base, GstQuery *decide_quer
 {
 	VmemexpUpload *self = VMEMEXP_UPLOAD(base);
 	gboolean need_pool, ordinary, done, sized;
+	guint size = 0, min = 0, max = 0;
 	GstBufferPool *pool;
 	GstCaps *caps;
 
@@ -422,6 +422,9 @@ static gboolean propose_allocation(GstBaseTransform *base, GstQuery *decide_quer
 	gst_query_parse_allocation(query, &caps, &need_pool);
 	if (!caps)
 		return FALSE;
+	/* Frames that are in dma-bufs already are no business of this element. */
+	if (caps_are_dmabuf(caps))
+		return gst_pad_peer_query(base->srcpad, query);
 	ask_downstream(base, caps, query);
 	pool = offered_pool(query);
 	ordinary = pool && is_ordinary(pool);
@@ -437,10 +440,17 @@ static gboolean propose_allocation(GstBaseTransform *base, GstQuery *decide_quer
 	}
 	/* v4l2sink names a size alone, and refuses dma-bufs with other strides than usual. */
 	sized = gst_query_get_n_allocation_pools(query);
+	if (sized)
+		gst_query_parse_nth_allocation_pool(query, 0, NULL, &size, &min, &max);
 	while (gst_query_get_n_allocation_pools(query))
 		gst_query_remove_nth_allocation_pool(query, 0);
 	propose_allocator(self, query, sized ? 0 : STRIDE_ALIGNMENT - 1);
-	return !need_pool || propose_pool(self, query, caps, !sized);
+	if (need_pool)
+		return propose_pool(self, query, caps, size, min, max, !sized);
+	/* A tee asks for the numbers alone. */
+	if (sized)
+		gst_query_add_allocation_pool(query, NULL, size, min, max);
+	return TRUE;
 }
 
 /* --- frames --- */
@@ -494,6 +504,20 @@ static gboolean append_parts(GstBuffer *parts, GstMemory *mem, const struct piec
 	return TRUE;
 }
 
+/* Has each of the pieces a memory of its own? */
+static gboolean is_memory_for_each(GstBuffer *in, const struct piece *pieces, guint nr)
+{
+	guint i;
+
+	if (gst_buffer_n_memory(in) != nr)
+		return FALSE;
+	for (i = 0; i < nr; i++)
+		if (gst_memory_get_sizes(gst_buffer_peek_memory(in, i), NULL, NULL) !=
+		    pieces[i].size)
+			return FALSE;
+	return TRUE;
+}
+
 /* The memories to export of a frame, where it is, in a buffer, or NULL. */
 static GstBuffer *lay_out(VmemexpUpload *self, GstBuffer *in)
 {
@@ -505,7 +529,7 @@ static GstBuffer *lay_out(VmemexpUpload *self, GstBuffer *in)
 		return gst_buffer_ref(in);
 	if (!pieces_of_planes(self, in, pieces, &nr))
 		return NULL;
-	if (nr_memories == nr)
+	if (is_memory_for_each(in, pieces, nr))
 		return gst_buffer_ref(in);
 	parts = gst_buffer_new();
 	if (nr_memories != 1 || !append_parts(parts, gst_buffer_peek_memory(in, 0), pieces, nr))
@@ -545,6 +569,35 @@ static gboolean is_to_be_one(VmemexpUpload *self, GstBuffer *in)
 	return self->planes == PLANES_ONE;
 }
 
+/* Has this element the frame for itself? A decoder or another branch of a tee may hold it, too. */
+static gboolean is_writable(GstBuffer *frame)
+{
+	guint i;
+
+	if (!gst_buffer_is_writable(frame))
+		return FALSE;
+	for (i = 0; i < gst_buffer_n_memory(frame); i++) {
+		GstMemory *mem = gst_buffer_peek_memory(frame, i);
+
+		if (GST_MEMORY_IS_READONLY(mem) || !gst_memory_is_writable(mem))
+			return FALSE;
+	}
+	return TRUE;
+}
+
+/*
+ * Elements behind this one write to a frame that they have for themselves. The dma-buf is the
+ * memory of the incoming frame, so it may be written where that one may. Elements copy what is
+ * read-only. The flag of a dma-buf that another frame has still changes to read-only alone.
+ */
+static void set_writable(GstMemory *dmabuf, gboolean writable)
+{
+	if (writable && GST_MEMORY_IS_READONLY(dmabuf))
+		GST_MINI_OBJECT_FLAG_UNSET(dmabuf, GST_MEMORY_FLAG_READONLY);
+	else if (!writable && !GST_MEMORY_IS_READONLY(dmabuf))
+		GST_MINI_OBJECT_FLAG_SET(dmabuf, GST_MEMORY_FLAG_READONLY);
+}
+
 /* A dma-buf of @nr memories of @from, or NULL. *@outcome changes if it is new. */
 static GstMemory *export_of(VmemexpUpload *self, GstBuffer *from, guint first, guint nr,
 			    enum outcome *outcome, struct failure *failure)
@@ -562,9 +615,12 @@ static GstMemory *export_of(VmemexpUpload *self, GstBuffer *from, guint first, g
 	return dmabuf;
 }
 
-/* Appends the dma-bufs of the memories of @from, of @nr each. *@outcome changes if one is new. */
+/*
+ * Appends the dma-bufs of the memories of @from, of @nr each, as @writable as the frame is.
+ * *@outcome changes if one is new.
+ */
 static gboolean append_exports(VmemexpUpload *self, GstBuffer *out, GstBuffer *from, guint nr,
-			       enum outcome *outcome, struct failure *failure)
+			       gboolean writable, enum outcome *outcome, struct failure *failure)
 {
 	guint i, nr_memories = gst_buffer_n_memory(from);
 
@@ -573,6 +629,7 @@ static gboolean append_exports(VmemexpUpload *self, GstBuffer *out, GstBuffer *f
 
 		if (!dmabuf)
 			return FALSE;
+		set_writable(dmabuf, writable);
 		gst_buffer_append_memory(out, dmabuf);
 	}
 	return TRUE;
@@ -609,6 +666,8 @@ static void copy_metadata(VmemexpUpload *self, GstBuffer *out, GstBuffer *in)
 static GstBuffer *export_in_place(VmemexpUpload *self, GstBuffer *in, struct failure *failure)
 {
 	guint nr = is_to_be_one(self, in) ? gst_buffer_n_memory(in) : 1;
+	/* Before there are more references. */
+	gboolean writable = is_writable(in);
 	GstBuffer *parts = lay_out(self, in), *out;
 	enum outcome outcome = OUTCOME_REUSED;
 
@@ -619,7 +678,7 @@ static GstBuffer *export_in_place(VmemexpUpload *self, GstBuffer *in, struct fai
 		return NULL;
 	}
 	out = gst_buffer_new();
-	if (append_exports(self, out, parts, nr, &outcome, failure)) {
+	if (append_exports(self, out, parts, nr, writable, &outcome, failure)) {
 		copy_metadata(self, out, in);
 		gst_buffer_add_parent_buffer_meta(out, in);
 		count(self, outcome == OUTCOME_EXPORTED ? &self->stats.exported :
@@ -647,7 +706,7 @@ static GstBuffer *export_copy(VmemexpUpload *self, GstBuffer *in, struct failure
 		return NULL;
 	}
 	for (i = 0; i < nr && exported; i++)
-		exported = append_exports(self, out, copies[i], 1, &outcome, failure);
+		exported = append_exports(self, out, copies[i], 1, TRUE, &outcome, failure);
 	copy_metadata(self, out, in);
 	for (i = 0; i < nr; i++) {
 		gst_buffer_add_parent_buffer_meta(out, copies[i]);
@@ -670,12 +729,6 @@ static gboolean is_other_memory(GstBuffer *in, gboolean (*is_type)(GstMemory *))
 	return FALSE;
 }
 
-/* A wl_shm pool has files in memory, from which a dma-buf is the better thing to have. */
-static gboolean is_plain(GstMemory *mem)
-{
-	return gst_is_fd_memory(mem) || gst_memory_is_type(mem, GST_ALLOCATOR_SYSMEM);
-}
-
 /* True of dma-bufs, of what is the sink's own, and of frames without a picture. */
 static gboolean passes(VmemexpUpload *self, GstBuffer *in)
 {
@@ -687,7 +740,8 @@ static gboolean passes(VmemexpUpload *self, GstBuffer *in)
 	GST_OBJECT_LOCK(self);
 	offered = in->pool && in->pool == self->offered;
 	GST_OBJECT_UNLOCK(self);
-	return offered && is_other_memory(in, is_plain);
+	/* A wl_shm pool has files in memory, from which a dma-buf is the better thing to have. */
+	return offered && is_other_memory(in, is_plain_memory);
 }
 
 /* Will a copy do where the memory itself does not? */
@@ -773,19 +827,15 @@ static GstFlowReturn chain(GstPad *pad, GstObject *parent, GstBuffer *in)
 
 /* --- properties --- */
 
+/* With the object's lock. */
 static GstStructure *stats_of(VmemexpUpload *self)
 {
-	GstStructure *structure;
-
-	GST_OBJECT_LOCK(self);
-	structure = gst_structure_new("application/x-vmemexpupload-stats",
-				      "exported", G_TYPE_UINT64, self->stats.exported,
-				      "reused", G_TYPE_UINT64, self->stats.reused,
-				      "copied", G_TYPE_UINT64, self->stats.copied,
-				      "passed", G_TYPE_UINT64, self->stats.passed,
-				      "last-error", G_TYPE_STRING, self->stats.last_error, NULL);
-	GST_OBJECT_UNLOCK(self);
-	return structure;
+	return gst_structure_new("application/x-vmemexpupload-stats",
+				 "exported", G_TYPE_UINT64, self->stats.exported,
+				 "reused", G_TYPE_UINT64, self->stats.reused,
+				 "copied", G_TYPE_UINT64, self->stats.copied,
+				 "passed", G_TYPE_UINT64, self->stats.passed,
+				 "last-error", G_TYPE_STRING, self->stats.last_error, NULL);
 }
 
 static void set_property(GObject *object, guint id, const GValue *value, GParamSpec *spec)
@@ -823,6 +873,7 @@ static void get_property(GObject *object, guint id, GValue *value, GParamSpec *s
 {
 	VmemexpUpload *self = VMEMEXP_UPLOAD(object);
 
+	GST_OBJECT_LOCK(self);
 	switch (id) {
 	case PROP_DEVICE:
 		g_value_set_string(value, self->device);
@@ -848,6 +899,7 @@ static void get_property(GObject *object, guint id, GValue *value, GParamSpec *s
 	default:
 		G_OBJECT_WARN_INVALID_PROPERTY_ID(object, id, spec);
 	}
+	GST_OBJECT_UNLOCK(self);
 }
 
 static void finalize(GObject *object)

@@ -321,6 +321,56 @@ static void the_frame_is_held_as_long_as_its_dma_buf_is_used(void)
 	gst_memory_unref(mem);
 }
 
+/* Writes as an element does that has the frame for itself: in place, or to a copy. */
+static void expect_write_in_place(GstBuffer *in, gboolean in_place)
+{
+	GstBuffer *out = push(in);
+	GstMapInfo map;
+
+	EXPECT(GST_MEMORY_IS_READONLY(only_dmabuf(out)) == !in_place);
+	EXPECT(gst_buffer_is_writable(out) && gst_buffer_map(out, &map, GST_MAP_WRITE));
+	gst_buffer_unmap(out, &map);
+	EXPECT(gst_is_dmabuf_memory(gst_buffer_peek_memory(out, 0)) == in_place);
+	gst_buffer_unref(out);
+}
+
+static void only_a_frame_of_its_own_is_written_to_behind_it(void)
+{
+	GstMemory *mem = memory(YUY2_PAGES, 0, YUY2_SIZE), *part;
+	GstBuffer *in, *other;
+
+	START(YUY2, NULL);
+	expect_write_in_place(frame_of(mem), TRUE);
+	/* A decoder holds the buffer. */
+	in = frame_of(mem);
+	expect_write_in_place(gst_buffer_ref(in), FALSE);
+	gst_buffer_unref(in);
+	/* An element before this one has it in another buffer. */
+	other = frame_of(mem);
+	expect_write_in_place(frame_of(mem), FALSE);
+	gst_buffer_unref(other);
+	expect_write_in_place(frame_of(mem), TRUE);
+	/* It is read-only. */
+	part = gst_memory_share(mem, 0, YUY2_SIZE);
+	EXPECT(GST_MEMORY_IS_READONLY(part));
+	expect_write_in_place(frame_of(part), FALSE);
+	gst_memory_unref(part);
+	gst_memory_unref(mem);
+	expect_no_messages();
+}
+
+static void a_copy_of_a_frame_of_others_may_be_written_to(void)
+{
+	GstMemory *mem = memory(YUY2_PAGES + PAGE, 16, YUY2_SIZE);
+	GstBuffer *in = frame_of(mem);
+
+	START(YUY2, NULL);
+	expect_write_in_place(gst_buffer_ref(in), TRUE);
+	expect_stats(0, 0, 1, 0);
+	gst_buffer_unref(in);
+	gst_memory_unref(mem);
+}
+
 static void memory_is_found_again_and_synced(void)
 {
 	GstMemory *mem = memory(YUY2_PAGES, 0, YUY2_SIZE), *first;
@@ -688,6 +738,26 @@ static void planes_that_begin_elsewhere_are_copied(void)
 	expect_no_messages();
 	gst_buffer_unref(out);
 	gst_memory_unref(mem);
+}
+
+/* As many as there are planes, but the first one ends in the middle of one. */
+static void memories_that_are_no_planes_are_copied(void)
+{
+	GstMemory *first = memory(2 * PAGE, 0, 2 * PAGE);
+	GstMemory *rest = memory(NV12_SIZE - 2 * PAGE, 0, NV12_SIZE - 2 * PAGE);
+	GstBuffer *in = frame_of(first), *out;
+
+	gst_buffer_append_memory(in, gst_memory_ref(rest));
+	START(NV12, "planes", 2);
+	out = push(in);
+	EXPECT(gst_buffer_n_memory(out) == 2);
+	EXPECT(gst_buffer_peek_memory(out, 0)->size == NV12_Y);
+	EXPECT(gst_buffer_peek_memory(out, 1)->size == NV12_Y / 2);
+	expect_stats(0, 0, 1, 0);
+	expect_no_messages();
+	gst_buffer_unref(out);
+	gst_memory_unref(first);
+	gst_memory_unref(rest);
 }
 
 /* --- memories that become one dma-buf --- */
@@ -1473,12 +1543,13 @@ static void strides_are_the_usual_ones_for_who_knows_no_others(void)
 }
 
 static GstBufferPool *offer;
+static guint offer_size, offer_max;
 
 static gboolean offer_pool(GstPad *pad, GstObject *parent, GstQuery *query)
 {
 	if (GST_QUERY_TYPE(query) != GST_QUERY_ALLOCATION)
 		return gst_pad_query_default(pad, parent, query);
-	gst_query_add_allocation_pool(query, offer, YUY2_SIZE, 2, 0);
+	gst_query_add_allocation_pool(query, offer, offer_size, 2, offer_max);
 	gst_query_add_allocation_meta(query, GST_VIDEO_META_API_TYPE, NULL);
 	return TRUE;
 }
@@ -1492,6 +1563,7 @@ static void a_pool_of_ordinary_memory_is_replaced(void)
 	GstBuffer *in;
 
 	START(YUY2, NULL);
+	offer_size = YUY2_SIZE;
 	offer = gst_buffer_pool_new();
 	config = gst_buffer_pool_get_config(offer);
 	gst_buffer_pool_config_set_params(config, caps, YUY2_SIZE, 2, 0);
@@ -1521,6 +1593,7 @@ static void strides_are_the_usual_ones_for_a_size_without_a_pool(void)
 
 	START(YUY2, NULL);
 	offer = NULL;
+	offer_size = YUY2_SIZE;
 	gst_pad_set_query_function(h->sinkpad, offer_pool);
 	query = ask(TRUE);
 	in = frame_from_pool(query, &pool);
@@ -1529,6 +1602,147 @@ static void strides_are_the_usual_ones_for_a_size_without_a_pool(void)
 	expect_stats(1, 0, 0, 0);
 	free_pool(pool);
 	gst_query_unref(query);
+}
+
+/* A driver may want more bytes than the frame has, and keep some frames. */
+static void a_size_and_a_number_without_a_pool_are_handed_on(void)
+{
+	guint size, min, max;
+	GstBufferPool *pool;
+	GstQuery *query;
+	GstBuffer *in;
+
+	START(YUY2, NULL);
+	offer = NULL;
+	offer_size = YUY2_PAGES;
+	offer_max = 5;
+	gst_pad_set_query_function(h->sinkpad, offer_pool);
+	query = ask(TRUE);
+	EXPECT(gst_query_get_n_allocation_pools(query) == 1);
+	gst_query_parse_nth_allocation_pool(query, 0, NULL, &size, &min, &max);
+	EXPECT(size == YUY2_PAGES && min == 2 && max == 5);
+	in = frame_from_pool(query, &pool);
+	EXPECT(gst_buffer_get_size(in) == YUY2_PAGES);
+	gst_buffer_unref(push(in));
+	expect_stats(1, 0, 0, 0);
+	expect_no_messages();
+	free_pool(pool);
+	gst_query_unref(query);
+	/* Also to who wants no pool, as a tee. */
+	query = ask(FALSE);
+	EXPECT(gst_query_get_n_allocation_pools(query) == 1);
+	gst_query_parse_nth_allocation_pool(query, 0, &pool, &size, &min, &max);
+	EXPECT(!pool && size == YUY2_PAGES && min == 2 && max == 5);
+	gst_query_unref(query);
+	offer_max = 0;
+}
+
+/* Upstream has them already, and asks the sink. */
+static void who_has_dma_bufs_is_offered_nothing(void)
+{
+	GstCaps *caps = gst_caps_from_string("video/x-raw(memory:DMABuf),format=YUY2,width=320,"
+					     "height=291,framerate=30/1");
+	GstQuery *query = gst_query_new_allocation(caps, TRUE);
+	GstBufferPool *pool;
+
+	START(YUY2, NULL);
+	offer = NULL;
+	offer_size = YUY2_SIZE;
+	gst_pad_set_query_function(h->sinkpad, offer_pool);
+	EXPECT(gst_pad_peer_query(h->srcpad, query));
+	EXPECT(gst_query_get_n_allocation_pools(query) == 1);
+	gst_query_parse_nth_allocation_pool(query, 0, &pool, NULL, NULL, NULL);
+	EXPECT(!pool);
+	EXPECT(!gst_query_get_n_allocation_params(query));
+	gst_query_unref(query);
+	gst_caps_unref(caps);
+}
+
+/* Memory of a GPU: a map for reading copies to system memory what the GPU has drawn. */
+struct gpu_memory {
+	GstMemory parent;
+	char *data;
+	char drawn;
+};
+
+static gpointer map_gpu_memory(GstMemory *mem, gsize maxsize, GstMapFlags flags)
+{
+	struct gpu_memory *gpu = (struct gpu_memory *)mem;
+
+	(void)flags;
+	memset(gpu->data, gpu->drawn, maxsize);
+	return gpu->data;
+}
+
+static void unmap_gpu_memory(GstMemory *mem)
+{
+	(void)mem;
+}
+
+static GstMemory *alloc_gpu_memory(GstAllocator *allocator, gsize size,
+				   GstAllocationParams *params)
+{
+	struct gpu_memory *gpu = g_new0(struct gpu_memory, 1);
+
+	(void)params;
+	gpu->data = map_pages(size);
+	gst_memory_init(&gpu->parent, GST_MEMORY_FLAG_NO_SHARE, allocator, NULL, size, 0, 0, size);
+	return &gpu->parent;
+}
+
+static void free_gpu_memory(GstAllocator *allocator, GstMemory *mem)
+{
+	struct gpu_memory *gpu = (struct gpu_memory *)mem;
+
+	(void)allocator;
+	unmap(gpu->data);
+	g_free(gpu);
+}
+
+G_DECLARE_FINAL_TYPE(GpuAllocator, gpu_allocator, GPU, ALLOCATOR, GstAllocator)
+
+struct _GpuAllocator {
+	GstAllocator parent;
+};
+
+G_DEFINE_TYPE(GpuAllocator, gpu_allocator, GST_TYPE_ALLOCATOR)
+
+static void gpu_allocator_class_init(GpuAllocatorClass *class)
+{
+	GST_ALLOCATOR_CLASS(class)->alloc = alloc_gpu_memory;
+	GST_ALLOCATOR_CLASS(class)->free = free_gpu_memory;
+}
+
+static void gpu_allocator_init(GpuAllocator *self)
+{
+	GstAllocator *allocator = GST_ALLOCATOR(self);
+
+	allocator->mem_type = "GpuMemory";
+	allocator->mem_map = map_gpu_memory;
+	allocator->mem_unmap = unmap_gpu_memory;
+}
+
+static void what_a_gpu_has_drawn_since_is_shown(void)
+{
+	GstAllocator *allocator = g_object_new(gpu_allocator_get_type(), NULL);
+	struct gpu_memory *gpu;
+	GstMemory *mem;
+	int i;
+
+	gst_object_ref_sink(allocator);
+	mem = gst_allocator_alloc(allocator, NV12_SIZE, NULL);
+	gpu = (struct gpu_memory *)mem;
+	START(NV12, NULL);
+	for (i = 1; i <= 3; i++) {
+		gpu->drawn = i;
+		gst_buffer_unref(push_memory(mem));
+		EXPECT(gpu->data[0] == i && gpu->data[NV12_SIZE - 1] == i);
+	}
+	EXPECT(fake.nr_exports == 1);
+	expect_stats(1, 2, 0, 0);
+	gst_memory_unref(mem);
+	stop();
+	gst_object_unref(allocator);
 }
 
 /* A frame buffer of the sink's own, which may not be exported. */
@@ -1582,6 +1796,7 @@ static void the_sinks_own_memory_passes(void)
 
 	gst_object_ref_sink(allocator);
 	START(YUY2, NULL);
+	offer_size = YUY2_SIZE;
 	offer = gst_buffer_pool_new();
 	config = gst_buffer_pool_get_config(offer);
 	gst_allocation_params_init(&params);
@@ -1626,6 +1841,38 @@ static void a_sink_of_dma_bufs_alone_gets_its_caps(void)
 	out = push_memory(mem);
 	only_dmabuf(out);
 	EXPECT(gst_buffer_get_video_meta(out)->format == GST_VIDEO_FORMAT_NV12);
+	caps = gst_pad_get_current_caps(h->sinkpad);
+	text = gst_caps_to_string(caps);
+	EXPECT(strstr(text, "memory:DMABuf") && strstr(text, "drm-format=(string)NV12"));
+	g_free(text);
+	gst_caps_unref(caps);
+	gst_buffer_unref(out);
+	gst_memory_unref(mem);
+}
+
+/* A filter may say nothing of formats. The source then gets a choice that has them all. */
+static void a_filter_of_dma_bufs_alone_gets_any_format(void)
+{
+	GstCaps *caps, *raw = gst_caps_from_string(NV12 ";" YUY2);
+	GstMemory *mem = memory(NV12_SIZE, 0, NV12_SIZE);
+	GstBuffer *out;
+	char *text;
+
+	if (h)
+		stop();
+	h = new_harness(NULL, NULL);
+	gst_harness_set_sink_caps_str(h, "video/x-raw(memory:DMABuf)");
+	caps = gst_pad_peer_query_caps(h->srcpad, NULL);
+	EXPECT(gst_caps_is_subset(raw, caps));
+	gst_caps_unref(raw);
+	/* Nothing is offered that has no DRM format. */
+	raw = gst_caps_from_string("video/x-raw,format=GRAY16_BE,width=256,height=64");
+	EXPECT(!gst_caps_can_intersect(raw, caps));
+	gst_caps_unref(raw);
+	gst_caps_unref(caps);
+	gst_harness_set_src_caps_str(h, NV12);
+	out = push_memory(mem);
+	only_dmabuf(out);
 	caps = gst_pad_get_current_caps(h->sinkpad);
 	text = gst_caps_to_string(caps);
 	EXPECT(strstr(text, "memory:DMABuf") && strstr(text, "drm-format=(string)NV12"));
@@ -1698,6 +1945,8 @@ static const struct {
 	TEST(whole_pages_need_nothing_behind_them),
 	TEST(metas_are_handed_on),
 	TEST(the_frame_is_held_as_long_as_its_dma_buf_is_used),
+	TEST(only_a_frame_of_its_own_is_written_to_behind_it),
+	TEST(a_copy_of_a_frame_of_others_may_be_written_to),
 	TEST(memory_is_found_again_and_synced),
 	TEST(a_part_of_a_memory_is_found_again),
 	TEST(the_export_ends_with_the_memory),
@@ -1717,6 +1966,7 @@ static const struct {
 	TEST(planes_are_exported_as_they_lie),
 	TEST(planes_are_split_where_pages_begin),
 	TEST(planes_that_begin_elsewhere_are_copied),
+	TEST(memories_that_are_no_planes_are_copied),
 	TEST(planes_become_one),
 	TEST(the_planes_offsets_in_one_are_those_of_the_frame),
 	TEST(any_number_of_memories_becomes_one),
@@ -1750,9 +2000,13 @@ static const struct {
 	TEST(strides_are_the_usual_ones_for_who_knows_no_others),
 	TEST(a_pool_of_ordinary_memory_is_replaced),
 	TEST(strides_are_the_usual_ones_for_a_size_without_a_pool),
+	TEST(a_size_and_a_number_without_a_pool_are_handed_on),
+	TEST(who_has_dma_bufs_is_offered_nothing),
+	TEST(what_a_gpu_has_drawn_since_is_shown),
 	TEST(the_sinks_own_memory_passes),
 #if GST_CHECK_VERSION(1, 24, 0)
 	TEST(a_sink_of_dma_bufs_alone_gets_its_caps),
+	TEST(a_filter_of_dma_bufs_alone_gets_any_format),
 	TEST(a_sink_of_dma_bufs_alone_gets_nothing_else),
 	TEST(a_sink_of_tiles_alone_is_offered_nothing),
 	TEST(system_memory_comes_first),
