@@ -4,15 +4,18 @@ and that its numbers and sentences are those of the header and of libvmemexp.
 
 Usage: python3 python_test.py LIBVMEMEXP.SO ABI-RECORDED
 """
+import copy
 import ctypes
 import errno
-import fcntl
 import gc
 import mmap
 import os
+import pickle
 import re
+import signal
 import struct
 import sys
+import termios
 import unittest
 import weakref
 from pathlib import Path
@@ -35,18 +38,24 @@ class Driver:
         self.is_old = False
         self.extents, self.state, self.offset = 1, 2, 0
 
+    @staticmethod
+    def fail(error):
+        """As the C library's functions do."""
+        ctypes.set_errno(error)
+        return -1
+
     def ioctl(self, fd, request, argument):
-        """In place of fcntl.ioctl()."""
+        """In place of the C library's ioctl()."""
         if self.errors:
             error, reason, where = self.errors.pop(0)
             if request == vmemexp._IOC_EXPORT:
                 struct.pack_into("=IQ", argument, 60, reason, where)
                 struct.pack_into("=I", argument, 92, self.wrong_range)
-            raise OSError(error, os.strerror(error))
+            return self.fail(error)
         if request == vmemexp._IOC_EXPORT:
             fields = list(vmemexp._EXPORT.unpack(argument))
             if self.is_old and any(argument[80:]):
-                raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+                return self.fail(errno.E2BIG)
             self.exports.append(fields[:])
             numbers = (ctypes.c_uint64 * (2 * fields[15])).from_address(fields[14] or 1)
             self.ranges = list(zip(numbers[::2], numbers[1::2]))
@@ -58,7 +67,7 @@ class Driver:
         elif request == vmemexp._DMA_BUF_IOCTL_SYNC:
             self.whole.append((fd, struct.unpack("=Q", argument)[0]))
         else:
-            raise OSError(errno.ENOTTY, "")
+            return self.fail(errno.ENOTTY)
         return 0
 
 
@@ -67,7 +76,7 @@ class Base(unittest.TestCase):
 
     def setUp(self):
         self.driver = Driver()
-        patch = mock.patch.object(fcntl, "ioctl", self.driver.ioctl)
+        patch = mock.patch.object(vmemexp._libc, "ioctl", self.driver.ioctl)
         patch.start()
         self.addCleanup(patch.stop)
         self.open = os.listdir("/proc/self/fd")
@@ -278,6 +287,21 @@ class Exporting(Base):
                      lambda: export.sync(vmemexp.START | vmemexp.RW), export.__enter__):
             self.assert_error(errno.EBADF, "closed", call)
 
+    def test_an_export_cannot_be_copied(self):
+        """The descriptors are closed once."""
+        with self.export(bytearray(1)) as export:
+            for call in (copy.copy, copy.deepcopy, pickle.dumps):
+                self.assertRaisesRegex(TypeError, "cannot copy or pickle <vmemexp.Export", call, export)
+            os.fstat(export.fd)
+
+    def test_wrong_arguments_leave_no_half_an_object(self):
+        """No exception is ignored when it goes."""
+        ignored = []
+        with mock.patch.object(sys, "unraisablehook", ignored.append):
+            self.assertRaises(TypeError, vmemexp.Export)
+            gc.collect()
+        self.assertEqual([], ignored)
+
     def test_alloc(self):
         """Whole pages of zeroes."""
         for length, size in ((1, PAGE), (PAGE, PAGE), (PAGE + 1, 2 * PAGE)):
@@ -342,6 +366,50 @@ class Syncing(Base):
             self.assert_error(errno.EAGAIN, ".", export.sync, vmemexp.RW)
             self.assertEqual(84, len(self.driver.errors))
             self.driver.errors.clear()
+
+
+class Kernel(unittest.TestCase):
+    """Without the fake."""
+
+    def test_the_kernels_errno_is_told(self):
+        """Of a file that knows no ioctl, and of none."""
+        with open("/dev/null", "rb") as null:
+            for fd, error in ((null.fileno(), errno.ENOTTY), (-1, errno.EBADF)):
+                with self.assertRaises(OSError) as caught:
+                    vmemexp._ioctl(fd, vmemexp._IOC_EXPORT, bytearray(96))
+                self.assertEqual(error, caught.exception.errno)
+                self.assertEqual(os.strerror(error), caught.exception.strerror)
+
+    def test_the_kernels_answer_comes_back(self):
+        """By FIONREAD, which counts what is in a pipe."""
+        reader, writer = os.pipe()
+        os.write(writer, b"12345")
+        answer = bytearray(4)
+        vmemexp._ioctl(reader, termios.FIONREAD, answer)
+        os.close(reader)
+        os.close(writer)
+        self.assertEqual(5, int.from_bytes(answer, sys.byteorder))
+
+    def test_a_handler_does_not_change_the_errno(self):
+        """A call in it may fail while the interrupted one is to be made again."""
+        library, seen = ctypes.CDLL(None, use_errno=True), []
+
+        def handler(*_):
+            library.close(-1)
+            seen.append(len(seen))
+            if len(seen) == 3:
+                raise KeyError
+
+        before = signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+        try:
+            # It does not return but for a signal.
+            with mock.patch.object(vmemexp._libc, "ioctl", library.pause):
+                self.assertRaises(KeyError, vmemexp._ioctl, -1, 0, bytearray(4))
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        self.assertEqual([0, 1, 2], seen)
 
 
 if __name__ == "__main__":

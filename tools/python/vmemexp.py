@@ -22,7 +22,7 @@ vmemexp_strerror(3).
 import contextlib
 import ctypes
 import errno
-import fcntl
+import functools
 import mmap
 import os
 import struct
@@ -114,13 +114,26 @@ def _address(view):
         ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
 
 
+# fcntl.ioctl() does not give the answer back with an error, from Python 3.14 on.
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ioctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)
+
+
 def _ioctl(fd, request, argument):
-    """ioctl() that is called again after a signal, whose handler may raise an exception."""
+    """ioctl() with a bytearray, which has the answer then, also if OSError is raised.
+
+    It is called again after a signal, whose handler may raise an exception.
+    """
+    buffer = (ctypes.c_char * len(argument)).from_buffer(argument)
     while True:
-        try:
-            return fcntl.ioctl(fd, request, argument)
-        except InterruptedError:
-            continue
+        # By one map(), or a signal's handler could run between the two, and change errno.
+        result, error = map(functools.partial.__call__,
+                            (functools.partial(_libc.ioctl, fd, request, buffer),
+                             functools.partial(ctypes.get_errno)))
+        if result >= 0:
+            return
+        if error != errno.EINTR:
+            raise OSError(error, os.strerror(error))
 
 
 def _sentence(error, reason, address):
@@ -167,9 +180,11 @@ class Export:
     memory is not writable and RDONLY was not given; with EINVAL if it is not contiguous.
     """
 
+    # Also of an object whose __init__() was called with wrong arguments.
+    _fd = _device = -1
+    _views = None
+
     def __init__(self, memory, flags=0, device="/dev/vmemexp"):
-        self._fd = self._device = -1
-        self._views = None
         if flags & ~_ALL_FLAGS:
             raise OSError(errno.EINVAL, _REASONS[1])
         views = [memoryview(part) for part in
@@ -283,8 +298,8 @@ class Export:
             self._sync_foreign(flags)
         else:
             _ioctl(self._device, _IOC_SYNC,
-                   _SYNC.pack(_SYNC.size, self._fd, flags, rows, self._offset + offset, length,
-                              stride))
+                   bytearray(_SYNC.pack(_SYNC.size, self._fd, flags, rows, self._offset + offset,
+                                        length, stride)))
 
     def _sync_foreign(self, flags):
         # All of it, as the dma-buf core can; and that knows of no observers.
@@ -292,7 +307,7 @@ class Export:
             raise OSError(errno.EINVAL, "another driver has exported the dma-buf")
         for tries in range(_MAX_TRIES):
             try:
-                _ioctl(self._fd, _DMA_BUF_IOCTL_SYNC, struct.pack("=Q", flags))
+                _ioctl(self._fd, _DMA_BUF_IOCTL_SYNC, bytearray(struct.pack("=Q", flags)))
                 return
             except BlockingIOError:
                 if tries + 1 == _MAX_TRIES:
@@ -325,6 +340,10 @@ class Export:
 
     def __del__(self):
         self.close()
+
+    def __reduce__(self):
+        # A copy would close the descriptors of the original.
+        raise TypeError("cannot copy or pickle %r" % self)
 
     def __repr__(self):
         if self.closed:
