@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <vmemexp.h>
 
@@ -73,5 +74,7 @@ unsigned int open_files(void);
 int __wrap_open(const char *path, int flags, ...);
 int __wrap_open64(const char *path, int flags, ...);
 int __wrap_ioctl(int fd, unsigned long request, ...);
+/* 1 in each process, as in PID namespaces: nobody may tell processes apart by that. */
+pid_t __wrap_getpid(void);
 
 #endif /* FAKE_H */

@@ -685,6 +685,21 @@ static void sync_of_another_exporters_dma_buf_is_dma_bufs(void)
 	close(fd);
 }
 
+static void sync_of_another_file_is_enotty_and_leaves_it_alone(void)
+{
+	static const struct vmemexp_area areas[] = {
+		{ .offset = 0, .length = 1 },
+		{ .offset = SIZE, .length = 1 },
+	};
+	int fd = memfd_create("file", MFD_CLOEXEC);
+
+	EXPECT(!ftruncate(fd, PAGE) && lseek(fd, 7, SEEK_SET) == 7);
+	for (size_t i = 0; i < ARRAY_SIZE(areas); i++)
+		EXPECT_ERRNO(ENOTTY, vmemexp_sync(v, fd, RW, &areas[i]));
+	EXPECT(lseek(fd, 0, SEEK_CUR) == 7);
+	close(fd);
+}
+
 static void sync_of_a_wrong_area_is_not_of_the_whole(void)
 {
 	struct vmemexp_area wrong = { .offset = SIZE, .length = 1 };
@@ -1356,6 +1371,7 @@ static const struct test tests[] = {
 	TEST(sync_names_the_area),
 	TEST(sync_without_an_area_is_of_the_whole_dma_buf),
 	TEST(sync_of_another_exporters_dma_buf_is_dma_bufs),
+	TEST(sync_of_another_file_is_enotty_and_leaves_it_alone),
 	TEST(sync_of_a_wrong_area_is_not_of_the_whole),
 	TEST(sync_refuses_bad_arguments),
 	TEST(sync_is_called_again_after_signals),

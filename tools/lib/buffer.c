@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* libvmemexp: the device, and the buffers that it exports. */
+/* For madvise(), beside POSIX. */
+#define _DEFAULT_SOURCE
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -39,28 +43,56 @@ int vmemexp_ioctl(int fd, unsigned long request, void *argument)
 
 /* ---- the device ---- */
 
+/* A page that holds 1, and 0 in a child of fork(). */
+static char *map_own(void)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	char *own = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (own == MAP_FAILED)
+		return NULL;
+	if (madvise(own, page, MADV_WIPEONFORK)) {
+		munmap(own, page);
+		return NULL;
+	}
+	*own = 1;
+	return own;
+}
+
+static void unmap_own(char *own)
+{
+	munmap(own, sysconf(_SC_PAGESIZE));
+}
+
 struct vmemexp *vmemexp_open(const char *path, struct vmemexp_error *err)
 {
 	struct vmemexp *v = calloc(1, sizeof(*v));
 
-	if (!v) {
-		vmemexp_fail(err, ENOMEM, VMEMEXP_REASON_NONE, 0);
-		return NULL;
-	}
+	if (!v)
+		goto no_memory;
+	v->own = map_own();
+	if (!v->own)
+		goto no_own;
 	do {
 		v->fd = open(path ? path : DEVICE_PATH, O_RDWR | O_CLOEXEC);
 	} while (v->fd < 0 && errno == EINTR);
 	if (v->fd < 0) {
 		vmemexp_fail(err, errno, VMEMEXP_REASON_NONE, 0);
+		unmap_own(v->own);
 		free(v);
 		return NULL;
 	}
 	atomic_init(&v->refs, 1);
 	pthread_mutex_init(&v->lock, NULL);
-	v->pid = getpid();
 	if (err)
 		memset(err, 0, sizeof(*err));
 	return v;
+
+no_own:
+	free(v);
+no_memory:
+	vmemexp_fail(err, ENOMEM, VMEMEXP_REASON_NONE, 0);
+	return NULL;
 }
 
 void vmemexp_unref(struct vmemexp *v)
@@ -69,6 +101,7 @@ void vmemexp_unref(struct vmemexp *v)
 		return;
 	close(v->fd);
 	pthread_mutex_destroy(&v->lock);
+	unmap_own(v->own);
 	free(v);
 }
 

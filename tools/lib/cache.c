@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "internal.h"
 
@@ -32,10 +31,10 @@ static struct vmemexp_buf *lock_list(struct vmemexp *v)
 	struct vmemexp_buf *parents = NULL;
 
 	pthread_mutex_lock(&v->lock);
-	if (v->pid != getpid()) {
+	if (!*v->own) {
 		parents = v->cached;
 		v->cached = NULL;
-		v->pid = getpid();
+		*v->own = 1;
 	}
 	return parents;
 }

@@ -24,17 +24,18 @@
  * struct vmemexp - an open device
  * @refs: one of the program, until vmemexp_close(), and one of each buffer
  * @fd: of the device, never changed
- * @lock: protects @cached and @pid, and the @next_cached of all buffers
+ * @lock: protects @cached and *@own, and the @next_cached of all buffers
  * @cached: buffers that vmemexp_get() finds, each with a reference; a list, because what
  *	is asked of it costs a system call for the one that is found
- * @pid: the process whose addresses @cached is about
+ * @own: 1 if @cached is about addresses of this process; the kernel makes it 0 in a child of
+ *	fork(). A process ID would not do: a child in another PID namespace may have the same.
  */
 struct vmemexp {
 	atomic_uint refs;
 	int fd;
 	pthread_mutex_t lock;
 	struct vmemexp_buf *cached;
-	pid_t pid;
+	char *own;
 };
 
 /* The state of a buffer between vmemexp_begin() and vmemexp_end(). */

@@ -64,9 +64,10 @@ extern "C" {
  * vmemexp_close() and the last vmemexp_buf_unref() end what they are given: no thread may
  * use that any more.
  *
- * Descriptors are closed by exec(). A child of fork() may use what the parent has opened;
- * its addresses lead to other memory than the parent's exports, so vmemexp_get() exports
- * anew there.
+ * Descriptors are closed by exec(). A child of fork() may use what the parent has opened,
+ * unless another thread was in vmemexp_get(), vmemexp_forget() or vmemexp_close() at that
+ * moment: the child may then wait for its lock for ever. The child's addresses lead to other
+ * memory than the parent's exports, so vmemexp_get() exports anew there.
  */
 
 /**
