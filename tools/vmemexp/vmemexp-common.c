@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Code that the verbs of vmemexp(1) share. */
+#include <ctype.h>
 #include <err.h>
 #include <errno.h>
 #include <stdio.h>
@@ -85,11 +86,48 @@ const char *error_text(const struct vmemexp_error *error)
 	return text;
 }
 
+/* From glibc 2.32 on; other libraries have no names. */
+static const char *name_of_errno(int error)
+{
+#ifdef __GLIBC_PREREQ
+#if __GLIBC_PREREQ(2, 32)
+	return strerrorname_np(error);
+#endif
+#endif
+	(void)error;
+	return NULL;
+}
+
 const char *errno_name(int error)
 {
-	const char *name = strerrorname_np(error);
+	const char *name = name_of_errno(error);
+	static char number[32];
 
-	return name ? name : "unknown errno";
+	if (name)
+		return name;
+	snprintf(number, sizeof(number), "errno %d", error);
+	return number;
+}
+
+const char *printable(char *text)
+{
+	char *c;
+
+	for (c = text; *c; c++)
+		if (!isascii(*c) || !isprint(*c))
+			*c = '?';
+	return text;
+}
+
+void deadly_signals(sigset_t *signals)
+{
+	struct sigaction action;
+
+	sigemptyset(signals);
+	sigaddset(signals, SIGINT);
+	sigaddset(signals, SIGTERM);
+	if (!sigaction(SIGHUP, NULL, &action) && action.sa_handler != SIG_IGN)
+		sigaddset(signals, SIGHUP);
 }
 
 const char *memory_names(unsigned int memory)

@@ -4,6 +4,7 @@
 #define _VMEMEXP_COMMON_H
 
 #include <getopt.h>
+#include <signal.h>
 
 #include <libvmemexp.h>
 
@@ -53,8 +54,20 @@ struct vmemexp *open_device(void);
 /* One sentence on why a call failed, with the errno's name, valid until the next call. */
 const char *error_text(const struct vmemexp_error *error);
 
-/* "EINVAL" for EINVAL. */
+/* "EINVAL" for EINVAL, or "errno 22" where the C library knows no names; until the next call. */
 const char *errno_name(int error);
+
+/*
+ * Puts '?' for what is not printable ASCII, and returns @text: programs give names to
+ * themselves and to dma-bufs, which could command the terminal of the one who looks at them.
+ */
+const char *printable(char *text);
+
+/*
+ * SIGINT, SIGTERM, and SIGHUP unless nohup has it ignored. For commands with "&", shells have
+ * SIGINT ignored, but who sends it means it.
+ */
+void deadly_signals(sigset_t *signals);
 
 /* VMEMEXP_MEMORY_* bits in words, valid until the next call. */
 const char *memory_names(unsigned int memory);

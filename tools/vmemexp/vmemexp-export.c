@@ -84,6 +84,7 @@ static int content_read(struct content *content, const char *path, size_t size)
 	bool is_input = !strcmp(path, "-");
 	const char *name = is_input ? "standard input" : path;
 	int fd = is_input ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+	size_t expected = size;
 	struct stat st;
 	ssize_t n;
 
@@ -91,10 +92,11 @@ static int content_read(struct content *content, const char *path, size_t size)
 		warn("%s", name);
 		return -1;
 	}
+	/* Files of sysfs have less than they say. */
 	if (S_ISREG(st.st_mode) && (size_t)st.st_size > size)
-		size = st.st_size;
+		expected = st.st_size;
 	/* One more page shows that a file has ended, if it is whole pages. */
-	if (content_alloc(content, size + 1))
+	if (content_alloc(content, expected + 1))
 		return -1;
 	while ((n = read(fd, (char *)content->memory + content->length,
 			 content->size - content->length))) {
@@ -160,10 +162,7 @@ static void hold(void)
 	int number;
 
 	fflush(stdout);
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGINT);
-	sigaddset(&signals, SIGTERM);
-	sigaddset(&signals, SIGHUP);
+	deadly_signals(&signals);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	sigwait(&signals, &number);
 }
@@ -252,9 +251,9 @@ const struct verb verb_export = {
 	"  Read FILE, or standard input if it is -, into memory, export that, and run\n"
 	"  COMMAND with the descriptor of the dma-buf, whose number is in the variable\n"
 	"  VMEMEXP_FD; VMEMEXP_SIZE has the bytes of the dma-buf, which are whole pages, and\n"
-	"  VMEMEXP_LENGTH those of FILE. FILE itself is not changed. The exit status is that\n"
-	"  of COMMAND. Without COMMAND, print PID:FD, as vmemexp query wants it, and hold\n"
-	"  the export until a signal comes.\n"
+	"  VMEMEXP_LENGTH those of FILE, or those of --size if they are more. FILE itself is\n"
+	"  not changed. The exit status is that of COMMAND. Without COMMAND, print PID:FD, as\n"
+	"  vmemexp query wants it, and hold the export until a signal comes.\n"
 	"\n"
 	"  --size=BYTES          export at least so many, zeroes behind FILE or instead of\n"
 	"                        it; K, M and G may follow the number\n"

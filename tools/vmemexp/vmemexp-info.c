@@ -314,9 +314,18 @@ static void print_obstacles_to_loading(void)
 
 static bool has_udev_rule(void)
 {
-	return !access("/etc/udev/rules.d/60-vmemexp.rules", F_OK) ||
-	       !access("/usr/lib/udev/rules.d/60-vmemexp.rules", F_OK) ||
-	       !access("/lib/udev/rules.d/60-vmemexp.rules", F_OK);
+	static const char * const directories[] = {
+		"/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib",
+	};
+	char path[64];
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(directories); i++) {
+		snprintf(path, sizeof(path), "%s/udev/rules.d/60-vmemexp.rules", directories[i]);
+		if (!access(path, F_OK))
+			return true;
+	}
+	return false;
 }
 
 static void print_obstacles_to_opening(void)

@@ -76,7 +76,7 @@ static const char *name_in(char *path)
 	if (end)
 		*end = '\0';
 	path[strcspn(path, "\n")] = '\0';
-	return path + strlen(DMABUF_PREFIX);
+	return printable(path + strlen(DMABUF_PREFIX));
 }
 
 static void find_descriptors(int pid)
@@ -153,7 +153,7 @@ static void print_comm(int pid)
 		comm[strcspn(comm, "\n")] = '\0';
 	if (file)
 		fclose(file);
-	printf("%d %s:", pid, comm);
+	printf("%d %s:", pid, printable(comm));
 }
 
 /* A line for the name of the dma-buf, and one for each process that holds it. */
@@ -193,7 +193,7 @@ static void print_line(char *line)
 	char *word;
 
 	for (word = strtok(line, "\n "); word; word = strtok(NULL, "\n "))
-		printf("%-*s ", i < ARRAY_SIZE(widths) ? widths[i++] : 0, word);
+		printf("%-*s ", i < ARRAY_SIZE(widths) ? widths[i++] : 0, printable(word));
 	printf("\n");
 }
 

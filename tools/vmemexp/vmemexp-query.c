@@ -62,7 +62,7 @@ static void print_state(unsigned int state)
 		{ VMEMEXP_STATE_STALE, "stale: the source has been unmapped or mapped anew" },
 		{ VMEMEXP_STATE_BOUNCED, "bounced: a device works on a copy" },
 		{ VMEMEXP_STATE_NO_VMAP, "no-vmap: it has no kernel mapping" },
-		{ VMEMEXP_STATE_OVERLAPS, "overlaps: its pages are in another dma-buf, too" },
+		{ VMEMEXP_STATE_OVERLAPS, "overlaps: some of its pages are in it more than once" },
 		{ VMEMEXP_STATE_REVOKED, "revoked: the memory has been taken back" },
 		{ VMEMEXP_STATE_NO_PAGES, "no-pages: its memory has no struct pages" },
 	};

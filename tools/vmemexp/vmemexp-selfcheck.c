@@ -104,6 +104,12 @@ static bool check_export(void)
 
 	if (posix_memalign((void **)&self.memory, self.page, self.size))
 		return fail("out of memory");
+	/*
+	 * VmPin is to be exact, but the driver charges all of a large folio, which malloc() may
+	 * have touched already.
+	 */
+	madvise(self.memory, self.size, MADV_NOHUGEPAGE);
+	madvise(self.memory, self.size, MADV_DONTNEED);
 	fill(self.memory, 0);
 
 	if (vmemexp_export(self.v, self.memory, self.size, 0, &self.buf, &error))

@@ -38,6 +38,8 @@ int main(int argc, char **argv)
 {
 	const struct verb * const *verb;
 
+	/* A parent may have left it ignored, and then nobody is told the status of a command. */
+	signal(SIGCHLD, SIG_DFL);
 	if (argc < 2)
 		errx(EXIT_USAGE, "a verb is missing (try vmemexp --help)");
 
