@@ -2029,15 +2029,74 @@ static bool vmemexp_needs_cache_ops(const struct vmemexp_buf *buf)
 	return VMEMEXP_HAS_CACHE_OPS && vmemexp_cache(buf->prot_cache) == VMEMEXP_CACHE_CACHED;
 }
 
-static void vmemexp_close_windows(struct vmemexp_buf *buf)
+/* Pages of address space that the windows of all buffers take. */
+static atomic_long_t vmemexp_window_pages;
+
+/*
+ * Nobody is charged for the addresses and page tables of windows, and a user can export the
+ * same memory many times. So bound their sum: a 32-bit kernel has few addresses for mappings,
+ * of which a quarter is for others. Elsewhere the page tables may take a 32nd of RAM.
+ */
+static unsigned long vmemexp_max_window_pages(void)
 {
+	return min_t(unsigned long, VMALLOC_TOTAL / 4 * 3 >> PAGE_SHIFT,
+		     totalram_pages() / 32 * (PAGE_SIZE / sizeof(u64)));
+}
+
+/*
+ * get_vm_area() aligns a mapping like this one to its size, rounded up to a power of two, and
+ * then puts a guard page behind it: 8 MiB keep others out of 16.
+ */
+static unsigned long vmemexp_window_size(const struct vmemexp_buf *buf, unsigned long extent)
+{
+	unsigned long pages = vmemexp_extent_pages(buf, extent);
+	int order = min_t(int, get_count_order_long(pages), IOREMAP_MAX_ORDER - PAGE_SHIFT);
+
+	return ALIGN(pages + 1, 1UL << order);
+}
+
+/* Add @pages to those of all windows, unless that makes too many. */
+static int vmemexp_reserve_windows(unsigned long pages)
+{
+	unsigned long max = vmemexp_max_window_pages();
+	long taken = atomic_long_read(&vmemexp_window_pages);
+
+	do {
+		if (taken > max || pages > max - taken)
+			return -ENOMEM;
+	} while (!atomic_long_try_cmpxchg(&vmemexp_window_pages, &taken, taken + pages));
+	return 0;
+}
+
+static struct vmemexp_windows *vmemexp_alloc_windows(const struct vmemexp_buf *buf)
+{
+	struct vmemexp_windows *windows = kvzalloc(struct_size(windows, addrs, buf->nr_extents),
+						   GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	unsigned long i;
 
-	if (!buf->windows)
+	if (!windows)
+		return NULL;
+	for (i = 0; i < buf->nr_extents; i++) {
+		vmemexp_relax(i);
+		windows->pages += vmemexp_window_size(buf, i);
+	}
+	if (!vmemexp_reserve_windows(windows->pages))
+		return windows;
+	kvfree(windows);
+	return NULL;
+}
+
+static void vmemexp_close_windows(struct vmemexp_buf *buf)
+{
+	struct vmemexp_windows *windows = buf->windows;
+	unsigned long i;
+
+	if (!windows)
 		return;
-	for (i = 0; i < buf->nr_extents && buf->windows[i]; i++)
-		memunmap(buf->windows[i]);
-	kvfree(buf->windows);
+	for (i = 0; i < buf->nr_extents && windows->addrs[i]; i++)
+		memunmap(windows->addrs[i]);
+	atomic_long_sub(windows->pages, &vmemexp_window_pages);
+	kvfree(windows);
 	buf->windows = NULL;
 }
 
@@ -2050,18 +2109,19 @@ static int vmemexp_open_windows(struct vmemexp_buf *buf)
 {
 	u32 cache = vmemexp_cache(buf->prot_cache);
 	unsigned long i;
+	void *addr;
 
 	if (buf->windows)
 		return 0;
-	buf->windows = kvcalloc(buf->nr_extents, sizeof(*buf->windows),
-				GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	buf->windows = vmemexp_alloc_windows(buf);
 	if (!buf->windows)
 		return -ENOMEM;
 	for (i = 0; i < buf->nr_extents; i++) {
 		cond_resched();
-		buf->windows[i] = vmemexp_remap(vmemexp_extent_phys(buf, i),
-						vmemexp_extent_pages(buf, i) << PAGE_SHIFT, cache);
-		if (!buf->windows[i]) {
+		addr = vmemexp_remap(vmemexp_extent_phys(buf, i),
+				     vmemexp_extent_pages(buf, i) << PAGE_SHIFT, cache);
+		buf->windows->addrs[i] = addr;
+		if (!addr) {
 			buf->caching_lost = true;
 			vmemexp_close_windows(buf);
 			return -ENOMEM;
@@ -2632,7 +2692,7 @@ static void vmemexp_clean_caches(const struct vmemexp_buf *buf, size_t offset, s
 		if (buf->is_ram)
 			va = kmap_local_page(pfn_to_page(PHYS_PFN(phys))) + offset_in_page(offset);
 		else
-			va = buf->windows[i] + skip;
+			va = buf->windows->addrs[i] + skip;
 		if (keep)
 			vmemexp_cache_clean(phys, va, size);
 		else

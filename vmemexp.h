@@ -96,6 +96,16 @@ struct vmemexp_source {
 };
 
 /**
+ * struct vmemexp_windows - kernel mappings of the extents of a buffer
+ * @pages: of address space that they take
+ * @addrs: of each extent; NULL behind the last one that is open
+ */
+struct vmemexp_windows {
+	unsigned long pages;
+	void *addrs[];
+};
+
+/**
  * struct vmemexp_buf - one export, the priv of its dma_buf
  * @dmabuf: the owner, without a reference; NULL until exported, and after the release
  * @inode: the dma-buf's inode, held: a revoke empties the mappings of it
@@ -249,7 +259,7 @@ struct vmemexp_buf {
 	unsigned int nr_mapped;
 	unsigned int nr_to_sync;
 	void *vaddr;
-	void **windows;
+	struct vmemexp_windows *windows;
 	atomic_t cpu_mappings;
 };
 

@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/param.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -1196,12 +1197,12 @@ FIXTURE_SETUP(quota)
 {
 	test_setup();
 	save_parameters(_metadata, &self->old);
-	ASSERT_EQ(0, write_text(VMEMEXP_ALLOW, "anon,shmem,hugetlb,file,driver,pfnmap,dmabuf"));
 	self->size = page_size();
 	self->buf = variant->map(&self->size);
 	if (self->buf == MAP_FAILED && variant->missing)
 		SKIP(return, "%s", variant->missing);
 	ASSERT_NE(MAP_FAILED, self->buf);
+	ASSERT_EQ(0, write_text(VMEMEXP_ALLOW, "anon,shmem,hugetlb,file,driver,pfnmap,dmabuf"));
 	set_limit(_metadata, RLIM_INFINITY);
 	set_quota(QUOTA);
 	become(_metadata, USER);
@@ -1836,6 +1837,159 @@ TEST_F(frames, are_not_limited_for_cap_ipc_lock)
 	test_err_export(ENOMEM, VMEMEXP_REASON_LIMIT, self->buf, self->buf, length, O_RDWR);
 	close(fd);
 	close(test_export(self->buf, length, O_RDWR));
+}
+
+/* ---- kernel mappings of page frames: nobody is charged for them, and their sum is bounded ---- */
+
+FIXTURE(windows)
+{
+	int fd;
+	struct test_state before;
+	struct old_parameters old;
+	int file;
+	char *addr;
+	size_t size;
+	long most;	/* buffers of @size that may have a window at a time */
+};
+
+/* The largest region that has no address in the kernel from the start. */
+static bool find_largest_outside_of_ram(struct carveout_info *largest)
+{
+	struct carveout_info region;
+
+	*largest = (struct carveout_info){ };
+	for (unsigned int i = 0; !_test_carveout_info(i, &region); i++)
+		if (!(region.flags & (CARVEOUT_INFO_RAM | CARVEOUT_INFO_MIXED)) &&
+		    region.size > largest->size)
+			*largest = region;
+	return largest->size;
+}
+
+/* Pages of the kernel's address space for mappings that others have. */
+static unsigned long taken_addresses(void)
+{
+	FILE *list = fopen("/proc/vmallocinfo", "re");
+	unsigned long size, taken = 0;
+	char line[256];
+
+	/* What has been freed and is not purged yet is as good as free. */
+	while (list && fgets(line, sizeof(line), list))
+		if (!strstr(line, "unpurged") && sscanf(line, "%*s %lu", &size) == 1)
+			taken += size / page_size();
+	if (list)
+		fclose(list);
+	return taken;
+}
+
+/* KASAN has real memory for the shadow of each mapping. */
+static bool has_shadow_of_mappings(void)
+{
+	FILE *list = fopen("/proc/kallsyms", "re");
+	char line[256];
+	bool has = false;
+
+	while (list && !has && fgets(line, sizeof(line), list))
+		has = strstr(line, "kasan_populate_vmalloc\n");
+	if (list)
+		fclose(list);
+	return has;
+}
+
+static unsigned long meminfo_pages(const char *name)
+{
+	return read_counter("/proc/meminfo", name) / (page_size() / 1024);
+}
+
+FIXTURE_SETUP(windows)
+{
+	struct carveout_setup setup = { .cache = CARVEOUT_CACHED, .how = CARVEOUT_HOW_REMAP };
+	struct rlimit files = { 65536, 65536 };
+	unsigned long addresses, tables, pages;
+	struct carveout_info region;
+
+	skip_without_carveout();
+	if (!find_largest_outside_of_ram(&region))
+		SKIP(return, "vmemexp_carveout has no range of this sort");
+	if (has_shadow_of_mappings())
+		SKIP(return, "the kernel has shadow memory for mappings (CONFIG_KASAN_VMALLOC)");
+	addresses = meminfo_pages("VmallocTotal") / 4 * 3;
+	/* An entry for a page takes 8 bytes in a table. */
+	tables = meminfo_pages("MemTotal") / 32 * (page_size() / 8);
+	/* A power of two, of which a page is that between this mapping and the next one. */
+	pages = 1024;
+	while (addresses > tables && 2 * pages * page_size() <= region.size)
+		pages *= 2;
+	self->size = (pages - 1) * page_size();
+	self->most = MIN(addresses, tables) / pages;
+	if (pages * page_size() > region.size || self->most > 8192)
+		SKIP(return, "the carve-outs are too small to fill the kernel's addresses");
+	/* What others have may be in more pieces than it would fill. */
+	if (addresses < tables && taken_addresses() > addresses / 6)
+		SKIP(return, "others have an eighth of the kernel's addresses already");
+	test_setup();
+	save_parameters(_metadata, &self->old);
+	ASSERT_EQ(0, write_text(VMEMEXP_CARVEOUTS, carveout_text(&region)));
+	set_quota(self->most + 10);
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &files));
+	setup.region = region.region;
+	self->file = _test_carveout_open(&setup);
+	ASSERT_LE(0, self->file);
+	self->addr = mmap(NULL, self->size, PROT_READ | PROT_WRITE, MAP_SHARED, self->file, 0);
+	ASSERT_NE(MAP_FAILED, self->addr);
+}
+
+FIXTURE_TEARDOWN(windows)
+{
+	munmap(self->addr, self->size);
+	close(self->file);
+	restore_parameters(_metadata, &self->old);
+	test_teardown();
+}
+
+/* A mapping needs one on amd64, an observer elsewhere. Returns 0 or a negative errno. */
+static int open_window(int fd, int dmabuf)
+{
+	void *view = mmap(NULL, page_size(), PROT_READ, MAP_SHARED, dmabuf, 0);
+
+	if (view == MAP_FAILED)
+		return -errno;
+	munmap(view, page_size());
+	return _test_sync(fd, dmabuf, VMEMEXP_SYNC_READ | VMEMEXP_SYNC_OBSERVER, 0, 1);
+}
+
+/* Those of closed buffers may go a moment later. */
+static int open_window_soon(int fd, int dmabuf)
+{
+	int ret = open_window(fd, dmabuf);
+
+	for (int ms = 0; ret == -ENOMEM && ms < RELEASE_TIMEOUT_MS; ms += 10) {
+		sleep_ms(10);
+		ret = open_window(fd, dmabuf);
+	}
+	return ret;
+}
+
+TEST_F(windows, of_all_buffers_leave_room_for_others)
+{
+	int *fds = malloc((self->most + 1) * sizeof(*fds));
+
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < self->most; i++) {
+			fds[i] = test_export(self->addr, self->size, O_RDWR);
+			ASSERT_EQ(0, open_window_soon(self->fd, fds[i])) {
+				TH_LOG("round %d, buffer %d of %ld", round, i, self->most);
+			}
+		}
+		fds[self->most] = test_export(self->addr, self->size, O_RDWR);
+		EXPECT_EQ(-ENOMEM, open_window(self->fd, fds[self->most]));
+		/* Nothing is wrong with the buffer: it waits for room. */
+		close(fds[0]);
+		EXPECT_EQ(0, open_window_soon(self->fd, fds[self->most]));
+		EXPECT_EQ(0, open_window(self->fd, fds[1]));
+		for (int i = 1; i <= self->most; i++)
+			close(fds[i]);
+	}
+	free(fds);
 }
 
 /* ---- a cgroup's memory pays for what the kernel needs to describe page frames ---- */

@@ -470,8 +470,10 @@ struct vmemexp_export {
  * ENODEV     The dma-buf has been revoked.
  * EOPNOTSUPP %VMEMEXP_SYNC_OBSERVER on a machine whose caches a module cannot
  *            maintain.
- * ENOMEM     %VMEMEXP_SYNC_OBSERVER of cached memory outside of System RAM, for
- *            which the kernel has no address space left (32-bit machines).
+ * ENOMEM     %VMEMEXP_SYNC_OBSERVER of cached memory outside of System RAM. The
+ *            kernel maps all of the dma-buf for it until that is released, and all
+ *            such mappings may take three quarters of its addresses (32-bit
+ *            machines), or a 32nd of RAM in page tables.
  * EINTR      A signal came while waiting for a device or another caller, or a
  *            fatal one between two of many rows; call again.
  * ========== =================================================================
