@@ -1006,7 +1006,7 @@ FIXTURE_SETUP(dev_mem)
 	self->file = open("/dev/mem", O_RDWR | O_CLOEXEC | variant->flags);
 	ASSERT_LE(0, self->file);
 	self->addr = test_mmap(NULL, SIZE, MAP_SHARED, self->file,
-			      self->region.base + OFFSET);
+			       self->region.base + OFFSET);
 	list(self->region.base, self->region.size);
 	set_caps(~RAWIO);
 }

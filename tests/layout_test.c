@@ -283,7 +283,7 @@ TEST_F(pieces, that_are_scattered_are_counted_and_keep_their_order)
 
 	for (size_t i = 0; i < ARRAY_SIZE(pieces); i++) {
 		test_mmap(where, pieces[i].nr * PAGE, MAP_SHARED, self->file,
-			 pieces[i].first * PAGE);
+			  pieces[i].first * PAGE);
 		where += pieces[i].nr * PAGE;
 	}
 	fill(addr, 48 * PAGE, 1);

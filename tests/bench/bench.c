@@ -1061,7 +1061,8 @@ static void measure_size(const struct area *area, size_t size, const char *only)
 {
 	const struct measurement *m = measurements;
 
-	printf("extents %s %zu %llu\n", kinds[area->memory].name, size, physical_extents(area, size));
+	printf("extents %s %zu %llu\n", kinds[area->memory].name, size,
+	       physical_extents(area, size));
 	for (; m < measurements + ARRAY_SIZE(measurements); m++)
 		if (is_measured(m, size, area->memory) && has_name(only, m->operation))
 			measure(m, area, size);

@@ -53,8 +53,7 @@ struct range {
 };
 
 /* Lists physical ranges, and nothing else. */
-static inline void __list(struct __test_metadata *_metadata,
-		   const struct range *ranges, int nr)
+static inline void __list(struct __test_metadata *_metadata, const struct range *ranges, int nr)
 {
 	char text[128], *p = text;
 
@@ -78,9 +77,8 @@ static inline void __list(struct __test_metadata *_metadata,
 
 /* ---- mappings of the stand-in ---- */
 
-static inline int __open_stand_in(struct __test_metadata *_metadata,
-			   unsigned int region, unsigned int cache,
-			   unsigned int how)
+static inline int __open_stand_in(struct __test_metadata *_metadata, unsigned int region,
+				  unsigned int cache, unsigned int how)
 {
 	struct carveout_setup setup = {
 		.region = region, .cache = cache, .how = how,
@@ -113,7 +111,7 @@ static inline unsigned int not_listed(const struct carveout_info *region)
 
 /* Check that the CPU and the other processor see each other's writes. */
 static inline void __check_other_processor(struct __test_metadata *_metadata, int fd,
-				    unsigned int region, int dmabuf)
+					   unsigned int region, int dmabuf)
 {
 	unsigned char *mem = malloc(SIZE);
 	unsigned char *view = test_mmap(NULL, SIZE, MAP_SHARED, dmabuf, 0);
