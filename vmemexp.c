@@ -2033,7 +2033,7 @@ static bool vmemexp_needs_cache_ops(const struct vmemexp_buf *buf)
 static atomic_long_t vmemexp_window_pages;
 
 /*
- * Nobody is charged for the addresses and page tables of windows, and a user can export the
+ * The addresses and page tables of windows are charged to no user, and a user can export the
  * same memory many times. So bound their sum: a 32-bit kernel has few addresses for mappings,
  * of which a quarter is for others. Elsewhere the page tables may take a 32nd of RAM.
  */

@@ -1872,7 +1872,7 @@ static unsigned long taken_addresses(void)
 	unsigned long size, taken = 0;
 	char line[256];
 
-	/* What has been freed and is not purged yet is as good as free. */
+	/* The kernel purges freed mappings when it needs their addresses. */
 	while (list && fgets(line, sizeof(line), list))
 		if (!strstr(line, "unpurged") && sscanf(line, "%*s %lu", &size) == 1)
 			taken += size / page_size();
@@ -1923,7 +1923,7 @@ FIXTURE_SETUP(windows)
 	self->most = MIN(addresses, tables) / pages;
 	if (pages * page_size() > region.size || self->most > 8192)
 		SKIP(return, "the carve-outs are too small to fill the kernel's addresses");
-	/* What others have may be in more pieces than it would fill. */
+	/* The mappings of others may touch more slots than they fill. */
 	if (addresses < tables && taken_addresses() > addresses / 6)
 		SKIP(return, "others have an eighth of the kernel's addresses already");
 	test_setup();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What becomes of a buffer of page frames when their mapping changes, their exporter ends, or
+ * Verify what a buffer of page frames does when their mapping changes, their exporter ends, or
  * their driver takes them away. revoke_test has what an administrator takes away, and split_test
  * mappings that the kernel splits.
  *
